@@ -1,0 +1,1 @@
+"""Arena Assets: Arena Learning (arXiv 2407.10627) as Dagster assets."""

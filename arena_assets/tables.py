@@ -1,0 +1,157 @@
+"""Every table that Python writes: its columns, its key and what one row is.
+
+Tables made by dbt are described beside their SQL in dbt_project/models. Partitioned tables are one Parquet
+file a round (or a source); a row carries keys, never positions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns, the columns that identify a row, and a sentence that starts with "One row per"."""
+
+    description: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+
+
+def _table(description: str, key: tuple[str, ...], **columns: pa.DataType) -> Table:
+    optional = {name.removesuffix("__null") for name in columns if name.endswith("__null")}
+    fields = [
+        pa.field(name.removesuffix("__null"), kind, name.removesuffix("__null") in optional)
+        for name, kind in columns.items()
+    ]
+    return Table(description, pa.schema(fields), key)
+
+
+_TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
+
+PROMPTS = _table(
+    "One row per prompt of a source, before curation.",
+    ("prompt_id",),
+    prompt_id=_TEXT,
+    source=_TEXT,
+    messages=MESSAGES,
+    constraints=_TEXT,  # a JSON list; "[]" where nothing can be verified
+    category=_TEXT,
+    difficulty__null=_FLOAT,  # 0-10
+    reference__null=_TEXT,
+)
+QUARANTINE = _table(
+    "One row per row of a source that could not be read, with its file and line.",
+    ("path", "line"),
+    source=_TEXT,
+    path=_TEXT,
+    line=_INT,
+    reason=_TEXT,
+    raw=_TEXT,
+)
+PROMPT_DROPS = _table(
+    "One row per prompt that curation left out, with the step that did and why.",
+    ("prompt_id",),
+    prompt_id=_TEXT,
+    step=_TEXT,
+    reason=_TEXT,
+    match__null=_TEXT,  # the prompt that it repeats
+)
+SLICES = _table(
+    "One row per curated prompt with the slice that it was drawn into.",
+    ("prompt_id",),
+    prompt_id=_TEXT,
+    slice=_TEXT,
+)
+ARENA_TESTSET = _table(
+    "One row per held-out prompt of the arena.",
+    ("prompt_id",),
+    prompt_id=_TEXT,
+    part=_TEXT,  # diverse or hard
+    cluster=_INT,
+    category=_TEXT,
+    difficulty__null=_FLOAT,
+)
+RESPONSES = _table(
+    "One row per prompt and contestant: the answer and all that determined it.",
+    ("prompt_id", "contestant"),
+    response_id=_TEXT,  # hash of model digest, rendered messages and sampling
+    round=_TEXT,
+    prompt_id=_TEXT,
+    contestant=_TEXT,
+    role=_TEXT,  # target or opponent
+    model=_TEXT,
+    model_digest=_TEXT,
+    system_prompt=_TEXT,  # its version; "none" without
+    sampling=_TEXT,  # JSON
+    text=_TEXT,
+    finish_reason=_TEXT,  # stop, length or recorded
+    prompt_tokens=_INT,
+    completion_tokens=_INT,
+    sample=_INT,  # which of the samples of a best-of-n contestant was kept
+)
+JUDGMENTS = _table(
+    "One row per game: one judge call on two responses in one order.",
+    ("prompt_id", "contestant_a", "contestant_b", "judge"),
+    judgment_id=_TEXT,  # hash of judge, template and both responses in this order
+    round=_TEXT,
+    prompt_id=_TEXT,
+    game=_INT,  # 1: contestants in alphabetical order; 2: swapped
+    contestant_a=_TEXT,
+    contestant_b=_TEXT,
+    response_a=_TEXT,
+    response_b=_TEXT,
+    judge=_TEXT,
+    judge_version=_TEXT,
+    role=_TEXT,  # deciding or shadow
+    status=_TEXT,  # ok, failed or abstained
+    score_a__null=_FLOAT,  # 1-10
+    score_b__null=_FLOAT,
+    explanation__null=_TEXT,
+    raw__null=_TEXT,  # the judge's own words where they could not be used
+    attempts=_INT,
+)
+RATINGS = _table(
+    "One row per contestant: its Bradley-Terry rating on the arena test set.",
+    ("contestant",),
+    round=_TEXT,
+    contestant=_TEXT,
+    rating=_FLOAT,
+    lower=_FLOAT,
+    upper=_FLOAT,
+    rank=_INT,
+    battles=_INT,
+    wins=_INT,
+    losses=_INT,
+    ties=_INT,
+)
+PROMOTIONS = _table(
+    "One row per round: the model that fights in the next one, and why.",
+    ("round",),
+    round=_TEXT,
+    contestant=_TEXT,
+    model=_TEXT,  # folder of the weights
+    model_digest=_TEXT,
+    rating=_FLOAT,
+    lower=_FLOAT,
+    upper=_FLOAT,
+    reason=_TEXT,
+)
+
+TABLES = {
+    "prompts": PROMPTS,
+    "quarantine": QUARANTINE,
+    "prompt_drops": PROMPT_DROPS,
+    "slices": SLICES,
+    "arena_testset": ARENA_TESTSET,
+    "responses": RESPONSES,
+    "arena_responses": RESPONSES,
+    "judgments": JUDGMENTS,
+    "arena_judgments": JUDGMENTS,
+    "ratings": RATINGS,
+    "promotions": PROMOTIONS,
+}
