@@ -1,0 +1,118 @@
+"""Contestants: a model plus how it is prompted and sampled, and the key of what one would answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from arena_assets.config import Opponent, Sampling, Settings, Target, resolve
+from arena_assets.store import content_key
+
+Message = dict[str, str]
+
+
+class Example(Settings):
+    """One exchange that shows how to answer."""
+
+    user: str
+    assistant: str
+
+
+class SystemPrompt(Settings):
+    """A versioned system prompt with worked examples, read from YAML."""
+
+    version: str
+    system: str
+    examples: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A folder that vLLM and TRL can load, and the digest of what is in it."""
+
+    name: str
+    path: Path
+    digest: str
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Who answers. `weights` is None for a contestant whose answers are recorded."""
+
+    name: str
+    role: str  # target or opponent
+    weights: Weights | None
+    sampling: Sampling
+    system_prompt: SystemPrompt | None = None
+    best_of: int = 1
+    recorded: Path | None = None
+
+    def render(self, messages: Sequence[Message]) -> list[Message]:
+        """The conversation as this contestant sees it: system prompt, examples, then the prompt."""
+        if self.system_prompt is None:
+            return list(messages)
+        rendered = [{"role": "system", "content": self.system_prompt.system}]
+        for example in self.system_prompt.examples:
+            rendered.append({"role": "user", "content": example.user})
+            rendered.append({"role": "assistant", "content": example.assistant})
+        # A prompt may bring a system message of its own; templates allow only one, at the start.
+        if messages and messages[0]["role"] == "system":
+            rendered[0]["content"] += "\n\n" + messages[0]["content"]
+            messages = messages[1:]
+        return rendered + list(messages)
+
+    def sampling_json(self) -> str:
+        settings: dict[str, Any] = self.sampling.model_dump(mode="json")
+        return json.dumps(settings | {"best_of": self.best_of}, sort_keys=True)
+
+    def response_key(self, messages: Sequence[Message], constraints: str, seed: int) -> str:
+        """Hash of all that determines the answer.
+
+        The seed matters only where text is drawn at random, the constraints only where they choose the
+        best of several answers.
+        """
+        assert self.weights is not None
+        drawn = self.sampling.temperature > 0
+        return content_key(
+            self.weights.digest,
+            self.render(messages),
+            self.sampling_json(),
+            seed if drawn else None,
+            constraints if self.best_of > 1 else None,
+        )
+
+
+def read_system_prompt(path: str | None) -> SystemPrompt | None:
+    """The system prompt of a file; ValueError names the file and what is wrong in it."""
+    if path is None:
+        return None
+    try:
+        return SystemPrompt.model_validate(yaml.safe_load(resolve(path).read_text("utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ValueError(f"system prompt {path}: {error}") from error
+
+
+def target_contestant(target: Target, name: str, weights: Weights) -> Contestant:
+    """A checkpoint of the target (or its base weights), under the name it is rated by."""
+    return Contestant(
+        name, "target", weights, target.sampling, read_system_prompt(target.system_prompt)
+    )
+
+
+def opponent_contestant(opponent: Opponent, weights: Weights | None) -> Contestant:
+    """An opponent of the profile."""
+    return Contestant(
+        opponent.name,
+        "opponent",
+        weights,
+        opponent.sampling,
+        read_system_prompt(opponent.system_prompt),
+        opponent.best_of,
+        resolve(opponent.recorded) if opponent.recorded else None,
+    )

@@ -1,0 +1,127 @@
+"""The lake: every table as one Parquet file a partition, <root>/<table>/<partition>.parquet.
+
+A partition is written beside its place and renamed, so a reader sees the old file or the new one, never half
+of one. Paths stay inside the lake. dbt writes its tables into the same layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from arena_assets.tables import TABLES
+
+ALL = "all"  # the partition of a table that has none
+_FINGERPRINT = b"arena.fingerprint"
+
+
+class MissingPartition(FileNotFoundError):
+    """A partition that was not materialized yet; the message says which asset to materialize."""
+
+
+class Lake:
+    """Tables below one folder."""
+
+    def __init__(self, root: Path):
+        self.root = root.resolve()
+
+    def path(self, table: str, partition: str = ALL) -> Path:
+        """Where a partition lies; ValueError for a name that would leave the lake."""
+        path = (self.root / table / f"{partition}.parquet").resolve()
+        if self.root not in path.parents:
+            raise ValueError(f"table {table!r}, partition {partition!r}: outside the lake {self.root}")
+        return path
+
+    def exists(self, table: str, partition: str = ALL) -> bool:
+        return self.path(table, partition).exists()
+
+    def partitions(self, table: str) -> list[str]:
+        """The partitions that are there, in order."""
+        return sorted(path.stem for path in (self.root / table).glob("*.parquet"))
+
+    def write(
+        self,
+        table: str,
+        rows: pa.Table | Sequence[dict[str, Any]],
+        partition: str = ALL,
+        fingerprint: str | None = None,
+    ) -> pa.Table:
+        """Replace a partition by `rows`, in the columns and order of its schema.
+
+        Raises ValueError where a column is missing or a required value is null. `fingerprint` (a hash of
+        what the rows were made from) is kept in the file's metadata.
+        """
+        schema = TABLES[table].schema
+        if not isinstance(rows, pa.Table):
+            rows = pa.Table.from_pylist(list(rows), schema=schema)
+        missing = [name for name in schema.names if name not in rows.column_names]
+        if missing:
+            raise ValueError(f"{table}/{partition}: columns missing: {', '.join(missing)}")
+        rows = rows.select(schema.names)
+        for field in schema:
+            if not field.nullable and (nulls := rows[field.name].null_count):
+                raise ValueError(f"{table}/{partition}: {nulls} rows have no {field.name}")
+        rows = rows.cast(schema).replace_schema_metadata(
+            {_FINGERPRINT: fingerprint.encode()} if fingerprint else None
+        )
+        path = self.path(table, partition)
+        write_atomically(rows, path)
+        return rows
+
+    def read(
+        self, table: str, partition: str = ALL, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """A whole partition; MissingPartition where it was not materialized."""
+        path = self._present(table, partition)
+        return pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
+
+    def fingerprint(self, table: str, partition: str = ALL) -> str | None:
+        """What a partition says it was made from; None where it is missing or says nothing."""
+        if not self.exists(table, partition):
+            return None
+        metadata = pq.read_schema(self.path(table, partition)).metadata or {}
+        value = metadata.get(_FINGERPRINT)
+        return value.decode() if value else None
+
+    def digest(self, table: str, partition: str = ALL) -> str:
+        """SHA-256 of a partition's file."""
+        with self._present(table, partition).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None, **tables: Any) -> pa.Table:
+        """Run SQL with DuckDB over `tables`: an Arrow table, or (table, partition) of the lake."""
+        with duckdb.connect() as connection:
+            for name, source in tables.items():
+                if isinstance(source, tuple):
+                    source = connection.read_parquet(str(self._present(*source)))
+                connection.register(name, source)
+            return connection.execute(sql, parameters or {}).to_arrow_table()
+
+    def _present(self, table: str, partition: str) -> Path:
+        path = self.path(table, partition)
+        if not path.exists():
+            which = f"partition {partition} of " if partition != ALL else ""
+            there = ", ".join(self.partitions(table)) or "nothing"
+            raise MissingPartition(
+                f"{path}: not there; materialize {which}the asset {table} first (there: {there})"
+            )
+        return path
+
+
+def write_atomically(rows: pa.Table, path: Path) -> None:
+    """Write a Parquet file beside its place and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        pq.write_table(rows, scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
