@@ -1,0 +1,36 @@
+{# Every table is one Parquet file a round: <lake>/<table>/<round>.parquet. Tables without rounds lie in all.parquet. #}
+{% macro parquet_path(table, partition=none) -%} {{ adapter.external_root() }}/{{ table }}/{{ partition or var('round') }}.parquet {%- endmacro %}
+
+{# Overrides dbt-duckdb's macro of this name. #}
+{% macro external_location(relation, config) -%} {{ parquet_path(relation.identifier) }} {%- endmacro %}
+
+{# Sources become views, because dagster-dbt reads their columns for the lineage of columns. #}
+{% macro register_sources() %}{% if execute %}
+  {% for source in graph.sources.values() %}
+    {% set path = parquet_path(source.identifier, source.config.meta.get('partition')) %}
+    {% if run_query("select count(*) from glob('" ~ path ~ "')")[0][0] %}
+      {% do run_query("create schema if not exists " ~ source.schema) %}
+      {% do run_query("create or replace view " ~ source.schema ~ "." ~ source.identifier ~ " as select * from read_parquet('" ~ path ~ "')") %}
+    {% endif %}
+  {% endfor %}
+  {% do adapter.commit() %}
+{% endif %}{% endmacro %}
+
+{# dbt-duckdb pads an empty result with a row of nulls (dbt-duckdb#848); such a row must not reach the file. #}
+{% macro write_to_file(relation, location, options) -%}{% call statement('write_to_file') -%}
+  copy (select * from {{ relation }} where coalesce({% for c in adapter.get_columns_in_relation(relation) %}{{ c.quoted }}::varchar{{ ', ' if not loop.last }}{% endfor %}) is not null)
+  to '{{ location }}' ({{ options }})
+{%- endcall %}{%- endmacro %}
+
+{# This model's files of the rounds before; the round being made comes from `current`. #}
+{% macro earlier_rounds(table, current) -%}
+  {%- set paths = [] -%}
+  {%- for round in var('trains_on') if round != var('round') -%}
+    {%- do paths.append("'" ~ parquet_path(table, round) ~ "'") -%}
+  {%- endfor -%}
+  select * from {{ current }}
+  {%- if paths %}
+  union all by name
+  select * from read_parquet([{{ paths | join(', ') }}], union_by_name = true)
+  {%- endif %}
+{%- endmacro %}

@@ -1,0 +1,1 @@
+{{ battles_from(source('lake', 'judgments')) }}

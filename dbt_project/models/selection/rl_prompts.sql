@@ -1,0 +1,20 @@
+-- One row per prompt that the round fought over: the policy answers it and the reward model scores the answer.
+select
+    md5(concat_ws('|', 'prompt', '{{ var("round") }}', prompts.prompt_id)) as row_id,
+    '{{ var("round") }}' as round,
+    'prompt' as kind,
+    prompts.prompt_id,
+    prompts.category,
+    prompts.difficulty,
+    prompts.messages,
+    null::varchar as chosen,
+    null::varchar as rejected,
+    null::varchar as battle_id,
+    null::varchar as chosen_contestant,
+    null::varchar as rejected_contestant,
+    null::varchar as chosen_response,
+    null::varchar as rejected_response,
+    null::double as gap
+from {{ source('lake', 'prompts_curated') }} as prompts
+where prompts.prompt_id in (select battles.prompt_id from {{ ref('battles') }} as battles)
+order by prompts.prompt_id
