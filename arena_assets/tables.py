@@ -44,6 +44,14 @@ PROMPTS = _table(
     difficulty__null=_FLOAT,  # 0-10
     reference__null=_TEXT,
 )
+MODELS = _table(
+    "One row per model of the profile: where its weights lie and the digest of what is in them.",
+    ("name",),
+    name=_TEXT,
+    origin=_TEXT,
+    path=_TEXT,
+    digest=_TEXT,
+)
 QUARANTINE = _table(
     "One row per row of a source that could not be read, with its file and line.",
     ("path", "line"),
@@ -143,7 +151,9 @@ PROMOTIONS = _table(
 )
 
 TABLES = {
+    "models": MODELS,
     "prompts": PROMPTS,
+    "prompts_curated": PROMPTS,
     "quarantine": QUARANTINE,
     "prompt_drops": PROMPT_DROPS,
     "slices": SLICES,

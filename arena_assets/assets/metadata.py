@@ -1,0 +1,36 @@
+"""What every table shows in the UI: its rows, its columns and a preview."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+_PREVIEW_ROWS, _PREVIEW_CHARACTERS = 5, 160
+
+
+def table_metadata(table: pa.Table, **more: Any) -> dict[str, Any]:
+    """Dagster's standard keys for a table, and the first rows as Markdown."""
+    columns = [dg.TableColumn(field.name, str(field.type)) for field in table.schema]
+    return {
+        "dagster/row_count": table.num_rows,
+        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "preview": dg.MetadataValue.md(markdown_table(table.slice(0, _PREVIEW_ROWS))),
+        **more,
+    }
+
+
+def markdown_table(table: pa.Table) -> str:
+    """A small table as Markdown; long values are cut, bars and line breaks escaped."""
+    names = table.column_names
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    for row in table.to_pylist():
+        lines.append("| " + " | ".join(_cell(row[name]) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.2f}" if isinstance(value, float) else str("" if value is None else value)
+    text = text.replace("|", "\\|").replace("\n", " ")
+    return text if len(text) <= _PREVIEW_CHARACTERS else text[:_PREVIEW_CHARACTERS] + "…"

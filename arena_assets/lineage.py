@@ -1,0 +1,150 @@
+"""Who fights in a round, which weights those are, and whether what a round was made from is still the same.
+
+Dagster forbids cycles between assets, so a checkpoint reaches the next round through the promotions table.
+This module reads that table back and refuses a chain with a missing or outdated link.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from arena_assets.config import Arena, LLMJudge, resolve
+from arena_assets.generation.contestants import (
+    Contestant,
+    Weights,
+    opponent_contestant,
+    target_contestant,
+)
+from arena_assets.resources import ArenaResource
+from arena_assets.rounds import BASE, until
+
+
+class BrokenChain(RuntimeError):
+    """A round cannot start because what it builds on is missing or out of date; says what to do."""
+
+
+@dataclass(frozen=True)
+class TargetModel:
+    """The model that fights in a round: the base model or a checkpoint, and the round that promoted it."""
+
+    contestant: str
+    weights: Weights
+    promoted_after: str | None
+
+
+def models(resource: ArenaResource) -> dict[str, Weights]:
+    """The weights of every model of the profile, as the `models` asset resolved them."""
+    rows = resource.lake.read("models").to_pylist()
+    return {row["name"]: Weights(row["name"], Path(row["path"]), row["digest"]) for row in rows}
+
+
+def target_of(resource: ArenaResource, key: str) -> TargetModel:
+    """The target of a round. Raises BrokenChain where the round before has not promoted a model."""
+    previous = resource.round(key).previous
+    if previous is None:
+        return TargetModel(BASE, models(resource)[resource.arena.target.model], None)
+    if not resource.lake.exists("promotions", previous):
+        raise BrokenChain(
+            f"Round {key} fights with the model that round {previous} promotes, and {previous} has not "
+            f"promoted one yet: materialize round {previous} first."
+        )
+    if resource.lake.fingerprint("promotions", previous) != round_fingerprint(resource, previous):
+        raise BrokenChain(
+            f"Round {key} fights with the model that round {previous} promoted, but {previous} is out of "
+            f"date (its prompts, settings or an earlier round changed): materialize {previous} again."
+        )
+    (promoted,) = resource.lake.read("promotions", previous).to_pylist()
+    name, path = promoted["contestant"], Path(promoted["model"])
+    if name == BASE:
+        return TargetModel(BASE, models(resource)[resource.arena.target.model], previous)
+    manifest = resource.checkpoints.manifest(name)
+    if manifest is None or manifest.digest != promoted["model_digest"]:
+        state = "is missing" if manifest is None else "is not the one that was promoted"
+        raise BrokenChain(
+            f"Round {key} fights with checkpoint {name}, promoted by round {previous}, but the checkpoint "
+            f"in {path} {state}: materialize {name} again, then the rounds after it up to {previous}."
+        )
+    return TargetModel(name, Weights(name, path, manifest.digest), previous)
+
+
+def round_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
+    """The group of a round: the target first, then every opponent."""
+    target = target_of(resource, key)
+    fighter = target_contestant(resource.arena.target, target.contestant, target.weights)
+    return [fighter, *_opponents(resource)]
+
+
+def arena_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
+    """Who meets on the arena test set after a round: the base model, every checkpoint so far, every opponent."""
+    settings, known = resource.arena.target, models(resource)
+    contestants = [target_contestant(settings, BASE, known[settings.model])]
+    for done in until(resource.rounds, key):
+        manifest = resource.checkpoints.manifest(done)
+        if manifest is None:
+            raise BrokenChain(
+                f"The arena after round {key} needs checkpoint {done}, which is not there: materialize "
+                f"round {done} first."
+            )
+        weights = Weights(done, resource.checkpoints.path(done), manifest.digest)
+        contestants.append(target_contestant(settings, done, weights))
+    return contestants + _opponents(resource)
+
+
+def _opponents(resource: ArenaResource) -> list[Contestant]:
+    known = models(resource)
+    return [
+        opponent_contestant(opponent, known[opponent.model] if opponent.model else None)
+        for opponent in resource.arena.opponents
+    ]
+
+
+def prompts_fingerprint(arena: Arena) -> str:
+    """What models, slices and test set are made from: their settings and the content of local sources."""
+    files = [_file_digest(source.path) for source in arena.prompts.sources if source.path]
+    settings = arena.model_dump(mode="json", include={"seed", "prompts", "models"})
+    return _hash(settings, files)
+
+
+def round_fingerprint(resource: ArenaResource, key: str) -> str:
+    """What a round is made from: prompts, contestants, judges, training settings and all rounds before it.
+
+    Same fingerprint, same inputs: such a round needs no second turn.
+    """
+    arena, round_ = resource.arena, resource.round(key)
+    settings = arena.model_dump(
+        mode="json",
+        include={"target", "opponents", "judge", "shadow_judges", "promotion", "training", "ratings"},
+    )
+    files = [arena.target.system_prompt]
+    for opponent in arena.opponents:
+        files += [opponent.system_prompt, opponent.recorded]
+    judges = [arena.judge, *(shadow.judge for shadow in arena.shadow_judges)]
+    files += [judge.template for judge in judges if isinstance(judge, LLMJudge)]
+    return _hash(
+        prompts_fingerprint(arena),
+        settings,
+        [_file_digest(file) for file in files if file],
+        arena.rounds[key].model_dump(mode="json"),
+        round_fingerprint(resource, round_.previous) if round_.previous else None,
+    )
+
+
+def state_of(resource: ArenaResource, key: str) -> str:
+    """done, out of date or missing."""
+    fingerprint = resource.lake.fingerprint("promotions", key)
+    if fingerprint is None:
+        return "missing"
+    return "done" if fingerprint == round_fingerprint(resource, key) else "out of date"
+
+
+def _file_digest(path: str) -> str:
+    with resolve(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

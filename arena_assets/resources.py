@@ -1,0 +1,57 @@
+"""The arena as a Dagster resource: the profile, its lake, its rounds and its checkpoints."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+
+from arena_assets.checkpoints import CheckpointStore
+from arena_assets.config import PROJECT, Arena, load_arena, resolve
+from arena_assets.lake import Lake
+from arena_assets.rounds import Round, plan_rounds, select_round
+
+
+class ArenaResource(dg.ConfigurableResource):
+    """One arena: `profile` is the path of its YAML, `lake` the folder of its tables."""
+
+    profile: str
+    lake_root: str
+
+    @cached_property
+    def arena(self) -> Arena:
+        return load_arena(self.profile)
+
+    @cached_property
+    def lake(self) -> Lake:
+        return Lake(Path(self.lake_root))
+
+    @cached_property
+    def rounds(self) -> dict[str, Round]:
+        return plan_rounds(self.arena.rounds)
+
+    @cached_property
+    def checkpoints(self) -> CheckpointStore:
+        return CheckpointStore(self.lake.root / "checkpoints")
+
+    @property
+    def models_cache(self) -> Path:
+        """Where fetched and converted weights are kept; arenas share it."""
+        return PROJECT / "data" / "models"
+
+    def round(self, key: str) -> Round:
+        return select_round(self.rounds, key)
+
+
+def lake_root(arena: Arena) -> Path:
+    """The lake of a profile: ARENA_LAKE, else data/lake/<name of the arena>."""
+    return resolve(os.environ.get("ARENA_LAKE") or f"data/lake/{arena.name}")
+
+
+def arena_resource() -> ArenaResource:
+    """The arena that ARENA_PROFILE and ARENA_LAKE name."""
+    arena = load_arena()
+    profile = os.environ.get("ARENA_PROFILE") or "profiles/pocket.yaml"
+    return ArenaResource(profile=profile, lake_root=str(lake_root(arena)))
