@@ -1,0 +1,26 @@
+"""What a training process is told: one JSON file a job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from arena_assets.config import Settings, Training
+
+
+class Job(Settings):
+    """Train `model` (a folder) on `training_set` (Parquet) for one stage, into the new folder `output`."""
+
+    stage: Literal["sft", "dpo", "rl"]
+    model: Path
+    training_set: Path
+    output: Path
+    training: Training
+    seed: int
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
+
+    def write(self, path: Path) -> None:
+        path.write_text(self.model_dump_json(indent=2), encoding="utf-8")

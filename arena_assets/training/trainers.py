@@ -1,0 +1,252 @@
+"""The three stages on TRL: SFT, DPO, and a reward model with GRPO or RLOO.
+
+Weights are written as safetensors beside their tokenizer; what was logged goes to metrics.jsonl. No optimizer
+state is kept: a round is short, and a job that dies is started anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    TrainerCallback,
+    set_seed,
+)
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    RewardConfig,
+    RewardTrainer,
+    RLOOConfig,
+    RLOOTrainer,
+    SFTConfig,
+    SFTTrainer,
+)
+
+from arena_assets.config import Optimisation, Training
+from arena_assets.training.job import Job
+
+METRICS = "metrics.jsonl"
+REWARD_MODEL = "reward_model"
+
+
+def train(job: Job) -> None:
+    """Run the job's stage; `job.output` holds the checkpoint when it returns."""
+    set_seed(job.seed)
+    job.output.mkdir(parents=True)
+    {"sft": _sft, "dpo": _dpo, "rl": _reinforce}[job.stage](job)
+    # TRL leaves its arguments behind as a pickle
+    for leftover in [*job.output.rglob("*.bin"), *job.output.rglob("*.pt")]:
+        leftover.unlink()
+    for scratch in job.output.glob("trainer-*"):
+        shutil.rmtree(scratch)
+
+
+def _sft(job: Job) -> None:
+    rows = _rows(job, "sft")
+    dataset = Dataset.from_list(
+        [{"prompt": r["messages"], "completion": _answer(r["chosen"])} for r in rows]
+    )
+    settings = job.training.sft
+    config = SFTConfig(
+        **_shared(job, settings, "sft"), max_length=settings.max_length, completion_only_loss=True
+    )
+    trainer = SFTTrainer(
+        _policy(job.model, job.training),
+        args=config,
+        train_dataset=dataset,
+        processing_class=_tokenizer(job.model),
+        callbacks=[_Log(job.output, "sft")],
+    )
+    _fit_and_save(trainer, job.output, job.model)
+
+
+def _dpo(job: Job) -> None:
+    settings = job.training.dpo
+    config = DPOConfig(
+        **_shared(job, settings, "dpo"),
+        max_length=settings.max_length,
+        beta=settings.beta,
+        # one pass over the reference before training, so that only one model is in memory after it
+        precompute_ref_log_probs=True,
+    )
+    trainer = DPOTrainer(
+        _policy(job.model, job.training),
+        args=config,
+        train_dataset=_preferences(job),
+        processing_class=_tokenizer(job.model),
+        callbacks=[_Log(job.output, "dpo")],
+    )
+    _fit_and_save(trainer, job.output, job.model)
+
+
+def _reinforce(job: Job) -> None:
+    """Fit a reward model to the preference rows, then optimise the policy on the prompt rows against it."""
+    prompts = Dataset.from_list([{"prompt": r["messages"]} for r in _rows(job, "prompt")])
+    reward_folder = _fit_reward_model(job)
+    settings = job.training.rl
+    shared = _shared(job, settings, "rl")
+    if settings.max_steps:
+        shared["max_steps"] = settings.max_steps
+    config_class, trainer_class = {
+        "grpo": (GRPOConfig, GRPOTrainer),
+        "rloo": (RLOOConfig, RLOOTrainer),
+    }[settings.algorithm]
+    config = config_class(
+        **shared,
+        beta=settings.kl_coefficient,
+        num_generations=settings.completions,
+        max_completion_length=settings.max_completion,
+        temperature=settings.temperature,
+    )
+    reward_model = AutoModelForSequenceClassification.from_pretrained(
+        reward_folder, num_labels=1, dtype=_dtype(job.training)
+    )
+    trainer = trainer_class(
+        _policy(job.model, job.training),
+        reward_funcs=reward_model,
+        reward_processing_classes=_tokenizer(reward_folder),
+        args=config,
+        train_dataset=prompts,
+        processing_class=_tokenizer(job.model, padding_side="left"),
+        callbacks=[_Log(job.output, "rl")],
+    )
+    _fit_and_save(trainer, job.output, job.model)
+
+
+def _fit_reward_model(job: Job) -> Path:
+    settings = job.training.reward_model
+    tokenizer = _tokenizer(job.model)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        job.model, num_labels=1, dtype=_dtype(job.training)
+    )
+    model.config.pad_token_id = tokenizer.pad_token_id
+    config = RewardConfig(**_shared(job, settings, REWARD_MODEL), max_length=settings.max_length)
+    trainer = RewardTrainer(
+        model,
+        args=config,
+        train_dataset=_preferences(job),
+        processing_class=tokenizer,
+        callbacks=[_Log(job.output, REWARD_MODEL)],
+    )
+    folder = job.output / REWARD_MODEL
+    _fit_and_save(trainer, folder, job.model)
+    return folder
+
+
+def _shared(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
+    """The arguments that every TRL trainer takes."""
+    return {
+        "output_dir": str(job.output / f"trainer-{phase}"),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "per_device_train_batch_size": settings.device_batch,
+        "gradient_accumulation_steps": max(1, settings.batch // settings.device_batch),
+        "warmup_steps": settings.warmup,
+        "lr_scheduler_type": "cosine",
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "seed": job.seed,
+        "bf16": False,  # the weights have the type of `dtype`; autocast is slower on CPU
+        "gradient_checkpointing": job.training.gradient_checkpointing,
+        "use_cpu": not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+
+
+def _rows(job: Job, kind: str) -> list[dict[str, Any]]:
+    """The training rows of one kind; ValueError where there are none."""
+    table = pq.read_table(
+        job.training_set,
+        columns=["kind", "messages", "chosen", "rejected"],
+        filters=[("kind", "=", kind)],
+        partitioning=None,
+    )
+    if not table.num_rows:
+        raise ValueError(f"{job.training_set}: no rows of kind {kind!r}, which {job.stage} trains on")
+    return table.to_pylist()
+
+
+def _preferences(job: Job) -> Dataset:
+    return Dataset.from_list(
+        [
+            {
+                "prompt": row["messages"],
+                "chosen": _answer(row["chosen"]),
+                "rejected": _answer(row["rejected"]),
+            }
+            for row in _rows(job, "preference")
+        ]
+    )
+
+
+def _answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _dtype(training: Training) -> torch.dtype:
+    return getattr(torch, training.dtype)
+
+
+def _policy(folder: Path, training: Training) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=_dtype(training))
+
+
+def _tokenizer(folder: Path, padding_side: str = "right") -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=padding_side)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _fit_and_save(trainer: Any, folder: Path, origin: Path) -> None:
+    """Train, then write the weights with the tokenizer that they came with.
+
+    Checkpoints are kept in bfloat16, whatever type they were trained in: it is what vLLM loads.
+    """
+    trainer.train()
+    trainer.accelerator.wait_for_everyone()
+    if not trainer.is_world_process_zero():
+        return
+    model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(origin).save_pretrained(folder)
+
+
+class _Log(TrainerCallback):
+    """Writes every logged step to metrics.jsonl and prints it with the time left."""
+
+    def __init__(self, folder: Path, phase: str):
+        self.file = folder / METRICS
+        self.phase = phase
+        self.started = time.monotonic()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.started = time.monotonic()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not state.is_world_process_zero or not logs:
+            return
+        entry = {"phase": self.phase, "step": state.global_step, **logs}
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        if "loss" in logs:
+            spent = time.monotonic() - self.started
+            left = spent / state.global_step * (state.max_steps - state.global_step)
+            shown = {k: round(float(logs[k]), 4) for k in ("loss", "reward", "kl") if k in logs}
+            numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
+            print(f"{self.phase}: step {state.global_step}/{state.max_steps}, {numbers}, {left:.0f} s left")

