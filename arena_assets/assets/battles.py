@@ -1,7 +1,5 @@
 """The battles of a round: who the target is, what everybody answered, and how the judge saw it."""
 
-from __future__ import annotations
-
 import dagster as dg
 import pyarrow as pa
 

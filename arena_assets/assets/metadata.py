@@ -1,7 +1,5 @@
 """What every table shows in the UI: its rows, its columns and a preview."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg

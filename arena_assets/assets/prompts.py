@@ -1,7 +1,5 @@
 """From raw collections to slices and the arena test set, and the weights that the profile names."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 

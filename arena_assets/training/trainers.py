@@ -61,7 +61,7 @@ def _sft(job: Job) -> None:
     )
     settings = job.training.sft
     config = SFTConfig(
-        **_shared(job, settings, "sft"), max_length=settings.max_length, completion_only_loss=True
+        **_shared(job, settings, "sft"), max_length=settings.max_length, completion_only_loss=True, loss_type="nll"
     )
     trainer = SFTTrainer(
         _policy(job.model, job.training),

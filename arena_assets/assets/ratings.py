@@ -1,0 +1,103 @@
+"""Ratings of everybody on the arena test set, and the promotion of the best checkpoint into the next round."""
+
+import dagster as dg
+
+from arena_assets.assets.battles import target_metadata, target_model
+from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.lineage import models, round_fingerprint
+from arena_assets.partitions import rounds_partitions
+from arena_assets.plots import markdown_image, progress_plot, ratings_plot
+from arena_assets.ratings.bradley_terry import Anchor, rate
+from arena_assets.resources import ArenaResource
+from arena_assets.rounds import BASE, until
+from arena_assets.tables import TABLES
+
+
+@dg.asset(
+    group_name="arena",
+    partitions_def=rounds_partitions,
+    deps=["arena_battles"],
+    kinds={"parquet"},
+    description=TABLES["ratings"].description,
+)
+def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+    key, settings = context.partition_key, arena.arena.ratings
+    battles = arena.lake.query(
+        """
+        select prompt_id, contestant_1, contestant_2, winner from battles
+        where role = 'deciding' and status in ('decided', 'tie')
+        """,
+        battles=("arena_battles", key),
+    )
+    anchor = Anchor(settings.anchor, settings.anchor_rating)
+    rated = rate(battles, anchor, settings.bootstrap, arena.arena.seed)
+    written = arena.lake.write("ratings", [{"round": key, **row} for row in rated.to_pylist()], key)
+    rows = written.to_pylist()
+    of_target = [row for row in rows if row["contestant"] in (BASE, *until(arena.rounds, key))]
+    # "base" comes first, then the checkpoints in time order
+    of_target.sort(key=lambda row: (row["contestant"] != BASE, row["contestant"]))
+    board = written.select(["rank", "contestant", "rating", "lower", "upper", "battles"])
+    return dg.MaterializeResult(
+        metadata=table_metadata(
+            written,
+            leaderboard=dg.MetadataValue.md(markdown_table(board)),
+            target_rating=of_target[-1]["rating"],
+            ratings_plot=dg.MetadataValue.md(markdown_image(ratings_plot(rows, f"after {key}"))),
+            target_progress=dg.MetadataValue.md(
+                markdown_image(progress_plot(of_target, "the target's checkpoints"))
+            ),
+        ),
+        data_version=dg.DataVersion(arena.lake.digest("ratings", key)),
+    )
+
+
+@dg.asset(
+    group_name="arena",
+    partitions_def=rounds_partitions,
+    deps=[ratings, "checkpoint", "models"],
+    kinds={"parquet"},
+)
+def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+    """The gate: which model fights in the next round, by the ratings of the base model and all checkpoints so far."""
+    key = context.partition_key
+    rated = {row["contestant"]: row for row in arena.lake.read("ratings", key).to_pylist()}
+    candidates = [name for name in (BASE, *until(arena.rounds, key)) if name in rated]
+    if arena.arena.promotion == "latest":
+        chosen, reason = key, "the newest checkpoint fights on (promotion: latest)"
+    else:
+        # among equals the newer one: it has seen more
+        chosen = max(candidates, key=lambda name: (rated[name]["rating"], candidates.index(name)))
+        others = ", ".join(f"{name} {rated[name]['rating']:.0f}" for name in candidates)
+        reason = f"the best rating of {others}"
+    if chosen == BASE:
+        weights = models(arena)[arena.arena.target.model]
+        path, digest = weights.path, weights.digest
+    else:
+        path, digest = arena.checkpoints.path(chosen), arena.checkpoints.manifest(chosen).digest
+    row = {
+        "round": key,
+        "contestant": chosen,
+        "model": str(path),
+        "model_digest": digest,
+        **{name: rated[chosen][name] for name in ("rating", "lower", "upper")},
+        "reason": reason,
+    }
+    fingerprint = round_fingerprint(arena, key)
+    written = arena.lake.write("promotions", [row], key, fingerprint=fingerprint)
+    context.log.info(f"{chosen} is promoted after {key}: {reason}")
+    following = arena.round(key).following
+    if following:
+        # The hand-over: Dagster allows no cycle between assets, so the next round's target is reported here.
+        # What stands below that partition then shows as outdated, and automation sees an update.
+        context.log_event(
+            dg.AssetMaterialization(
+                target_model.key,
+                partition=following,
+                metadata=target_metadata(arena, following),
+                tags={"dagster/data_version": digest},
+            )
+        )
+    return dg.MaterializeResult(
+        metadata=table_metadata(written, promoted=chosen, reason=reason, fights_in=following or "-"),
+        data_version=dg.DataVersion(f"{digest}-{fingerprint[:12]}"),
+    )

@@ -1,0 +1,153 @@
+"""Runs the suites with Great Expectations: as Dagster asset checks, as a guard, and as Data Docs pages."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from arena_assets.checks.suites import Suite, suites
+from arena_assets.config import PROJECT
+from arena_assets.lake import ALL
+from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
+from arena_assets.resources import ArenaResource
+
+DATA_DOCS = PROJECT / "data" / "quality"
+_SHOWN = ("observed_value", "element_count", "unexpected_count", "unexpected_percent", "partial_unexpected_list")
+
+
+def validate(arena: ArenaResource, suite: Suite, partition: str) -> Any:
+    """Great Expectations' result for one partition of a table."""
+    import great_expectations as gx
+
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    table = arena.lake.query(
+        suite.sql.format(table=suite.table),
+        **{suite.table: (suite.table, partition)},
+        **{other: (other, ALL) for other in suite.others},
+    )
+    # what is no scalar cannot be checked and would only be slow
+    frame = table.select([f.name for f in table.schema if not str(f.type).startswith("list")]).to_pandas()
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = {"globally": False}
+    expectations = [
+        {
+            "type": rule["type"],
+            "kwargs": rule["kwargs"],
+            "severity": rule["severity"],
+            "meta": {"name": rule["name"]},
+        }
+        for rule in suite.expectations
+    ]
+    batch = (
+        context.data_sources.add_pandas("lake")
+        .add_dataframe_asset(suite.table)
+        .add_batch_definition_whole_dataframe(partition)
+        .get_batch({"dataframe": frame})
+    )
+    result = batch.validate(
+        gx.ExpectationSuite(name=suite.table, expectations=expectations), result_format="SUMMARY"
+    )
+    write_data_docs(result, suite.table, partition)
+    return result
+
+
+def failed_expectations(arena: ArenaResource, table: str, partition: str) -> list[str]:
+    """The names of the critical expectations that a partition fails."""
+    result = validate(arena, suites(arena.arena)[table], partition)
+    return [
+        found.expectation_config.meta["name"]
+        for found in result.results
+        if not found.success and found.expectation_config.severity == "critical"
+    ]
+
+
+def write_data_docs(result: Any, table: str, partition: str) -> None:
+    """The page of one validation in data/quality, and the index over all pages."""
+    from great_expectations.render.renderer import ValidationResultsPageRenderer
+    from great_expectations.render.view import DefaultJinjaPageView
+
+    folder = DATA_DOCS / ARENA.name / table
+    folder.mkdir(parents=True, exist_ok=True)
+    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
+    (folder / f"{partition}.html").write_text(page, encoding="utf-8")
+    passed = sum(bool(found.success) for found in result.results)
+    summary = {"success": bool(result.success), "passed": passed, "checks": len(result.results)}
+    (folder / f"{partition}.json").write_text(json.dumps(summary), encoding="utf-8")
+    _write_index(DATA_DOCS / ARENA.name)
+
+
+def _write_index(folder: Path) -> None:
+    import html
+
+    rows = []
+    for file in sorted(folder.glob("*/*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        state = "passed" if found["success"] else "FAILED"
+        table, partition = html.escape(file.parent.name), html.escape(file.stem)
+        rows.append(
+            f'<tr><td><a href="{table}/{partition}.html">{table}</a></td><td>{partition}</td>'
+            f"<td>{state}</td><td>{found['passed']} of {found['checks']}</td></tr>"
+        )
+    (folder / "index.html").write_text(
+        f"<!doctype html><meta charset='utf-8'><title>Data quality of {html.escape(folder.name)}</title>"
+        f"<h1>Data quality of {html.escape(folder.name)}</h1><table border='1' cellpadding='4'>"
+        "<tr><th>table</th><th>partition</th><th>state</th><th>expectations met</th></tr>"
+        + "".join(rows)
+        + "</table>",
+        encoding="utf-8",
+    )
+
+
+def expectation_checks() -> list[dg.AssetChecksDefinition]:
+    """One multi-check a table; each expectation is a check of its own, critical ones block."""
+    return [_checks_of(suite) for suite in suites(ARENA).values()]
+
+
+def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
+    partitions = {"round": rounds_partitions, "source": sources_partitions, "none": None}[suite.partitions]
+    specs = [
+        dg.AssetCheckSpec(
+            rule["name"],
+            asset=suite.table,
+            description=rule["type"].replace("_", " "),
+            partitions_def=partitions,
+            blocking=rule["severity"] == "critical",
+        )
+        for rule in suite.expectations
+    ]
+
+    @dg.multi_asset_check(name=f"{suite.table}_expectations", specs=specs)
+    def checks(
+        context: dg.AssetCheckExecutionContext, arena: ArenaResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        partition = context.partition_key if context.has_partition_key and partitions else ALL
+        for found in validate(arena, suites(arena.arena)[suite.table], partition).results:
+            yield _check_result(suite.table, found)
+
+    return checks
+
+
+def _check_result(table: str, found: Any) -> dg.AssetCheckResult:
+    rule = found.expectation_config
+    # a missing column is no exception in Great Expectations, only a message beside an empty result
+    errors = [
+        error["exception_message"]
+        for error in (found.exception_info or {}).values()
+        if isinstance(error, dict) and error.get("exception_message")
+    ]
+    critical = rule.severity == "critical"
+    return dg.AssetCheckResult(
+        asset_key=table,
+        check_name=rule.meta["name"],
+        passed=bool(found.success),
+        severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
+        description=errors[0] if errors else None,
+        metadata={
+            name: dg.MetadataValue.text(str(value))
+            for name, value in found.result.items()
+            if name in _SHOWN
+        },
+    )

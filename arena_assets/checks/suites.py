@@ -1,0 +1,253 @@
+"""What every table has to be: expectations as plain data, so that their names are known without Great Expectations.
+
+A suite looks at `sql`: the table itself with columns derived beside it (how many games a battle has, whether a
+prompt is in the test set), so that rules over several tables are expectations on a column too. `{table}` is the
+partition under test; other names are tables of the lake. Critical expectations block what comes after them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from arena_assets.config import Arena
+from arena_assets.tables import TABLES
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The expectations of one table.
+
+    `others` are unpartitioned tables that the SQL reads; `partitions` says what a partition of the table is:
+    a round, a source, or nothing.
+    """
+
+    table: str
+    expectations: tuple[dict[str, Any], ...]
+    sql: str = "select * from {table}"
+    others: tuple[str, ...] = ()
+    partitions: str = "round"
+    columns: tuple[str, ...] = field(default=())
+
+
+def expect(
+    name: str, type_: str, *, blocking: bool = True, **kwargs: Any
+) -> dict[str, Any]:
+    """One expectation: its name as a check, the type of Great Expectations, and its arguments."""
+    return {
+        "name": name,
+        "type": f"expect_{type_}",
+        "kwargs": kwargs,
+        "severity": "critical" if blocking else "warning",
+    }
+
+
+def _columns(table: str) -> dict[str, Any]:
+    names = TABLES[table].schema.names
+    return expect("columns_present", "table_columns_to_match_set", column_set=names, exact_match=False)
+
+
+def _rows(minimum: int = 1, blocking: bool = True) -> dict[str, Any]:
+    return expect("has_rows", "table_row_count_to_be_between", min_value=minimum, blocking=blocking)
+
+
+def _unique(*columns: str) -> dict[str, Any]:
+    if len(columns) == 1:
+        return expect("key_unique", "column_values_to_be_unique", column=columns[0])
+    return expect("key_unique", "compound_columns_to_be_unique", column_list=list(columns))
+
+
+def _only(name: str, column: str, *values: Any, blocking: bool = True) -> dict[str, Any]:
+    return expect(
+        name, "column_values_to_be_in_set", column=column, value_set=list(values), blocking=blocking
+    )
+
+
+def _filled(name: str, column: str, blocking: bool = True) -> dict[str, Any]:
+    return expect(
+        name, "column_value_lengths_to_be_between", column=column, min_value=1, blocking=blocking
+    )
+
+
+def suites(arena: Arena) -> Mapping[str, Suite]:
+    """The suite of every table, by the table's name."""
+    judged = _judgment_suites(arena)
+    answered = [_response_suite("responses"), _response_suite("arena_responses")]
+    return {suite.table: suite for suite in [*_prompt_suites(), *answered, *judged, *_round_suites(arena)]}
+
+
+def _prompt_suites() -> list[Suite]:
+    words = "list_aggregate(list_transform(messages, lambda m: m.content), 'string_agg', ' ')"
+    with_text = f"select * exclude (messages), {words} as text, messages[-1].role as last_role from {{table}}"
+    prompt_rules = (
+        _rows(),
+        _unique("prompt_id"),
+        _filled("text_present", "text"),
+        _only("ends_with_user", "last_role", "user"),
+        expect("difficulty_range", "column_values_to_be_between", column="difficulty", min_value=0, max_value=10),
+    )
+    return [
+        Suite("prompts", prompt_rules, with_text, partitions="source"),
+        Suite(
+            "quarantine",
+            (
+                _columns("quarantine"),
+                expect("nothing_quarantined", "table_row_count_to_equal", value=0, blocking=False),
+            ),
+            partitions="source",
+        ),
+        Suite("prompts_curated", prompt_rules, with_text, partitions="none"),
+        Suite(
+            "prompt_drops",
+            (_columns("prompt_drops"), _unique("prompt_id"), _filled("reason_given", "reason")),
+            partitions="none",
+        ),
+        Suite(
+            "arena_testset",
+            (
+                _columns("arena_testset"),
+                _rows(),
+                _unique("prompt_id"),
+                _only("known_parts", "part", "diverse", "hard"),
+                _only("prompt_exists", "exists_", True),
+            ),
+            """
+            select t.*, t.prompt_id in (select prompt_id from prompts_curated) as exists_ from {table} as t
+            """,
+            others=("prompts_curated",),
+            partitions="none",
+        ),
+        Suite(
+            "slices",
+            (
+                _columns("slices"),
+                _rows(),
+                _unique("prompt_id"),
+                _only("disjoint_from_testset", "in_testset", False),
+            ),
+            """
+            select t.*, t.prompt_id in (select prompt_id from arena_testset) as in_testset from {table} as t
+            """,
+            others=("arena_testset",),
+            partitions="none",
+        ),
+    ]
+
+
+def _response_suite(table: str) -> Suite:
+    return Suite(
+        table,
+        (
+            _columns(table),
+            _rows(),
+            _unique("prompt_id", "contestant"),
+            _only("everybody_answered", "lacking", 0),
+            _only("known_roles", "role", "target", "opponent"),
+            _only("finish_reasons", "finish_reason", "stop", "length", "recorded"),
+            expect(
+                "mostly_not_cut_off",
+                "column_mean_to_be_between",
+                column="cut_off",
+                max_value=0.5,
+                blocking=False,
+            ),
+            expect(
+                "mostly_not_empty", "column_mean_to_be_between", column="empty", max_value=0.05, blocking=False
+            ),
+        ),
+        """
+        select t.*, (t.finish_reason = 'length')::int as cut_off, (trim(t.text) = '')::int as empty,
+               (select count(distinct contestant) from {table})
+                 - count(*) over (partition by t.prompt_id) as lacking
+        from {table} as t
+        """,
+    )
+
+
+def _judgment_suites(arena: Arena) -> list[Suite]:
+    limit = arena.quality.failed_judgments
+
+    def suite(table: str) -> Suite:
+        return Suite(
+            table,
+            (
+                _columns(table),
+                _rows(),
+                _unique("prompt_id", "contestant_a", "contestant_b", "judge"),
+                _only("both_games_present", "games", 2),
+                _only("known_status", "status", "ok", "failed", "abstained"),
+                expect("score_a_range", "column_values_to_be_between", column="score_a", min_value=1, max_value=10),
+                expect("score_b_range", "column_values_to_be_between", column="score_b", min_value=1, max_value=10),
+                _only("scores_where_ok", "score_matches_status", True),
+                expect("failed_rate", "column_mean_to_be_between", column="deciding_failed", max_value=limit),
+                expect(
+                    "shadow_failed_rate",
+                    "column_mean_to_be_between",
+                    column="failed",
+                    max_value=max(limit, 0.5),
+                    blocking=False,
+                ),
+            ),
+            """
+            select t.*,
+                   count(*) over (
+                       partition by t.prompt_id, t.judge,
+                       least(t.contestant_a, t.contestant_b), greatest(t.contestant_a, t.contestant_b)
+                   ) as games,
+                   (t.status = 'ok') = (t.score_a is not null and t.score_b is not null) as score_matches_status,
+                   (t.status = 'failed')::int as failed,
+                   -- a shadow judge decides nothing, so its failures do not count here
+                   case when t.role = 'deciding' then (t.status = 'failed')::int end as deciding_failed
+            from {table} as t
+            """,
+        )
+
+    return [suite("judgments"), suite("arena_judgments")]
+
+
+def _round_suites(arena: Arena) -> list[Suite]:
+    return [
+        Suite(
+            "training_set",
+            (
+                _rows(arena.quality.minimum_training_rows),
+                _unique("row_id"),
+                _only("known_kinds", "kind", "sft", "preference", "prompt"),
+                _only("no_test_prompts", "in_testset", False),
+                _only("texts_present", "complete", True),
+                _only("chosen_is_not_rejected", "same_text", False),
+            ),
+            """
+            select t.* exclude (messages), t.prompt_id in (select prompt_id from arena_testset) as in_testset,
+                   case t.kind when 'sft' then coalesce(trim(t.chosen) != '', false)
+                               when 'preference' then t.chosen is not null and t.rejected is not null
+                               else true end as complete,
+                   coalesce(t.chosen = t.rejected, false) as same_text
+            from {table} as t
+            """,
+            others=("arena_testset",),
+        ),
+        Suite(
+            "ratings",
+            (
+                _columns("ratings"),
+                _rows(2),
+                _unique("contestant"),
+                _only("rating_within_interval", "inside", True),
+                _only("everybody_met", "battles_positive", True),
+            ),
+            """
+            select t.*, t.rating between t.lower and t.upper as inside, t.battles > 0 as battles_positive
+            from {table} as t
+            """,
+        ),
+        Suite(
+            "promotions",
+            (
+                _columns("promotions"),
+                expect("one_promotion", "table_row_count_to_equal", value=1),
+                _filled("digest_present", "model_digest"),
+            ),
+        ),
+    ]

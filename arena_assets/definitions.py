@@ -1,0 +1,52 @@
+"""Where everything meets: assets, checks, jobs, the sensor and the resources of one arena."""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster_dbt import DbtCliResource
+
+from arena_assets.assets import battles, prompts, ratings, training
+from arena_assets.assets.dbt import arena_dbt, dbt_project
+from arena_assets.automation import advance_rounds
+from arena_assets.checks.expectations import expectation_checks
+from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
+from arena_assets.resources import arena_resource
+
+collect_job = dg.define_asset_job(
+    "collect",
+    selection=dg.AssetSelection.assets("prompts", "quarantine"),
+    partitions_def=sources_partitions,
+    description="Read one source of prompts.",
+)
+prepare_job = dg.define_asset_job(
+    "prepare",
+    selection=dg.AssetSelection.assets(
+        "models", "prompts_curated", "prompt_drops", "arena_testset", "slices"
+    ),
+    description="Fetch the weights, draw slices and the arena test set.",
+)
+round_job = dg.define_asset_job(
+    "turn_round",
+    selection=dg.AssetSelection.groups("flywheel", "arena", "reports"),
+    partitions_def=rounds_partitions,
+    description="Turn the wheel by one round: battles, training, the arena, the promotion.",
+)
+
+executors = {
+    # one process: weights that several assets use are loaded once
+    "in_process": dg.in_process_executor,
+    # a process a step: a GPU's memory is free between generation and training
+    "multiprocess": dg.multiprocess_executor.configured({"max_concurrent": 1}),
+}
+
+defs = dg.Definitions(
+    assets=[
+        *dg.load_assets_from_modules([prompts, battles, training, ratings]),
+        arena_dbt,
+    ],
+    asset_checks=expectation_checks(),
+    jobs=[collect_job, prepare_job, round_job],
+    sensors=[advance_rounds],
+    resources={"arena": arena_resource(), "dbt": DbtCliResource(project_dir=dbt_project)},
+    executor=executors[ARENA.executor],
+)

@@ -1,0 +1,82 @@
+"""Plots as PNG for the metadata of assets: ratings with intervals, the target's progress, loss curves."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def ratings_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
+    """Ratings with their intervals, best on top; rows have contestant, rating, lower and upper."""
+
+    def draw(axes):
+        ordered = sorted(rows, key=lambda row: row["rating"])
+        _intervals(axes, ordered, range(len(ordered)), horizontal=True)
+        axes.set_yticks(range(len(ordered)), [row["contestant"] for row in ordered])
+        axes.set_xlabel("rating (Elo scale, 95 % interval)")
+
+    return _png(draw, title, height=1.2 + 0.4 * len(rows))
+
+
+def progress_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
+    """The target's rating over its checkpoints in time order; rows as for ratings_plot."""
+
+    def draw(axes):
+        _intervals(axes, rows, range(len(rows)), horizontal=False)
+        axes.plot(range(len(rows)), [row["rating"] for row in rows], alpha=0.5)
+        axes.set_xticks(range(len(rows)), [row["contestant"] for row in rows])
+        axes.set_ylabel("rating (Elo scale, 95 % interval)")
+
+    return _png(draw, title)
+
+
+def loss_plot(metrics: Sequence[dict[str, Any]], title: str) -> bytes:
+    """What training logged: the loss by step for every phase, and the reward where there is one."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for entry in metrics:
+        for name in ("loss", "reward"):
+            if name in entry:
+                label = f"{entry['phase']} {name}"
+                series.setdefault(label, []).append((entry["step"], float(entry[name])))
+
+    def draw(axes):
+        for label, points in series.items():
+            axes.plot(*zip(*points, strict=True), label=label)
+        axes.set_xlabel("step")
+        if series:
+            axes.legend()
+
+    return _png(draw, title)
+
+
+def markdown_image(png: bytes) -> str:
+    """A picture as Markdown that carries its own data, for the UI."""
+    return f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})"
+
+
+def _intervals(axes, rows, positions, horizontal: bool) -> None:
+    ratings = [row["rating"] for row in rows]
+    spread = [
+        [row["rating"] - row["lower"] for row in rows],
+        [row["upper"] - row["rating"] for row in rows],
+    ]
+    if horizontal:
+        axes.errorbar(ratings, positions, xerr=spread, fmt="o", capsize=3)
+    else:
+        axes.errorbar(positions, ratings, yerr=spread, fmt="o", capsize=3)
+
+
+def _png(draw: Callable, title: str, height: float = 4.0) -> bytes:
+    # the object interface: pyplot keeps global state, and assets may run side by side
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, height), layout="constrained")
+    axes = figure.add_subplot()
+    draw(axes)
+    axes.set_title(title)
+    axes.grid(alpha=0.3)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
+    return content.getvalue()

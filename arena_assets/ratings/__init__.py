@@ -1,0 +1,1 @@
+"""Ratings: Bradley-Terry strengths on the Elo scale, with intervals over prompts."""
