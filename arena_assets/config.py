@@ -152,9 +152,7 @@ class Testset(Settings):
     clusters: int = Field(500, gt=0)
     diverse_per_cluster: int = Field(2, gt=0)
     hard: int = Field(1000, ge=0)
-    constrained_only: bool = Field(
-        False, description="leave out prompts that the verifier cannot decide"
-    )
+    constrained_only: bool = Field(False, description="leave out prompts that the verifier cannot decide")
 
 
 class Prompts(Settings):
@@ -291,8 +289,7 @@ class Arena(Settings):
             raise ValueError(f"judges: names must be distinct, got {judges}")
         if self.ratings.anchor not in ("base", *names):
             raise ValueError(
-                f"ratings.anchor: {self.ratings.anchor!r} is no contestant "
-                f"(valid: base, {', '.join(names)})"
+                f"ratings.anchor: {self.ratings.anchor!r} is no contestant (valid: base, {', '.join(names)})"
             )
         return self
 

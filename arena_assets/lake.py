@@ -76,9 +76,7 @@ class Lake:
         write_atomically(rows, path)
         return rows
 
-    def read(
-        self, table: str, partition: str = ALL, columns: Sequence[str] | None = None
-    ) -> pa.Table:
+    def read(self, table: str, partition: str = ALL, columns: Sequence[str] | None = None) -> pa.Table:
         """A whole partition; MissingPartition where it was not materialized."""
         path = self._present(table, partition)
         return pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)

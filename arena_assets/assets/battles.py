@@ -4,8 +4,8 @@ import dagster as dg
 import pyarrow as pa
 
 from arena_assets.assets.metadata import table_metadata
-from arena_assets.config import LLMJudge
 from arena_assets.config import Judge as JudgeSettings
+from arena_assets.config import LLMJudge
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.engines import Engine, open_engine
 from arena_assets.generation.responses import Prompt, respond

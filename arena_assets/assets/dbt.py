@@ -62,9 +62,7 @@ class ArenaTranslator(DagsterDbtTranslator):
     ),
     exclude="resource_type:unit_test",
 )
-def arena_dbt(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
-) -> Iterator[Any]:
+def arena_dbt(context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource) -> Iterator[Any]:
     round_ = arena.round(context.partition_key)
     for key in context.selected_asset_keys:  # DuckDB's COPY makes no folders
         (arena.lake.root / key.path[-1]).mkdir(parents=True, exist_ok=True)

@@ -85,9 +85,7 @@ def prompts_of_source(
         ),
     ],
 )
-def curated(
-    context: dg.AssetExecutionContext, arena: ArenaResource
-) -> Iterator[dg.MaterializeResult]:
+def curated(context: dg.AssetExecutionContext, arena: ArenaResource) -> Iterator[dg.MaterializeResult]:
     """Drops duplicates, holds the arena test set back, and draws disjoint slices from the rest."""
     import pyarrow as pa
 

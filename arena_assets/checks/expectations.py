@@ -15,7 +15,13 @@ from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
 from arena_assets.resources import ArenaResource
 
 DATA_DOCS = PROJECT / "data" / "quality"
-_SHOWN = ("observed_value", "element_count", "unexpected_count", "unexpected_percent", "partial_unexpected_list")
+_SHOWN = (
+    "observed_value",
+    "element_count",
+    "unexpected_count",
+    "unexpected_percent",
+    "partial_unexpected_list",
+)
 
 
 def validate(arena: ArenaResource, suite: Suite, partition: str) -> Any:
@@ -120,9 +126,7 @@ def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
     ]
 
     @dg.multi_asset_check(name=f"{suite.table}_expectations", specs=specs)
-    def checks(
-        context: dg.AssetCheckExecutionContext, arena: ArenaResource
-    ) -> Iterator[dg.AssetCheckResult]:
+    def checks(context: dg.AssetCheckExecutionContext, arena: ArenaResource) -> Iterator[dg.AssetCheckResult]:
         partition = context.partition_key if context.has_partition_key and partitions else ALL
         for found in validate(arena, suites(arena.arena)[suite.table], partition).results:
             yield _check_result(suite.table, found)
@@ -146,8 +150,6 @@ def _check_result(table: str, found: Any) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
         description=errors[0] if errors else None,
         metadata={
-            name: dg.MetadataValue.text(str(value))
-            for name, value in found.result.items()
-            if name in _SHOWN
+            name: dg.MetadataValue.text(str(value)) for name, value in found.result.items() if name in _SHOWN
         },
     )

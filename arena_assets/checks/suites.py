@@ -31,9 +31,7 @@ class Suite:
     columns: tuple[str, ...] = field(default=())
 
 
-def expect(
-    name: str, type_: str, *, blocking: bool = True, **kwargs: Any
-) -> dict[str, Any]:
+def expect(name: str, type_: str, *, blocking: bool = True, **kwargs: Any) -> dict[str, Any]:
     """One expectation: its name as a check, the type of Great Expectations, and its arguments."""
     return {
         "name": name,
@@ -65,9 +63,7 @@ def _only(name: str, column: str, *values: Any, blocking: bool = True) -> dict[s
 
 
 def _filled(name: str, column: str, blocking: bool = True) -> dict[str, Any]:
-    return expect(
-        name, "column_value_lengths_to_be_between", column=column, min_value=1, blocking=blocking
-    )
+    return expect(name, "column_value_lengths_to_be_between", column=column, min_value=1, blocking=blocking)
 
 
 def suites(arena: Arena) -> Mapping[str, Suite]:
@@ -85,7 +81,9 @@ def _prompt_suites() -> list[Suite]:
         _unique("prompt_id"),
         _filled("text_present", "text"),
         _only("ends_with_user", "last_role", "user"),
-        expect("difficulty_range", "column_values_to_be_between", column="difficulty", min_value=0, max_value=10),
+        expect(
+            "difficulty_range", "column_values_to_be_between", column="difficulty", min_value=0, max_value=10
+        ),
     )
     return [
         Suite("prompts", prompt_rules, with_text, partitions="source"),
@@ -153,7 +151,11 @@ def _response_suite(table: str) -> Suite:
                 blocking=False,
             ),
             expect(
-                "mostly_not_empty", "column_mean_to_be_between", column="empty", max_value=0.05, blocking=False
+                "mostly_not_empty",
+                "column_mean_to_be_between",
+                column="empty",
+                max_value=0.05,
+                blocking=False,
             ),
         ),
         """
@@ -177,8 +179,20 @@ def _judgment_suites(arena: Arena) -> list[Suite]:
                 _unique("prompt_id", "contestant_a", "contestant_b", "judge"),
                 _only("both_games_present", "games", 2),
                 _only("known_status", "status", "ok", "failed", "abstained"),
-                expect("score_a_range", "column_values_to_be_between", column="score_a", min_value=1, max_value=10),
-                expect("score_b_range", "column_values_to_be_between", column="score_b", min_value=1, max_value=10),
+                expect(
+                    "score_a_range",
+                    "column_values_to_be_between",
+                    column="score_a",
+                    min_value=1,
+                    max_value=10,
+                ),
+                expect(
+                    "score_b_range",
+                    "column_values_to_be_between",
+                    column="score_b",
+                    min_value=1,
+                    max_value=10,
+                ),
                 _only("scores_where_ok", "score_matches_status", True),
                 expect("failed_rate", "column_mean_to_be_between", column="deciding_failed", max_value=limit),
                 expect(

@@ -73,9 +73,7 @@ def _rows(source: Source, path: Path | None) -> Iterator[tuple[int, str, Any]]:
         raise UnreadableSource(f"source {source.name}: {path} does not exist")
     readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
-        raise UnreadableSource(
-            f"source {source.name}: {path} is none of {', '.join(readers)}"
-        )
+        raise UnreadableSource(f"source {source.name}: {path} is none of {', '.join(readers)}")
     yield from readers[path.suffix](path)
 
 

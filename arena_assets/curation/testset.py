@@ -45,8 +45,9 @@ def build_testset(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
     rest.sort(key=lambda row: -1.0 if row["difficulty"] is None else row["difficulty"], reverse=True)
     chosen = [(row, "diverse") for row in diverse]
     chosen += [(row, "hard") for row in rest[: settings.hard]]
-    table = [{name: row.get(name) for name in ARENA_TESTSET.schema.names} | {"part": part}
-             for row, part in chosen]
+    table = [
+        {name: row.get(name) for name in ARENA_TESTSET.schema.names} | {"part": part} for row, part in chosen
+    ]
     return pa.Table.from_pylist(table, schema=ARENA_TESTSET.schema).sort_by("prompt_id")
 
 

@@ -100,9 +100,7 @@ def read_system_prompt(path: str | None) -> SystemPrompt | None:
 
 def target_contestant(target: Target, name: str, weights: Weights) -> Contestant:
     """A checkpoint of the target (or its base weights), under the name it is rated by."""
-    return Contestant(
-        name, "target", weights, target.sampling, read_system_prompt(target.system_prompt)
-    )
+    return Contestant(name, "target", weights, target.sampling, read_system_prompt(target.system_prompt))
 
 
 def opponent_contestant(opponent: Opponent, weights: Weights | None) -> Contestant:

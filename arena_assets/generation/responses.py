@@ -114,9 +114,7 @@ def respond(
     if todo:
         log(f"{contestant.name}: engine ready after {loaded - started:.0f} s")
     found = {row["response_id"]: row for row in store.select(list(keys.values())).to_pylist()}
-    rows = [
-        _row(contestant, prompt.prompt_id, found[keys[prompt.prompt_id]]) for prompt in prompts
-    ]
+    rows = [_row(contestant, prompt.prompt_id, found[keys[prompt.prompt_id]]) for prompt in prompts]
     return rows, progress
 
 

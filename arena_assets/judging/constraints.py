@@ -300,9 +300,7 @@ def _parse(json_text: str) -> tuple[Constraint, ...]:
     try:
         return tuple(_CONSTRAINTS.validate_json(json_text))
     except ValidationError as error:
-        problems = [
-            ".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()
-        ]
+        problems = [".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()]
         raise ValueError("constraints: " + "; ".join(problems)) from None
 
 

@@ -56,12 +56,12 @@ def train(job: Job) -> None:
 
 def _sft(job: Job) -> None:
     rows = _rows(job, "sft")
-    dataset = Dataset.from_list(
-        [{"prompt": r["messages"], "completion": _answer(r["chosen"])} for r in rows]
-    )
+    dataset = Dataset.from_list([{"prompt": r["messages"], "completion": _answer(r["chosen"])} for r in rows])
     settings = job.training.sft
     config = SFTConfig(
-        **_shared(job, settings, "sft"), max_length=settings.max_length, completion_only_loss=True, loss_type="nll"
+        **_shared(job, settings, "sft"),
+        max_length=settings.max_length,
+        completion_only_loss=True,
     )
     trainer = SFTTrainer(
         _policy(job.model, job.training),
@@ -156,6 +156,8 @@ def _shared(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
         "gradient_accumulation_steps": max(1, settings.batch // settings.device_batch),
         "warmup_steps": settings.warmup,
         "lr_scheduler_type": "cosine",
+        # rows of like length share a batch: on a CPU every padding token costs as much as a real one
+        "train_sampling_strategy": "group_by_length",
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",

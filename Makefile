@@ -1,0 +1,58 @@
+# Everything starts here; `make` alone lists the targets.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export DAGSTER_HOME := $(CURDIR)/.dagster
+export DO_NOT_TRACK := 1
+export DAGSTER_DISABLE_TELEMETRY := yes
+export HF_HUB_DISABLE_TELEMETRY := 1
+export VLLM_NO_USAGE_STATS := 1
+export GX_ANALYTICS_ENABLED := false
+
+.PHONY: help setup run test dev lint format bench manifest clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## make .venv from the pinned lock
+
+$(READY): requirements/cpu.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --no-deps -r requirements/cpu.txt
+	$(BIN)/pip install --quiet --no-deps --editable .
+	mkdir -p $(DAGSTER_HOME)
+	cp dagster.yaml $(DAGSTER_HOME)/
+	touch $@
+
+run: setup manifest ## turn the wheel through every round of the profile, then print the leaderboard
+	$(BIN)/arena run
+
+dev: setup manifest ## the Dagster UI on http://127.0.0.1:3000
+	$(BIN)/dagster dev --host 127.0.0.1
+
+test: setup manifest ## lint and all tests but the slow ones
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest
+
+bench: setup manifest ## measure: load time of the code location, ratings
+	$(BIN)/python benchmarks/load_time.py
+	$(BIN)/python benchmarks/ratings.py
+
+manifest: setup # what Dagster knows of the dbt models; in seconds, without a network
+	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project
+
+lint: setup ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the lake, the instance and build leftovers (weights stay in data/models)
+	rm -rf data/lake data/quality .dagster dbt_project/target dbt_project/logs logs .pytest_cache .ruff_cache

@@ -1,0 +1,200 @@
+"""`arena`: the wheel, the leaderboard and the state of things for those who live in a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from arena_assets.config import PROJECT, ProfileError, load_arena
+
+app = typer.Typer(
+    help="Arena Learning: battles, ratings, training, and the next round.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """How a result is printed."""
+
+    table = "table"
+    json = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="table for people, json for scripts")]
+
+
+@app.callback()
+def choose_profile(
+    profile: Annotated[
+        str | None, typer.Option(help="the arena's YAML; default: $ARENA_PROFILE, else the pocket arena")
+    ] = None,
+) -> None:
+    """Settings that every command shares."""
+    if profile:
+        os.environ["ARENA_PROFILE"] = str(Path(profile).resolve())
+    # one instance for terminal and UI, inside the project
+    os.environ.setdefault("DAGSTER_HOME", str(PROJECT / ".dagster"))
+    home = Path(os.environ["DAGSTER_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text("utf-8"), "utf-8")
+    try:
+        load_arena()
+    except ProfileError as error:
+        _fail(str(error))
+
+
+@app.command()
+def run(
+    until: Annotated[str | None, typer.Option(help="the last round to turn; default: all")] = None,
+    again: Annotated[
+        list[str] | None, typer.Option(help="a round to turn again although nothing changed")
+    ] = None,
+) -> None:
+    """Turn the wheel: every round that is not done, in order; then print the leaderboard."""
+    from arena_assets.rounds import UnknownRound
+    from arena_assets.wheel import WheelStopped, turn
+
+    try:
+        turned = turn(until, typer.echo, again or ())
+    except (WheelStopped, UnknownRound) as error:
+        _fail(str(error))
+    typer.echo("nothing to do: every round is done" if not turned else f"turned {', '.join(turned)}")
+    leaderboard()
+
+
+@app.command()
+def leaderboard(
+    after: Annotated[str | None, typer.Option(help="the round; default: the last one rated")] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Print the ratings after a round, best first, with their 95 % intervals."""
+    arena = _arena()
+    rated = arena.lake.partitions("leaderboard")
+    key = after or (rated[-1] if rated else None)
+    if key is None or key not in rated:
+        _fail(
+            f"no leaderboard for {key or 'any round'} (there: {', '.join(rated) or 'none'}); run `arena run`"
+        )
+    rows = arena.lake.query("select * from board order by rating desc", board=("leaderboard", key))
+    board = rows.to_pylist()
+    comparison = _progress(arena, key, board)
+    if format is Format.json:
+        _print_json({"round": key, "leaderboard": board, "progress": comparison})
+        return
+    columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
+    _print_table(f"leaderboard after {key}", columns, board)
+    if comparison:
+        apart = "apart" if comparison["intervals_separated"] else "overlapping"
+        typer.echo(
+            f"promoted: {comparison['promoted']}, {comparison['gain']:+.0f} over the base model "
+            f"(95 % intervals {apart})"
+        )
+
+
+@app.command()
+def status(format: FormatOption = Format.table) -> None:
+    """Print every round: its state, what it fights with, what it trains on, what it promoted."""
+    from arena_assets.wheel import round_states
+
+    states = round_states(_arena())
+    if format is Format.json:
+        _print_json(states)
+        return
+    columns = ("round", "state", "slice", "minimum_gap", "fights_with", "trains_from", "trains_on")
+    _print_table("rounds", (*columns, "promoted", "rating"), states)
+
+
+@app.command()
+def judges(
+    round: Annotated[str | None, typer.Option(help="the round; default: the last one judged")] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Print how each judge of a round behaved, and how far it agrees with the deciding one."""
+    arena = _arena()
+    judged = arena.lake.partitions("judge_quality")
+    key = round or (judged[-1] if judged else None)
+    if key is None or key not in judged:
+        _fail(f"no judge report for {key or 'any round'} (there: {', '.join(judged) or 'none'})")
+    rows = arena.lake.query("select * from report", report=("judge_quality", key)).to_pylist()
+    if format is Format.json:
+        _print_json(rows)
+        return
+    _print_table(f"judges of {key}", tuple(rows[0]) if rows else (), rows)
+
+
+@app.command()
+def profile(format: FormatOption = Format.table) -> None:
+    """Check the profile and print it as it is understood, defaults included."""
+    arena = load_arena()
+    if format is Format.json:
+        _print_json(arena.model_dump(mode="json"))
+        return
+    import yaml
+
+    typer.echo(yaml.safe_dump(arena.model_dump(mode="json"), sort_keys=False, width=100))
+
+
+def _arena():
+    from arena_assets.resources import arena_resource
+
+    return arena_resource()
+
+
+def _progress(arena: Any, key: str, board: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """How the promoted model stands to the base model; None before the first promotion."""
+    if not arena.lake.exists("promotions", key):
+        return None
+    (promoted,) = arena.lake.read("promotions", key).to_pylist()
+    by_name = {row["contestant"]: row for row in board}
+    base, best = by_name.get("base"), by_name.get(promoted["contestant"])
+    if base is None or best is None:
+        return None
+    return {
+        "base": base["contestant"],
+        "promoted": best["contestant"],
+        "gain": best["rating"] - base["rating"],
+        "intervals_separated": best["lower"] > base["upper"],
+    }
+
+
+def _print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        numeric = any(isinstance(row[column], int | float) for row in rows)
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_cell(column, row[column]) for column in columns))
+    # a pipe has no width; a table that is cut helps nobody
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if column in ("rating", "lower", "upper") else f"{value:.2f}"
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def _fail(message: str) -> None:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

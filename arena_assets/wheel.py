@@ -1,0 +1,102 @@
+"""Turns the wheel from a terminal: the same jobs as in the UI, in this process, only where something is to do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import dagster as dg
+
+from arena_assets.lineage import prompts_fingerprint, round_fingerprint, state_of
+from arena_assets.resources import ArenaResource, arena_resource
+
+
+class WheelStopped(RuntimeError):
+    """A job failed; the message names the steps and checks and what they said."""
+
+
+def turn(until: str | None, log: Callable[[str], None], force: Iterable[str] = ()) -> list[str]:
+    """Prepare prompts and weights, then turn every round that is not done, up to `until`.
+
+    Returns the rounds that were turned. Rounds in `force` are turned again. Raises WheelStopped at the first
+    round that fails; those after it are not started.
+    """
+    arena = arena_resource()
+    last = arena.round(until).key if until else max(arena.rounds)
+    turned = []
+    with dg.DagsterInstance.get() as instance:
+        if not prepared(arena):
+            log("preparing prompts and weights")
+            for source in arena.arena.prompts.sources:
+                _run("collect", source.name, instance)
+            _run("prepare", None, instance)
+        for key in [key for key in arena.rounds if key <= last]:
+            if state_of(arena, key) == "done" and key not in force:
+                log(f"{key}: done, nothing changed")
+                continue
+            log(f"{key}: turning ({state_of(arena, key)})")
+            _run("turn_round", key, instance)
+            turned.append(key)
+    return turned
+
+
+def prepared(arena: ArenaResource) -> bool:
+    """Whether models, slices and test set are there and were made from the present settings and files."""
+    current = prompts_fingerprint(arena.arena)
+    tables = ("slices", "arena_testset", "prompts_curated")
+    return arena.lake.exists("models") and all(arena.lake.fingerprint(table) == current for table in tables)
+
+
+def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
+    """Every round with its state, what it fights with and trains on, and what was promoted after it."""
+    states = []
+    for key, round_ in arena.rounds.items():
+        promoted = None
+        if arena.lake.exists("promotions", key):
+            (promoted,) = arena.lake.read("promotions", key).to_pylist()
+        states.append(
+            {
+                "round": key,
+                "state": state_of(arena, key),
+                "slice": round_.slice,
+                "fights_with": round_.fights_with,
+                "trains_from": "the base model" if round_.trains_from == "base" else "its fighter",
+                "trains_on": list(round_.trains_on),
+                "minimum_gap": round_.minimum_gap,
+                "promoted": promoted["contestant"] if promoted else None,
+                "rating": promoted["rating"] if promoted else None,
+                "fingerprint": round_fingerprint(arena, key)[:12],
+            }
+        )
+    return states
+
+
+def _run(job: str, partition: str | None, instance: dg.DagsterInstance) -> None:
+    from arena_assets.definitions import defs
+
+    # Dagster's own account of every event is for the UI; the terminal shows what the assets say
+    logging.getLogger("dagster").setLevel(logging.ERROR)
+    result = defs.resolve_job_def(job).execute_in_process(
+        instance=instance, partition_key=partition, raise_on_error=False
+    )
+    if result.success:
+        return
+    raise WheelStopped(f"{job} {partition or ''} failed:\n" + "\n".join(_failures(result)))
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    lines = []
+    for check in result.get_asset_check_evaluations():
+        if not check.passed and check.blocking:
+            name = check.asset_key.to_user_string()
+            lines.append(f"  check {check.check_name} of {name}: {check.description or 'failed'}")
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            failure = data.user_failure_data
+            message = failure.description if failure else data.error.to_string().strip()
+            if data.error and data.error.cause and not failure:
+                message = data.error.cause.message.strip()
+            lines.append(f"  {event.step_key}: {message}")
+    return lines or ["  the run ended without a failed step; look at it in the UI (make dev)"]
