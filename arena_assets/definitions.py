@@ -9,6 +9,7 @@ from arena_assets.assets import battles, prompts, ratings, training
 from arena_assets.assets.dbt import arena_dbt, dbt_project
 from arena_assets.automation import advance_rounds
 from arena_assets.checks.expectations import expectation_checks
+from arena_assets.console import console_logger
 from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
 from arena_assets.resources import arena_resource
 
@@ -49,4 +50,5 @@ defs = dg.Definitions(
     sensors=[advance_rounds],
     resources={"arena": arena_resource(), "dbt": DbtCliResource(project_dir=dbt_project)},
     executor=executors[ARENA.executor],
+    loggers={"console": console_logger},
 )

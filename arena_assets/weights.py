@@ -60,8 +60,6 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
     ).to(torch.bfloat16)
-    # what is saved is no longer quantised
-    del model.config.quantization_config
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder.with_name(f".partial-{folder.name}-{uuid.uuid4().hex[:8]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -75,8 +74,6 @@ def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
 def _run(job: str, partition: str | None, instance: dg.DagsterInstance) -> None:
     from arena_assets.definitions import defs
 
-    # Dagster's own account of every event is for the UI; the terminal shows what the assets say
-    logging.getLogger("dagster").setLevel(logging.ERROR)
     result = defs.resolve_job_def(job).execute_in_process(
         instance=instance, partition_key=partition, raise_on_error=False
     )

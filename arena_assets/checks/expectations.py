@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from arena_assets.config import PROJECT
 from arena_assets.lake import ALL
 from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
 from arena_assets.resources import ArenaResource
+
+# checks a partition are a preview in Dagster 1.13 and the only way to see which round failed
+warnings.filterwarnings("ignore", message=".*partitions_def.*", category=dg.PreviewWarning)
 
 DATA_DOCS = PROJECT / "data" / "quality"
 _SHOWN = (

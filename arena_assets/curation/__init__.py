@@ -1,0 +1,1 @@
+"""From raw prompt collections to curated prompts, a held-out test set and disjoint slices."""

@@ -1,13 +1,15 @@
-"""Reads prompts from files and Hugging Face data sets, whatever usual shape they have.
+"""Reads a collection of prompts (JSONL, CSV, Parquet, Hugging Face data set) into two tables.
 
-A row that cannot be read is not dropped: it goes to quarantine with its file, its line and the reason.
+Rows that can be used become prompts; every other row goes to quarantine with its file, its line, the reason and
+its text, so that nothing vanishes. Files are streamed: only the prompts themselves are held in memory.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,167 +17,206 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arena_assets.config import Source
-from arena_assets.judging.constraints import parse_constraints
+from arena_assets.curation import shapes
 from arena_assets.store import content_key
 from arena_assets.tables import PROMPTS, QUARANTINE
 
-SHAPES = (
-    "messages (role, content), conversations (ShareGPT: from, value), instruction with optional input "
-    "(Alpaca), or a plain text column named prompt, question or text"
-)
-_SHAREGPT_ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
-_SHAREGPT_ROLES |= {"system": "system"}
-_TEXT_COLUMNS = ("prompt", "question", "text")
-_COLUMNS = {"messages", "conversations", "instruction", *_TEXT_COLUMNS}
-_BATCH = 10_000
+BATCH = 10_000  # rows
+_UNRECOGNISED_LIMIT = 1_000  # rows read before a collection without any known column is refused
+_LONGEST_CELL = 64 * 1024 * 1024  # characters; the csv module's own limit of 128 Ki cuts long documents
 
 
-class UnreadableSource(ValueError):
-    """A source as a whole that cannot be read; the message names it and what would be understood."""
+@dataclass(frozen=True)
+class Record:
+    """One row of a file: its columns, or the reason why it could not be read; `raw` where text is known."""
+
+    line: int
+    row: dict[str, Any]
+    problem: str | None = None
+    raw: str | None = None
+
+    def text(self) -> str:
+        """What was read, as text that can be stored."""
+        raw = self.raw
+        if raw is None:
+            raw = json.dumps(self.row, ensure_ascii=False, default=str)
+        return raw.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def read_source(source: Source, path: Path | None) -> tuple[pa.Table, pa.Table]:
-    """The prompts of a source and its quarantined rows, in the columns of those two tables.
+    """The prompts of a source and its quarantine, in the columns of PROMPTS and QUARANTINE.
 
-    `path` is the source's local file; without one the source is a Hugging Face data set. Raises
-    UnreadableSource for an unknown file type or where no column is recognised.
+    `path` is the resolved file; it is not used for `source.hub`. `line` of a quarantined row counts from 1: the
+    line of a JSONL or CSV file (where the row begins), the row of a Parquet file or data set. Raises ValueError for
+    a file type that is not understood and for a collection without any recognised column, FileNotFoundError
+    for a file that is not there.
     """
-    place = str(path) if path else f"hub:{source.hub}"
-    prompts, quarantine, seen = [], [], {}
-    batches = []
-    for line, raw, row in _rows(source, path):
+    if source.hub:
+        place, records = f"hub:{source.hub}/{source.split}", _hub(source.hub, source.split)
+    else:
+        place, records = str(path), _file(path)
+    prompts, quarantine = _Rows(PROMPTS.schema), _Rows(QUARANTINE.schema)
+    first_line: dict[str, int] = {}
+    for record in _with_known_columns(records, place):
         try:
-            prompt = _prompt(source.name, row)
-            if (first := seen.setdefault(prompt["prompt_id"], line)) != line:
-                raise ValueError(f"prompt_id {prompt['prompt_id']!r} is already on line {first}")
+            prompt = _prompt(record, source.name)
+            known = first_line.setdefault(prompt["prompt_id"], record.line)
+            if known != record.line:
+                raise ValueError(f"prompt_id {prompt['prompt_id']!r} is already on line {known}")
+            prompts.append(prompt)
         except ValueError as error:
             quarantine.append(
-                {"source": source.name, "path": place, "line": line, "reason": str(error), "raw": raw}
+                {
+                    "source": source.name,
+                    "path": place,
+                    "line": record.line,
+                    "reason": str(error),
+                    "raw": record.text(),
+                }
             )
-            continue
-        prompts.append(prompt)
-        if len(prompts) == _BATCH:
-            batches.append(pa.Table.from_pylist(prompts, schema=PROMPTS.schema))
-            prompts = []
-    batches.append(pa.Table.from_pylist(prompts, schema=PROMPTS.schema))
-    return pa.concat_tables(batches), pa.Table.from_pylist(quarantine, schema=QUARANTINE.schema)
+    return prompts.table(), quarantine.table()
 
 
-def _rows(source: Source, path: Path | None) -> Iterator[tuple[int, str, Any]]:
-    """(line, raw text, row) of every row; a row that is no JSON comes as its error."""
-    if path is None:
-        from datasets import load_dataset
+class _Rows:
+    """Collects rows in Arrow batches: Python dictionaries of a whole collection would not fit."""
 
-        for number, row in enumerate(load_dataset(source.hub, split=source.split, streaming=True), 1):
-            yield number, json.dumps(row, default=str), row
-        return
-    if not path.exists():
-        raise UnreadableSource(f"source {source.name}: {path} does not exist")
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    if path.suffix not in readers:
-        raise UnreadableSource(f"source {source.name}: {path} is none of {', '.join(readers)}")
-    yield from readers[path.suffix](path)
+    def __init__(self, schema: pa.Schema):
+        self._schema = schema
+        self._batches: list[pa.RecordBatch] = []
+        self._pending: list[dict[str, Any]] = []
 
+    def append(self, row: dict[str, Any]) -> None:
+        self._pending.append(row)
+        if len(self._pending) >= BATCH:
+            self._flush()
 
-def _jsonl(path: Path) -> Iterator[tuple[int, str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                yield number, line.rstrip("\n"), json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, line.rstrip("\n"), ValueError(f"not valid JSON: {error}")
+    def table(self) -> pa.Table:
+        self._flush()
+        return pa.Table.from_batches(self._batches, schema=self._schema)
+
+    def _flush(self) -> None:
+        if self._pending:
+            self._batches.append(pa.RecordBatch.from_pylist(self._pending, schema=self._schema))
+            self._pending = []
 
 
-def _csv(path: Path) -> Iterator[tuple[int, str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        _require_columns(path, reader.fieldnames or [])
-        for row in reader:
-            yield reader.line_num, json.dumps(row), row
-
-
-def _parquet(path: Path) -> Iterator[tuple[int, str, Any]]:
-    file = pq.ParquetFile(path)
-    _require_columns(path, file.schema_arrow.names)
-    number = 0
-    for batch in file.iter_batches(_BATCH):
-        for row in batch.to_pylist():
-            number += 1
-            yield number, json.dumps(row, default=str), row
-
-
-def _require_columns(path: Path, names: list[str]) -> None:
-    if not _COLUMNS & set(names):
-        raise UnreadableSource(f"{path}: columns {', '.join(names)}; understood are {SHAPES}")
-
-
-def _prompt(source: str, row: Any) -> dict[str, Any]:
-    """One row of the prompts table; ValueError says what is wrong with it."""
-    if isinstance(row, ValueError):
-        raise row
-    if not isinstance(row, dict):
-        raise ValueError(f"a {type(row).__name__} where an object is expected")
-    messages = _messages(row)
-    constraints = row.get("constraints") or "[]"
-    if not isinstance(constraints, str):
-        constraints = json.dumps(constraints, ensure_ascii=False)
-    parse_constraints(constraints)
-    difficulty = row.get("difficulty")
-    return {
-        "prompt_id": str(row.get("prompt_id") or f"{source}-{content_key(messages)[:16]}"),
+def _prompt(record: Record, source: str) -> dict[str, Any]:
+    """A row of PROMPTS; ValueError says why there is none."""
+    if record.problem:
+        raise ValueError(record.problem)
+    column = shapes.recognise(record.row)
+    if column is None:
+        raise ValueError(f"no column is known; understood: {shapes.UNDERSTOOD}")
+    messages = shapes.to_messages(record.row, column)
+    prompt = {
         "source": source,
         "messages": messages,
-        "constraints": constraints,
-        "category": str(row.get("category") or "none"),
-        "difficulty": float(difficulty) if difficulty not in (None, "") else None,
-        "reference": row.get("reference") or None,
+        "constraints": shapes.constraints_of(record.row),
+        "category": shapes.optional_text(record.row, "category") or shapes.UNCATEGORISED,
+        "difficulty": shapes.difficulty_of(record.row),
+        "reference": shapes.optional_text(record.row, "reference"),
     }
+    prompt_id = shapes.optional_text(record.row, "prompt_id") or content_key(source, messages)
+    try:
+        content_key(prompt_id, prompt)
+    except UnicodeEncodeError:
+        raise ValueError("not valid Unicode (half a surrogate pair, or not UTF-8)") from None
+    return {"prompt_id": prompt_id, **prompt}
 
 
-def _messages(row: dict[str, Any]) -> list[dict[str, str]]:
-    """The conversation up to its last user message; ValueError where the row has none."""
-    if "messages" in row:
-        given = row["messages"]
-        given = json.loads(given) if isinstance(given, str) else given
-        turns = [(turn.get("role"), turn.get("content")) for turn in _turns(given)]
-    elif "conversations" in row:
-        turns = [
-            (_SHAREGPT_ROLES.get(turn.get("from")), turn.get("value"))
-            for turn in _turns(row["conversations"])
-        ]
-    elif "instruction" in row:
-        text = "\n\n".join(filter(None, [row["instruction"], row.get("input")]))
-        turns = [("user", text)]
-    else:
-        column = next((name for name in _TEXT_COLUMNS if name in row), None)
-        if column is None:
-            raise ValueError(f"keys {', '.join(row) or 'none'}; understood are {SHAPES}")
-        turns = [("user", row[column])]
-    while turns and turns[-1][0] == "assistant":
-        turns.pop()
-    _check(turns)
-    return [{"role": role, "content": content} for role, content in turns]
+def _with_known_columns(records: Iterable[Record], place: str) -> Iterator[Record]:
+    """The records, with a ValueError where none of the first ones has a column that can be used."""
+    recognised, columns, unknown = False, dict[str, None](), 0
+    for record in records:
+        recognised = recognised or shapes.recognise(record.row) is not None
+        if not recognised and record.problem is None:
+            columns.update(dict.fromkeys(record.row))
+            unknown += 1
+            if unknown >= _UNRECOGNISED_LIMIT:
+                raise _unknown_columns(place, columns)
+        yield record
+    if unknown and not recognised:
+        raise _unknown_columns(place, columns)
 
 
-def _turns(value: Any) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
-        raise ValueError("the conversation is no list of objects")
-    return value
+def _unknown_columns(place: str, columns: Iterable[str]) -> ValueError:
+    return ValueError(
+        f"{place}: no column is known (there: {', '.join(columns) or 'none'}); "
+        f"understood: {shapes.UNDERSTOOD}"
+    )
 
 
-def _check(turns: list[tuple[Any, Any]]) -> None:
-    if not turns:
-        raise ValueError("no user message")
-    for number, (role, content) in enumerate(turns, 1):
-        if role not in ("system", "user", "assistant"):
-            raise ValueError(f"message {number}: unknown role (valid: system, user, assistant)")
-        if not isinstance(content, str) or not content.strip():
-            raise ValueError(f"message {number}: empty content")
-        if role == "system" and number > 1:
-            raise ValueError(f"message {number}: a system message has to come first")
-    roles = [role for role, _ in turns if role != "system"]
-    for number, role in enumerate(roles):
-        if role != ("user", "assistant")[number % 2]:
-            raise ValueError("user and assistant do not take turns, the user first")
+def _file(path: Path) -> Iterator[Record]:
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    if path.suffix.lower() not in readers:
+        raise ValueError(
+            f"{path}: file type {path.suffix!r} is not understood (valid: {', '.join(readers)}); "
+            f"shapes understood: {shapes.UNDERSTOOD}"
+        )
+    return readers[path.suffix.lower()](path)
+
+
+def _jsonl(path: Path) -> Iterator[Record]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
+            if not text:
+                continue
+            try:
+                row = json.loads(text)
+            except (json.JSONDecodeError, RecursionError) as error:
+                yield Record(number, {}, f"not JSON: {error}", text)
+                continue
+            if isinstance(row, dict):
+                yield Record(number, row, None, text)
+            else:
+                kind = type(row).__name__
+                yield Record(number, {}, f"expected a JSON object, got {kind}", text)
+
+
+def _csv(path: Path) -> Iterator[Record]:
+    csv.field_size_limit(_LONGEST_CELL)
+    read: list[str] = []  # the lines of the row at hand
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        reader = csv.reader((read.append(line) or line for line in file), strict=True)
+        header = next(reader, [])
+        if shapes.recognise(header) is None:
+            raise _unknown_columns(str(path), header)
+        while True:
+            read.clear()
+            line = reader.line_num + 1
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Record(line, {}, f"not CSV: {error}", "".join(read))
+                continue
+            raw = "".join(read).rstrip("\r\n")
+            if cells and len(cells) != len(header):
+                yield Record(line, {}, f"expected {len(header)} cells, got {len(cells)}", raw)
+            elif cells:
+                yield Record(line, dict(zip(header, cells, strict=True)), None, raw)
+
+
+def _parquet(path: Path) -> Iterator[Record]:
+    try:
+        file = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path}: not a Parquet file: {error}") from None
+    with file:
+        if shapes.recognise(file.schema_arrow.names) is None:
+            raise _unknown_columns(str(path), file.schema_arrow.names)
+        columns = [name for name in file.schema_arrow.names if name in shapes.COLUMNS]
+        number = 0
+        for batch in file.iter_batches(BATCH, columns=columns):
+            for number, row in enumerate(batch.to_pylist(), start=number + 1):
+                yield Record(number, row)
+
+
+def _hub(name: str, split: str) -> Iterator[Record]:
+    """A data set of the Hugging Face hub, or a local folder of that form; rows come as they download."""
+    from datasets import load_dataset
+
+    for number, row in enumerate(load_dataset(name, split=split, streaming=True), start=1):
+        yield Record(number, row)

@@ -1,0 +1,30 @@
+"""What a run says on the terminal: the words of its assets, not every event of the orchestrator."""
+
+import logging
+import sys
+
+import dagster as dg
+
+
+
+
+class _AssetWords(logging.Filter):
+    """Lets through what an asset logs; Dagster's own events are in the UI."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        meta = getattr(record, "dagster_meta", {})
+        if meta.get("dagster_event") is not None:
+            return False
+        record.step = meta.get("step_key") or "run"
+        record.words = meta.get("orig_message") or record.getMessage()
+        return True
+
+
+@dg.logger(description="The assets' own messages, one line each.")
+def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
+    logger = logging.Logger("arena", logging.INFO)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(step)-16s %(words)s", "%H:%M:%S"))
+    handler.addFilter(_AssetWords())
+    logger.addHandler(handler)
+    return logger
