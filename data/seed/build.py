@@ -3,8 +3,8 @@
     python data/seed/build.py [FOLDER]
 
 writes prompts.jsonl and responses.jsonl, byte for byte the same every time. Every prompt but plain chat states
-constraints that can be checked by machine; the recorded answer meets all of them. Difficulty (0-10) is two for
-every constraint, one more for a computed or looked-up answer and one more where the prompt has earlier turns.
+constraints that can be checked by machine; the recorded answer meets all of them. Difficulty (0-10) is that of
+the family (DIFFICULTY), one more for every item that is asked for and one more where the prompt has earlier turns.
 """
 
 from __future__ import annotations
@@ -45,6 +45,24 @@ ENDINGS = (
 )
 OPENINGS = ("In short,", "Good question:", "Well,", "As we know,", "To be brief,", "Here it is:")
 KEY_PAIRS = (("topic", "fact"), ("name", "kind"), ("subject", "summary"), ("word", "meaning"))
+# by how often a small instruction-tuned model meets all constraints of the family: easy ones first
+DIFFICULTY = {
+    "chat": 0,
+    "yesno": 2,
+    "lowercase": 3,
+    "opening": 3,
+    "uppercase": 4,
+    "ending": 4,
+    "numbered": 2,
+    "bullets": 3,
+    "list": 4,
+    "quoted": 5,
+    "title": 6,
+    "parts": 6,
+    "json": 6,
+    "keyword": 6,
+    "sum": 7,
+}
 PEOPLE = ("Tom", "Anna", "Omar", "Lena", "Ravi", "Mia", "Chen", "Sara", "Ben", "Nora")
 GOODS = ("apples", "books", "coins", "stamps", "pens", "shells", "cards", "eggs", "marbles", "tickets")
 
@@ -67,6 +85,7 @@ class Seed:
     answer: str
     constraints: list[dict[str, Any]]
     computed: str | None = None
+    items: int = 0
 
 
 def bank(name: str) -> list[list[str]]:
@@ -126,7 +145,8 @@ def bullets(topic: Topic, choose: random.Random) -> Seed:
         )
     ).format(n=count, w=count * 7)
     answer = "\n".join(f"- {fact}" for fact in choose.sample(topic.facts, count))
-    return Seed(how, answer, [{"type": "bullet_count", "count": count}, word_count(count * 7)])
+    constraints = [{"type": "bullet_count", "count": count}, word_count(count * 7)]
+    return Seed(how, answer, constraints, items=count)
 
 
 def numbered(topic: Topic, choose: random.Random) -> Seed:
@@ -142,7 +162,8 @@ def numbered(topic: Topic, choose: random.Random) -> Seed:
     ).format(n=count)
     facts = choose.sample(topic.facts, count)
     answer = "\n".join(f"{n}. {fact.capitalize()}" for n, fact in enumerate(facts, 1))
-    return Seed(how, answer, [{"type": "numbered_list_count", "count": count}, {"type": "no_commas"}])
+    constraints = [{"type": "numbered_list_count", "count": count}, {"type": "no_commas"}]
+    return Seed(how, answer, constraints, items=count)
 
 
 def ending(topic: Topic, choose: random.Random) -> Seed:
@@ -296,7 +317,7 @@ def comma_lists(choose: random.Random) -> Iterator[Seed]:
             ).format(n=count, kind=kind)
             answer = ", ".join(choose.sample(things, count))
             constraints = [{"type": "comma_list_count", "count": count}, {"type": "all_lowercase"}]
-            yield Seed(how, answer, constraints)
+            yield Seed(how, answer, constraints, items=count)
 
 
 def yes_or_no(choose: random.Random) -> Iterator[Seed]:
@@ -403,8 +424,7 @@ def rows(
         seen.add(conversation)
         numbers[family] = numbers.get(family, 0) + 1
         prompt_id = f"seed-{family}-{numbers[family]:04d}"
-        earlier_turns = len(messages) > 1
-        difficulty = 2 * len(seed.constraints) + (seed.computed is not None) + earlier_turns
+        difficulty = DIFFICULTY[family] + seed.items + (len(messages) > 1)
         prompts.append(
             {
                 "prompt_id": prompt_id,

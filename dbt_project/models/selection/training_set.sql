@@ -26,4 +26,4 @@ select
     accumulated.rejected_response,
     accumulated.gap
 from accumulated
-order by accumulated.kind, accumulated.source_round, accumulated.row_id
+order by accumulated.kind, accumulated.round, accumulated.row_id
