@@ -1,4 +1,4 @@
-"""The sensor that turns the next round when a checkpoint is promoted; off by default, it spends compute."""
+"""The sensor that turns the next round; off by default, since it spends compute."""
 
 import dagster as dg
 
@@ -9,7 +9,7 @@ from arena_assets.resources import ArenaResource
     job_name="turn_round",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.STOPPED,
-    description="Starts the first round that is not done, once the round before it has promoted a model.",
+    description="Starts the first round that is not done, once the one before has promoted.",
 )
 def advance_rounds(context: dg.SensorEvaluationContext, arena: ArenaResource):
     from arena_assets.lineage import round_fingerprint, state_of
@@ -18,8 +18,11 @@ def advance_rounds(context: dg.SensorEvaluationContext, arena: ArenaResource):
         if state_of(arena, key) == "done":
             continue
         if arena.round(key).previous is None:
-            return dg.SkipReason(f"{key} is the first round: start it by hand, nothing was promoted yet")
-        # the run key holds what the round is made from: a failed round is not started again and again
+            return dg.SkipReason(
+                f"{key} is the first round: start it by hand, nothing was promoted yet"
+            )
+        # the run key holds what the round is made from: a failed round is not started again and
+        # again
         fingerprint = round_fingerprint(arena, key)
         return dg.RunRequest(run_key=f"{key}-{fingerprint[:16]}", partition_key=key)
     return dg.SkipReason("every round is done")

@@ -1,6 +1,7 @@
 """Checkpoints on disk: one folder a round, with a manifest that says what it was made from.
 
-The manifest is written last and the folder renamed into place, so a folder under its final name is whole.
+The manifest is written last and the folder renamed into place, so a folder under its final name is
+whole.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Manifest(BaseModel):
 
 
 def digest_weights(folder: Path) -> str:
-    """SHA-256 over the names and contents of a model's files: weights, configuration and tokenizer."""
+    """SHA-256 over a model's files: weights, configuration and tokenizer."""
     whole = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.name not in _NOT_WEIGHTS:
@@ -87,7 +88,7 @@ class CheckpointStore:
         return Manifest.model_validate_json(path.read_text("utf-8")) if path.exists() else None
 
     def scratch(self, key: str) -> Path:
-        """A folder to train into (not made yet); what an earlier attempt of this round left is removed."""
+        """A folder to train into, not made yet; an earlier attempt's is removed."""
         self.root.mkdir(parents=True, exist_ok=True)
         for stale in self.root.glob(f".partial-{key}-*"):
             shutil.rmtree(stale)
@@ -109,7 +110,7 @@ class CheckpointStore:
         return place
 
     def verify(self, key: str) -> Manifest:
-        """The manifest of a checkpoint whose files still have its digest; CorruptCheckpoint otherwise."""
+        """The manifest of a checkpoint that still has its digest, else CorruptCheckpoint."""
         manifest = self.manifest(key)
         if manifest is None:
             raise CorruptCheckpoint(f"{self.path(key)}: no checkpoint with a manifest; train {key}")

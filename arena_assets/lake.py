@@ -1,13 +1,12 @@
 """The lake: every table as one Parquet file a partition, <root>/<table>/<partition>.parquet.
 
-A partition is written beside its place and renamed, so a reader sees the old file or the new one, never half
-of one. Paths stay inside the lake. dbt writes its tables into the same layout.
+A partition is written beside its place and renamed, so a reader sees the old file or the new one,
+never half of one. Paths stay inside the lake. dbt writes its tables into the same layout.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +36,9 @@ class Lake:
         """Where a partition lies; ValueError for a name that would leave the lake."""
         path = (self.root / table / f"{partition}.parquet").resolve()
         if self.root not in path.parents:
-            raise ValueError(f"table {table!r}, partition {partition!r}: outside the lake {self.root}")
+            raise ValueError(
+                f"table {table!r}, partition {partition!r}: outside the lake {self.root}"
+            )
         return path
 
     def exists(self, table: str, partition: str = ALL) -> bool:
@@ -56,8 +57,8 @@ class Lake:
     ) -> pa.Table:
         """Replace a partition by `rows`, in the columns and order of its schema.
 
-        Raises ValueError where a column is missing or a required value is null. `fingerprint` (a hash of
-        what the rows were made from) is kept in the file's metadata.
+        Raises ValueError where a column is missing or a required value is null. `fingerprint` (a
+        hash of what the rows were made from) is kept in the file's metadata.
         """
         schema = TABLES[table].schema
         if not isinstance(rows, pa.Table):
@@ -76,7 +77,9 @@ class Lake:
         write_atomically(rows, path)
         return rows
 
-    def read(self, table: str, partition: str = ALL, columns: Sequence[str] | None = None) -> pa.Table:
+    def read(
+        self, table: str, partition: str = ALL, columns: Sequence[str] | None = None
+    ) -> pa.Table:
         """A whole partition; MissingPartition where it was not materialized."""
         path = self._present(table, partition)
         return pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
@@ -120,6 +123,6 @@ def write_atomically(rows: pa.Table, path: Path) -> None:
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         pq.write_table(rows, scratch)
-        os.replace(scratch, path)
+        scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Who fights in a round, which weights those are, and whether what a round was made from is still the same.
+"""Who fights in a round, with which weights, and whether a round is up to date.
 
-Dagster forbids cycles between assets, so a checkpoint reaches the next round through the promotions table.
-This module reads that table back and refuses a chain with a missing or outdated link.
+Dagster forbids cycles between assets, so a checkpoint reaches the next round through the promotions
+table. This module reads that table back and refuses a chain with a missing or outdated link.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BrokenChain(RuntimeError):
 
 @dataclass(frozen=True)
 class TargetModel:
-    """The model that fights in a round: the base model or a checkpoint, and the round that promoted it."""
+    """The model that fights in a round, and the round that promoted it."""
 
     contestant: str
     weights: Weights
@@ -49,13 +49,14 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
         return TargetModel(BASE, models(resource)[resource.arena.target.model], None)
     if not resource.lake.exists("promotions", previous):
         raise BrokenChain(
-            f"Round {key} fights with the model that round {previous} promotes, and {previous} has not "
-            f"promoted one yet: materialize round {previous} first."
+            f"Round {key} fights with the model that round {previous} promotes, and {previous} "
+            f"has not promoted one yet: materialize round {previous} first."
         )
     if resource.lake.fingerprint("promotions", previous) != round_fingerprint(resource, previous):
         raise BrokenChain(
-            f"Round {key} fights with the model that round {previous} promoted, but {previous} is out of "
-            f"date (its prompts, settings or an earlier round changed): materialize {previous} again."
+            f"Round {key} fights with the model that round {previous} promoted, but {previous} is "
+            "out of date (its prompts, settings or an earlier round changed): materialize "
+            f"{previous} again."
         )
     (promoted,) = resource.lake.read("promotions", previous).to_pylist()
     name, path = promoted["contestant"], Path(promoted["model"])
@@ -65,8 +66,9 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
     if manifest is None or manifest.digest != promoted["model_digest"]:
         state = "is missing" if manifest is None else "is not the one that was promoted"
         raise BrokenChain(
-            f"Round {key} fights with checkpoint {name}, promoted by round {previous}, but the checkpoint "
-            f"in {path} {state}: materialize {name} again, then the rounds after it up to {previous}."
+            f"Round {key} fights with checkpoint {name}, promoted by round {previous}, but the "
+            f"checkpoint in {path} {state}: materialize {name} again, then the rounds after it up "
+            f"to {previous}."
         )
     return TargetModel(name, Weights(name, path, manifest.digest), previous)
 
@@ -79,15 +81,15 @@ def round_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
 
 
 def arena_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
-    """Who meets on the arena test set after a round: the base model, every checkpoint so far, every opponent."""
+    """Who meets after a round: the base model, every checkpoint so far, all opponents."""
     settings, known = resource.arena.target, models(resource)
     contestants = [target_contestant(settings, BASE, known[settings.model])]
     for done in until(resource.rounds, key):
         manifest = resource.checkpoints.manifest(done)
         if manifest is None:
             raise BrokenChain(
-                f"The arena after round {key} needs checkpoint {done}, which is not there: materialize "
-                f"round {done} first."
+                f"The arena after round {key} needs checkpoint {done}, which is not there: "
+                f"materialize round {done} first."
             )
         weights = Weights(done, resource.checkpoints.path(done), manifest.digest)
         contestants.append(target_contestant(settings, done, weights))
@@ -103,21 +105,29 @@ def _opponents(resource: ArenaResource) -> list[Contestant]:
 
 
 def prompts_fingerprint(arena: Arena) -> str:
-    """What models, slices and test set are made from: their settings and the content of local sources."""
+    """What prompts are made from: their settings and the content of local sources."""
     files = [_file_digest(source.path) for source in arena.prompts.sources if source.path]
     settings = arena.model_dump(mode="json", include={"seed", "prompts", "models"})
     return _hash(settings, files)
 
 
 def round_fingerprint(resource: ArenaResource, key: str) -> str:
-    """What a round is made from: prompts, contestants, judges, training settings and all rounds before it.
+    """What a round is made from: prompts, settings and all rounds before it.
 
     Same fingerprint, same inputs: such a round needs no second turn.
     """
     arena, round_ = resource.arena, resource.round(key)
     settings = arena.model_dump(
         mode="json",
-        include={"target", "opponents", "judge", "shadow_judges", "promotion", "training", "ratings"},
+        include={
+            "target",
+            "opponents",
+            "judge",
+            "shadow_judges",
+            "promotion",
+            "training",
+            "ratings",
+        },
     )
     files = [arena.target.system_prompt]
     for opponent in arena.opponents:

@@ -1,4 +1,4 @@
-"""Plots as PNG for the metadata of assets: ratings with intervals, the target's progress, loss curves."""
+"""Plots as PNG for the metadata of assets: ratings, progress, loss curves."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The order of rounds: what each fights with, on which slices it trains, and what it trains from.
 
-A round is one (iteration, stage); its key sorts in time order because Dagster's backfills sort by key.
+A round is one (iteration, stage); its key sorts in time order because Dagster's backfills sort by
+key.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ BASE = "base"
 class Round:
     """One turn of the wheel.
 
-    `previous` is None for the first round, which fights with the base model. `trains_on` names the rounds
-    whose battles make its training set: its own and the earlier ones of the same stage.
+    `previous` is None for the first round, which fights with the base model. `trains_on` names the
+    rounds whose battles make its training set: its own and the earlier ones of the same stage.
     """
 
     key: str
@@ -54,7 +55,7 @@ def plan_rounds(settings: Mapping[str, RoundSettings]) -> dict[str, Round]:
     keys = sorted(settings)
     rounds = {}
     for position, key in enumerate(keys):
-        iteration, step, stage = parse_key(key)
+        iteration, _, stage = parse_key(key)
         rounds[key] = Round(
             key=key,
             iteration=iteration,

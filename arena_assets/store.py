@@ -1,7 +1,8 @@
 """Append-only tables addressed by content: what was paid for once is never made again.
 
-Responses and judgments are kept under a key that is the hash of all that determines them, in Parquet shards
-that are written whole or not at all. A run that is killed finds its finished shards again; rounds share them.
+Responses and judgments are kept under a key that is the hash of all that determines them, in
+Parquet shards that are written whole or not at all. A run that is killed finds its finished shards
+again; rounds share them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every table that Python writes: its columns, its key and what one row is.
 
-Tables made by dbt are described beside their SQL in dbt_project/models. Partitioned tables are one Parquet
-file a round (or a source); a row carries keys, never positions.
+Tables made by dbt are described beside their SQL in dbt_project/models. Partitioned tables are one
+Parquet file a round (or a source); a row carries keys, never positions.
 """
 
 from __future__ import annotations

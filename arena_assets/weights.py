@@ -22,7 +22,9 @@ def base_weights(model: Model, cache: Path, name: str) -> Path:
     if model.path:
         folder = resolve(model.path)
         if not (folder / "config.json").exists():
-            raise MissingWeights(f"models.{name}.path: {folder} has no config.json; expected weights there")
+            raise MissingWeights(
+                f"models.{name}.path: {folder} has no config.json; expected weights there"
+            )
         return folder
     if model.hub:
         from huggingface_hub import snapshot_download
@@ -45,15 +47,19 @@ def _packaged_gguf(package: str, name: str) -> Path:
         ) from None
     found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
     if len(found) != 1:
-        raise MissingWeights(f"models.{name}.package: {package} ships {len(found)} GGUF files, not one")
+        raise MissingWeights(
+            f"models.{name}.package: {package} ships {len(found)} GGUF files, not one"
+        )
     return found[0]
 
 
 def _convert_gguf(gguf: Path, folder: Path) -> None:
-    """Write the weights as bfloat16 safetensors with their tokenizer, beside the place and renamed."""
+    """Write weights as bfloat16 safetensors with their tokenizer, renamed into place."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # seconds, and a log file cannot show it
     model = AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,

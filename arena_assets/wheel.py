@@ -1,4 +1,4 @@
-"""Turns the wheel from a terminal: the same jobs as in the UI, in this process, only where something is to do."""
+"""Turns the wheel from a terminal: the jobs of the UI, only where something is to do."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class WheelStopped(RuntimeError):
 def turn(until: str | None, log: Callable[[str], None], force: Iterable[str] = ()) -> list[str]:
     """Prepare prompts and weights, then turn every round that is not done, up to `until`.
 
-    Returns the rounds that were turned. Rounds in `force` are turned again. Raises WheelStopped at the first
-    round that fails; those after it are not started.
+    Returns the rounds that were turned. Rounds in `force` are turned again. Raises WheelStopped at
+    the first round that fails; those after it are not started.
     """
     arena = arena_resource()
     last = arena.round(until).key if until else max(arena.rounds)
@@ -41,14 +41,16 @@ def turn(until: str | None, log: Callable[[str], None], force: Iterable[str] = (
 
 
 def prepared(arena: ArenaResource) -> bool:
-    """Whether models, slices and test set are there and were made from the present settings and files."""
+    """Whether models, slices and test set were made from the present settings and files."""
     current = prompts_fingerprint(arena.arena)
     tables = ("slices", "arena_testset", "prompts_curated")
-    return arena.lake.exists("models") and all(arena.lake.fingerprint(table) == current for table in tables)
+    return arena.lake.exists("models") and all(
+        arena.lake.fingerprint(table) == current for table in tables
+    )
 
 
 def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
-    """Every round with its state, what it fights with and trains on, and what was promoted after it."""
+    """Every round: its state, what it fights with and trains on, what it promoted."""
     states = []
     for key, round_ in arena.rounds.items():
         promoted = None
@@ -75,7 +77,11 @@ def _run(job: str, partition: str | None, instance: dg.DagsterInstance) -> None:
     from arena_assets.definitions import defs
 
     result = defs.resolve_job_def(job).execute_in_process(
-        instance=instance, partition_key=partition, raise_on_error=False
+        instance=instance,
+        partition_key=partition,
+        raise_on_error=False,
+        # without this Dagster prints every event; the terminal wants what the assets say
+        run_config={"loggers": {"console": {"config": {}}}},
     )
     if result.success:
         return

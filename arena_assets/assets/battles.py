@@ -13,7 +13,13 @@ from arena_assets.generation.responses import open_store as open_response_store
 from arena_assets.judging.games import Judge, judge_games, pair_up
 from arena_assets.judging.games import open_store as open_judgment_store
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
-from arena_assets.lineage import BrokenChain, arena_contestants, models, round_contestants, target_of
+from arena_assets.lineage import (
+    BrokenChain,
+    arena_contestants,
+    models,
+    round_contestants,
+    target_of,
+)
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.tables import TABLES
@@ -21,7 +27,7 @@ from arena_assets.tables import TABLES
 
 @dg.asset(group_name="flywheel", partitions_def=rounds_partitions, deps=["models"])
 def target_model(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    """The model that fights in this round: the base model, later the checkpoint that was promoted last."""
+    """The model that fights in this round: the base model or the one promoted last."""
     try:
         target = target_of(arena, context.partition_key)
     except BrokenChain as broken:
@@ -82,9 +88,11 @@ def judgments(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mat
     partitions_def=rounds_partitions,
     deps=["checkpoint", "models", "arena_testset", "prompts_curated"],
     kinds={"vllm", "parquet"},
-    description="One row per test prompt and contestant: opponents, the base model and every checkpoint so far.",
+    description="One row per test prompt and contestant: base, checkpoints, opponents.",
 )
-def arena_responses(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def arena_responses(
+    context: dg.AssetExecutionContext, arena: ArenaResource
+) -> dg.MaterializeResult:
     prompts = arena.lake.query(
         """
         select prompts.prompt_id, prompts.messages, prompts.constraints
@@ -105,7 +113,9 @@ def arena_responses(context: dg.AssetExecutionContext, arena: ArenaResource) -> 
     kinds={"parquet"},
     description="One row per game on the arena test set.",
 )
-def arena_judgments(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def arena_judgments(
+    context: dg.AssetExecutionContext, arena: ArenaResource
+) -> dg.MaterializeResult:
     return judge_all(context, arena, "arena_judgments", "arena_responses", shadows=False)
 
 
@@ -125,7 +135,7 @@ def answer_all(
     contestants: list[Contestant],
     prompts: pa.Table,
 ) -> dg.MaterializeResult:
-    """Let every contestant answer every prompt and write the partition; what is stored is reused."""
+    """Let every contestant answer every prompt; what is in the store is reused."""
     key, settings = context.partition_key, arena.arena
     asked = [Prompt(**row) for row in prompts.to_pylist()]
     store = open_response_store(arena.lake.root)
@@ -163,7 +173,11 @@ def answer_all(
 
 
 def judge_all(
-    context: dg.AssetExecutionContext, arena: ArenaResource, table: str, responses: str, shadows: bool
+    context: dg.AssetExecutionContext,
+    arena: ArenaResource,
+    table: str,
+    responses: str,
+    shadows: bool,
 ) -> dg.MaterializeResult:
     """Let the deciding judge see every game, and shadow judges a sample of them."""
     key, settings, lake = context.partition_key, arena.arena, arena.lake

@@ -1,4 +1,4 @@
-"""The dbt models as assets: battles, selections, leaderboards and judge quality, one Parquet file a round."""
+"""The dbt models as assets: battles, selections, leaderboards, judge quality."""
 
 import json
 import os
@@ -22,12 +22,14 @@ from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
-# dagster-dbt looks for `dbt` on the path; it stands beside this Python also where no environment is activated
+# dagster-dbt looks for `dbt` on the path; it stands beside this Python also where no environment is
+# activated
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 dbt_project = DbtProject(project_dir=PROJECT / "dbt_project", profiles_dir=PROJECT / "dbt_project")
 if not dbt_project.manifest_path.exists():
-    # a fresh clone: parse once (seconds, no network); afterwards `dagster dev` and `make` keep it current
+    # a fresh clone: parse once (seconds, no network); afterwards `dagster dev` and `make` keep it
+    # current
     dbt_project.preparer.prepare(dbt_project)
 dbt_project.prepare_if_dev()
 
@@ -35,7 +37,7 @@ _ARENA = {"arena_battles", "leaderboard"}
 
 
 class ArenaTranslator(DagsterDbtTranslator):
-    """Puts models into the groups of the assets beside them, and their tests on the round's partition."""
+    """Groups models with the assets beside them; their tests belong to the round."""
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         if dbt_resource_props["name"] in _ARENA:
@@ -62,7 +64,9 @@ class ArenaTranslator(DagsterDbtTranslator):
     ),
     exclude="resource_type:unit_test",
 )
-def arena_dbt(context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource) -> Iterator[Any]:
+def arena_dbt(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
+) -> Iterator[Any]:
     round_ = arena.round(context.partition_key)
     for key in context.selected_asset_keys:  # DuckDB's COPY makes no folders
         (arena.lake.root / key.path[-1]).mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from arena_assets.weights import base_weights
 
 @dg.asset(group_name="models", kinds={"safetensors"})
 def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    """The weights of every model of the profile, fetched and converted where needed, with their digests."""
+    """The weights of every model of the profile, fetched or converted, with their digests."""
     rows = []
     for name, model in arena.arena.models.items():
         path = base_weights(model, arena.models_cache, name)
@@ -85,7 +85,9 @@ def prompts_of_source(
         ),
     ],
 )
-def curated(context: dg.AssetExecutionContext, arena: ArenaResource) -> Iterator[dg.MaterializeResult]:
+def curated(
+    context: dg.AssetExecutionContext, arena: ArenaResource
+) -> Iterator[dg.MaterializeResult]:
     """Drops duplicates, holds the arena test set back, and draws disjoint slices from the rest."""
     import pyarrow as pa
 
@@ -111,7 +113,9 @@ def curated(context: dg.AssetExecutionContext, arena: ArenaResource) -> Iterator
         written = lake.write(name, rows, fingerprint=fingerprint)
         more = {}
         if name == "prompt_drops":
-            counted = Counter(zip(*(dropped[c].to_pylist() for c in ("step", "reason")), strict=True))
+            counted = Counter(
+                zip(*(dropped[c].to_pylist() for c in ("step", "reason")), strict=True)
+            )
             reasons = [{"step": s, "reason": r, "rows": n} for (s, r), n in counted.most_common(20)]
             more["reasons"] = dg.MetadataValue.md(markdown_table(pa.Table.from_pylist(reasons)))
         yield dg.MaterializeResult(

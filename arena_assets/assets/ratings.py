@@ -1,4 +1,4 @@
-"""Ratings of everybody on the arena test set, and the promotion of the best checkpoint into the next round."""
+"""Ratings on the arena test set, and the promotion of the best checkpoint."""
 
 import dagster as dg
 
@@ -58,7 +58,7 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
     kinds={"parquet"},
 )
 def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    """The gate: which model fights in the next round, by the ratings of the base model and all checkpoints so far."""
+    """The gate: the best rated of the base model and all checkpoints fights next."""
     key = context.partition_key
     rated = {row["contestant"]: row for row in arena.lake.read("ratings", key).to_pylist()}
     candidates = [name for name in (BASE, *until(arena.rounds, key)) if name in rated]
@@ -87,8 +87,9 @@ def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
     context.log.info(f"{chosen} is promoted after {key}: {reason}")
     following = arena.round(key).following
     if following:
-        # The hand-over: Dagster allows no cycle between assets, so the next round's target is reported here.
-        # What stands below that partition then shows as outdated, and automation sees an update.
+        # The hand-over: Dagster allows no cycle between assets, so the next round's target is
+        # reported here. What stands below that partition then shows as outdated, and automation
+        # sees an update.
         context.log_event(
             dg.AssetMaterialization(
                 target_model.key,
@@ -98,6 +99,8 @@ def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
             )
         )
     return dg.MaterializeResult(
-        metadata=table_metadata(written, promoted=chosen, reason=reason, fights_in=following or "-"),
+        metadata=table_metadata(
+            written, promoted=chosen, reason=reason, fights_in=following or "-"
+        ),
         data_version=dg.DataVersion(f"{digest}-{fingerprint[:12]}"),
     )

@@ -1,4 +1,4 @@
-"""The checkpoint of a round: TRL on the round's training set, starting from the target or the base model."""
+"""The checkpoint of a round: TRL on the round's training set."""
 
 import shutil
 from typing import Any
@@ -32,7 +32,7 @@ from arena_assets.training.job import Job
     kinds={"trl", "safetensors"},
 )
 def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    """The model that this round's battles trained; it meets everybody on the arena test set next."""
+    """The model that this round's battles trained; the arena rates it next."""
     key, store = context.partition_key, arena.checkpoints
     round_ = arena.round(key)
     _refuse_bad_rows(arena, key)
@@ -105,12 +105,13 @@ def _parent(arena: ArenaResource, key: str) -> TargetModel:
 
 
 def _refuse_bad_rows(arena: ArenaResource, key: str) -> None:
-    """Blocking checks hold within a run only, so a run that starts here looks at the rows itself."""
+    """Blocking checks hold within a run only; one that starts here looks itself."""
     failed = failed_expectations(arena, "training_set", key)
     if failed:
         raise dg.Failure(
-            f"training_set {key} fails its blocking checks: {'; '.join(failed)}. Nothing was trained; "
-            "look at the checks of training_set, mend the rounds or the profile, and materialize it again.",
+            f"training_set {key} fails its blocking checks: {'; '.join(failed)}. Nothing was "
+            "trained; look at the checks of training_set, mend the rounds or the profile, and "
+            "materialize it again.",
             allow_retries=False,
         )
 

@@ -1,4 +1,4 @@
-"""Runs the suites with Great Expectations: as Dagster asset checks, as a guard, and as Data Docs pages."""
+"""Runs the suites with Great Expectations: asset checks, a guard, Data Docs pages."""
 
 import json
 import logging
@@ -39,7 +39,9 @@ def validate(arena: ArenaResource, suite: Suite, partition: str) -> Any:
         **{other: (other, ALL) for other in suite.others},
     )
     # what is no scalar cannot be checked and would only be slow
-    frame = table.select([f.name for f in table.schema if not str(f.type).startswith("list")]).to_pandas()
+    frame = table.select(
+        [f.name for f in table.schema if not str(f.type).startswith("list")]
+    ).to_pandas()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     expectations = [
@@ -101,9 +103,10 @@ def _write_index(folder: Path) -> None:
             f'<tr><td><a href="{table}/{partition}.html">{table}</a></td><td>{partition}</td>'
             f"<td>{state}</td><td>{found['passed']} of {found['checks']}</td></tr>"
         )
+    title = html.escape(f"Data quality of {folder.name}")
     (folder / "index.html").write_text(
-        f"<!doctype html><meta charset='utf-8'><title>Data quality of {html.escape(folder.name)}</title>"
-        f"<h1>Data quality of {html.escape(folder.name)}</h1><table border='1' cellpadding='4'>"
+        f"<!doctype html><meta charset='utf-8'><title>{title}</title>"
+        f"<h1>{title}</h1><table border='1' cellpadding='4'>"
         "<tr><th>table</th><th>partition</th><th>state</th><th>expectations met</th></tr>"
         + "".join(rows)
         + "</table>",
@@ -117,7 +120,9 @@ def expectation_checks() -> list[dg.AssetChecksDefinition]:
 
 
 def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
-    partitions = {"round": rounds_partitions, "source": sources_partitions, "none": None}[suite.partitions]
+    partitions = {"round": rounds_partitions, "source": sources_partitions, "none": None}[
+        suite.partitions
+    ]
     specs = [
         dg.AssetCheckSpec(
             rule["name"],
@@ -130,7 +135,9 @@ def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
     ]
 
     @dg.multi_asset_check(name=f"{suite.table}_expectations", specs=specs)
-    def checks(context: dg.AssetCheckExecutionContext, arena: ArenaResource) -> Iterator[dg.AssetCheckResult]:
+    def checks(
+        context: dg.AssetCheckExecutionContext, arena: ArenaResource
+    ) -> Iterator[dg.AssetCheckResult]:
         partition = context.partition_key if context.has_partition_key and partitions else ALL
         for found in validate(arena, suites(arena.arena)[suite.table], partition).results:
             yield _check_result(suite.table, found)
@@ -154,6 +161,8 @@ def _check_result(table: str, found: Any) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
         description=errors[0] if errors else None,
         metadata={
-            name: dg.MetadataValue.text(str(value)) for name, value in found.result.items() if name in _SHOWN
+            name: dg.MetadataValue.text(str(value))
+            for name, value in found.result.items()
+            if name in _SHOWN
         },
     )

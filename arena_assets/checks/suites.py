@@ -1,8 +1,9 @@
-"""What every table has to be: expectations as plain data, so that their names are known without Great Expectations.
+"""What every table has to be: expectations as plain data, read without importing a library.
 
-A suite looks at `sql`: the table itself with columns derived beside it (how many games a battle has, whether a
-prompt is in the test set), so that rules over several tables are expectations on a column too. `{table}` is the
-partition under test; other names are tables of the lake. Critical expectations block what comes after them.
+A suite looks at `sql`: the table itself with columns derived beside it (how many games a battle
+has, whether a prompt is in the test set), so that rules over several tables are expectations on a
+column too. `{table}` is the partition under test; other names are tables of the lake. Critical
+expectations block what comes after them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from arena_assets.tables import TABLES
 class Suite:
     """The expectations of one table.
 
-    `others` are unpartitioned tables that the SQL reads; `partitions` says what a partition of the table is:
-    a round, a source, or nothing.
+    `others` are unpartitioned tables that the SQL reads; `partitions` says what a partition of the
+    table is: a round, a source, or nothing.
     """
 
     table: str
@@ -43,7 +44,9 @@ def expect(name: str, type_: str, *, blocking: bool = True, **kwargs: Any) -> di
 
 def _columns(table: str) -> dict[str, Any]:
     names = TABLES[table].schema.names
-    return expect("columns_present", "table_columns_to_match_set", column_set=names, exact_match=False)
+    return expect(
+        "columns_present", "table_columns_to_match_set", column_set=names, exact_match=False
+    )
 
 
 def _rows(minimum: int = 1, blocking: bool = True) -> dict[str, Any]:
@@ -63,14 +66,19 @@ def _only(name: str, column: str, *values: Any, blocking: bool = True) -> dict[s
 
 
 def _filled(name: str, column: str, blocking: bool = True) -> dict[str, Any]:
-    return expect(name, "column_value_lengths_to_be_between", column=column, min_value=1, blocking=blocking)
+    return expect(
+        name, "column_value_lengths_to_be_between", column=column, min_value=1, blocking=blocking
+    )
 
 
 def suites(arena: Arena) -> Mapping[str, Suite]:
     """The suite of every table, by the table's name."""
     judged = _judgment_suites(arena)
     answered = [_response_suite("responses"), _response_suite("arena_responses")]
-    return {suite.table: suite for suite in [*_prompt_suites(), *answered, *judged, *_round_suites(arena)]}
+    return {
+        suite.table: suite
+        for suite in [*_prompt_suites(), *answered, *judged, *_round_suites(arena)]
+    }
 
 
 def _prompt_suites() -> list[Suite]:
@@ -82,7 +90,11 @@ def _prompt_suites() -> list[Suite]:
         _filled("text_present", "text"),
         _only("ends_with_user", "last_role", "user"),
         expect(
-            "difficulty_range", "column_values_to_be_between", column="difficulty", min_value=0, max_value=10
+            "difficulty_range",
+            "column_values_to_be_between",
+            column="difficulty",
+            min_value=0,
+            max_value=10,
         ),
     )
     return [
@@ -194,7 +206,12 @@ def _judgment_suites(arena: Arena) -> list[Suite]:
                     max_value=10,
                 ),
                 _only("scores_where_ok", "score_matches_status", True),
-                expect("failed_rate", "column_mean_to_be_between", column="deciding_failed", max_value=limit),
+                expect(
+                    "failed_rate",
+                    "column_mean_to_be_between",
+                    column="deciding_failed",
+                    max_value=limit,
+                ),
                 expect(
                     "shadow_failed_rate",
                     "column_mean_to_be_between",

@@ -1,7 +1,8 @@
 """Leaves out short, repeated and nearly repeated prompts; every drop has its step and its reason.
 
-Near-duplicates are found by MinHash-LSH and checked by their exact Jaccard similarity, so that the hash proposes
-and never decides. The result depends neither on the order of the rows nor on how they are sharded.
+Near-duplicates are found by MinHash-LSH and checked by their exact Jaccard similarity, so that the
+hash proposes and never decides. The result depends neither on the order of the rows nor on how they
+are sharded.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def curate(prompts: pa.Table, settings: Prompts) -> tuple[pa.Table, pa.Table]:
     """The prompts that stay, ordered by prompt_id, and the dropped ones as rows of prompt_drops."""
     prompts = prompts.sort_by("prompt_id")
     ids = prompts["prompt_id"].to_pylist()
-    words = dict(zip(ids, (conversation_words(m) for m in prompts["messages"].to_pylist()), strict=True))
+    words = dict(
+        zip(ids, (conversation_words(m) for m in prompts["messages"].to_pylist()), strict=True)
+    )
     drops: list[dict[str, Any]] = []
     seen_ids: set[str] = set()
     for prompt_id in ids:
@@ -93,7 +96,9 @@ def _drop_repeated(
         if original == prompt_id:
             stays.add(prompt_id)
         else:
-            drops.append(_drop(prompt_id, "exact duplicate", "same words as another prompt", original))
+            drops.append(
+                _drop(prompt_id, "exact duplicate", "same words as another prompt", original)
+            )
     return stays
 
 

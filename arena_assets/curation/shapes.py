@@ -1,7 +1,8 @@
 """The shapes of prompt collections that are understood, and how a row of each becomes messages.
 
-A prompt is a dialogue that waits for an answer: an optional system message, then turns of user and assistant
-by turns, the last one the user's. Collections that hold the answer too lose their last assistant turn.
+A prompt is a dialogue that waits for an answer: an optional system message, then turns of user and
+assistant by turns, the last one the user's. Collections that hold the answer too lose their last
+assistant turn.
 """
 
 from __future__ import annotations
@@ -132,8 +133,9 @@ def _dialogue(turns: Sequence[Message], column: str) -> list[Message]:
         expected = "user" if (number - first) % 2 else "assistant"
         if turn["role"] != expected:
             raise ValueError(
-                f"{column}, turn {number}: expected {expected}, got {turn['role']} (a dialogue starts "
-                "with the user, after at most one system message, and then alternates)"
+                f"{column}, turn {number}: expected {expected}, got {turn['role']} "
+                "(a dialogue starts with the user, after at most one system message, and then "
+                "alternates)"
             )
     dialogue = list(turns)
     if dialogue and dialogue[-1]["role"] == "assistant":

@@ -15,8 +15,8 @@ def draw_slices(
 ) -> tuple[pa.Table, pa.Table]:
     """The slice of every prompt that got into one, and the drops that decontamination made.
 
-    A prompt's random order does not change when others are added. Raises ValueError where the prompts do
-    not fill the slices.
+    A prompt's random order does not change when others are added. Raises ValueError where the
+    prompts do not fill the slices.
     """
     held_out = set(testset["prompt_id"].to_pylist())
     words = {
@@ -36,7 +36,9 @@ def draw_slices(
         }
         for prompt_id in sorted(contaminated)
     ]
-    order = sorted(set(free) - set(contaminated), key=lambda prompt_id: seeded_order(prompt_id, seed))
+    order = sorted(
+        set(free) - set(contaminated), key=lambda prompt_id: seeded_order(prompt_id, seed)
+    )
     names = settings.slices.names
     rows = settings.slices.rows or len(order) // len(names)
     if rows == 0 or len(order) < rows * len(names):

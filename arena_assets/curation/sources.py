@@ -1,7 +1,8 @@
 """Reads a collection of prompts (JSONL, CSV, Parquet, Hugging Face data set) into two tables.
 
-Rows that can be used become prompts; every other row goes to quarantine with its file, its line, the reason and
-its text, so that nothing vanishes. Files are streamed: only the prompts themselves are held in memory.
+Rows that can be used become prompts; every other row goes to quarantine with its file, its line,
+the reason and its text, so that nothing vanishes. Files are streamed: only the prompts themselves
+are held in memory.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from arena_assets.tables import PROMPTS, QUARANTINE
 
 BATCH = 10_000  # rows
 _UNRECOGNISED_LIMIT = 1_000  # rows read before a collection without any known column is refused
-_LONGEST_CELL = 64 * 1024 * 1024  # characters; the csv module's own limit of 128 Ki cuts long documents
+_LONGEST_CELL = (
+    64 * 1024 * 1024
+)  # characters; the csv module's own limit of 128 Ki cuts long documents
 
 
 @dataclass(frozen=True)
 class Record:
-    """One row of a file: its columns, or the reason why it could not be read; `raw` where text is known."""
+    """One row of a file, or the reason why it could not be read; `raw` is its text."""
 
     line: int
     row: dict[str, Any]
@@ -46,10 +49,10 @@ class Record:
 def read_source(source: Source, path: Path | None) -> tuple[pa.Table, pa.Table]:
     """The prompts of a source and its quarantine, in the columns of PROMPTS and QUARANTINE.
 
-    `path` is the resolved file; it is not used for `source.hub`. `line` of a quarantined row counts from 1: the
-    line of a JSONL or CSV file (where the row begins), the row of a Parquet file or data set. Raises ValueError for
-    a file type that is not understood and for a collection without any recognised column, FileNotFoundError
-    for a file that is not there.
+    `path` is the resolved file; it is not used for `source.hub`. `line` of a quarantined row counts
+    from 1: the line of a JSONL or CSV file (where the row begins), the row of a Parquet file or
+    data set. Raises ValueError for a file type that is not understood and for a collection without
+    any recognised column, FileNotFoundError for a file that is not there.
     """
     if source.hub:
         place, records = f"hub:{source.hub}/{source.split}", _hub(source.hub, source.split)
@@ -210,12 +213,13 @@ def _parquet(path: Path) -> Iterator[Record]:
         columns = [name for name in file.schema_arrow.names if name in shapes.COLUMNS]
         number = 0
         for batch in file.iter_batches(BATCH, columns=columns):
-            for number, row in enumerate(batch.to_pylist(), start=number + 1):
+            for row in batch.to_pylist():
+                number += 1
                 yield Record(number, row)
 
 
 def _hub(name: str, split: str) -> Iterator[Record]:
-    """A data set of the Hugging Face hub, or a local folder of that form; rows come as they download."""
+    """A data set of the Hugging Face hub, or a local folder of that form, streamed."""
     from datasets import load_dataset
 
     for number, row in enumerate(load_dataset(name, split=split, streaming=True), start=1):

@@ -15,7 +15,7 @@ _DIMENSIONS = 64
 
 
 def build_testset(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
-    """Diverse: K-means over the prompts, a few random ones a cluster. Hard: of the rest the most difficult.
+    """Diverse: a few random prompts a cluster. Hard: of the rest the most difficult.
 
     Raises ValueError where there are fewer prompts than asked for.
     """
@@ -28,9 +28,12 @@ def build_testset(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
     if len(rows) < wanted:
         raise ValueError(
             f"prompts.testset asks for {wanted} prompts ({settings.clusters} clusters x "
-            f"{settings.diverse_per_cluster} and {settings.hard} hard), but only {len(rows)} qualify"
+            f"{settings.diverse_per_cluster} and {settings.hard} hard), but only "
+            f"{len(rows)} qualify"
         )
-    clusters = _clusters([" ".join(conversation_words(r["messages"])) for r in rows], settings, seed)
+    clusters = _clusters(
+        [" ".join(conversation_words(r["messages"])) for r in rows], settings, seed
+    )
     for row, cluster in zip(rows, clusters, strict=True):
         row["cluster"] = int(cluster)
         row["order"] = seeded_order(row["prompt_id"], seed)
@@ -42,22 +45,25 @@ def build_testset(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
     drawn = {row["prompt_id"] for row in diverse}
     rest = [row for row in rows if row["prompt_id"] not in drawn]
     # sorting is stable: among equally difficult prompts the seeded order decides
-    rest.sort(key=lambda row: -1.0 if row["difficulty"] is None else row["difficulty"], reverse=True)
+    rest.sort(
+        key=lambda row: -1.0 if row["difficulty"] is None else row["difficulty"], reverse=True
+    )
     chosen = [(row, "diverse") for row in diverse]
     chosen += [(row, "hard") for row in rest[: settings.hard]]
     table = [
-        {name: row.get(name) for name in ARENA_TESTSET.schema.names} | {"part": part} for row, part in chosen
+        {name: row.get(name) for name in ARENA_TESTSET.schema.names} | {"part": part}
+        for row, part in chosen
     ]
     return pa.Table.from_pylist(table, schema=ARENA_TESTSET.schema).sort_by("prompt_id")
 
 
 def seeded_order(prompt_id: str, seed: int) -> str:
-    """A random position that stays the same when prompts are added: the hash of seed and prompt_id."""
+    """A random position that prompts added later do not change."""
     return hashlib.sha256(f"{seed}|{prompt_id}".encode()).hexdigest()
 
 
 def _clusters(texts: list[str], settings: Testset, seed: int) -> Any:
-    """The cluster of each text: K-means over TF-IDF reduced by a truncated SVD (latent semantic analysis)."""
+    """The cluster of each text: K-means over TF-IDF reduced by a truncated SVD."""
     from sklearn.cluster import KMeans
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer

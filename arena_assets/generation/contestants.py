@@ -1,4 +1,4 @@
-"""Contestants: a model plus how it is prompted and sampled, and the key of what one would answer."""
+"""Contestants: a model, how it is prompted and sampled, and the key of an answer."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ class Contestant:
     def response_key(self, messages: Sequence[Message], constraints: str, seed: int) -> str:
         """Hash of all that determines the answer.
 
-        The seed matters only where text is drawn at random, the constraints only where they choose the
-        best of several answers.
+        The seed matters only where text is drawn at random, the constraints only where they choose
+        the best of several answers.
         """
         assert self.weights is not None
         drawn = self.sampling.temperature > 0
@@ -100,7 +100,9 @@ def read_system_prompt(path: str | None) -> SystemPrompt | None:
 
 def target_contestant(target: Target, name: str, weights: Weights) -> Contestant:
     """A checkpoint of the target (or its base weights), under the name it is rated by."""
-    return Contestant(name, "target", weights, target.sampling, read_system_prompt(target.system_prompt))
+    return Contestant(
+        name, "target", weights, target.sampling, read_system_prompt(target.system_prompt)
+    )
 
 
 def opponent_contestant(opponent: Opponent, weights: Weights | None) -> Contestant:

@@ -1,12 +1,13 @@
 """The engine that turns conversations into text: vLLM in this process, on CPU or GPU.
 
-An engine is opened once per weights and kept until the weights change, since several contestants and judges
-share them. Import of vLLM takes seconds, so it happens when the first engine is opened.
+An engine is opened once per weights and kept until the weights change, since several contestants
+and judges share them. Import of vLLM takes seconds, so it happens when the first engine is opened.
 """
 
 from __future__ import annotations
 
 import gc
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,12 +53,14 @@ class VLLMEngine:
         defaults: dict[str, Any] = {
             "enable_prefix_caching": True,
             "disable_log_stats": True,
+            "use_tqdm_on_load": False,
             # a small model fills its token limit with blanks where JSON allows them
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
         self._llm = LLM(model=str(weights), seed=seed, **(defaults | settings))
         if affinity:
-            # vLLM's CPU worker pins the calling thread; what runs next in this process wants all cores
+            # vLLM's CPU worker pins the calling thread; what runs next in this process wants all
+            # cores
             os.sched_setaffinity(0, affinity)
 
     def chat(
@@ -138,3 +141,5 @@ def _prepare_environment() -> None:
         }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
+    # what vLLM says before it has set up its own logging
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])

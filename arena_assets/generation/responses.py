@@ -1,7 +1,8 @@
 """Responses: every contestant answers every prompt; what is in the store is not generated again.
 
-Text is generated in batches, and every finished batch is appended to the store, so a run that is killed goes
-on where it was. The partition of the responses table is then a look-up of the store by key.
+Text is generated in batches, and every finished batch is appended to the store, so a run that is
+killed goes on where it was. The partition of the responses table is then a look-up of the store by
+key.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def respond(
     batch: int,
     log: Callable[[str], None],
 ) -> tuple[list[dict[str, Any]], Progress]:
-    """One contestant's answers in the order of `prompts`, as rows of the responses table less the round.
+    """One contestant's answers in the order of `prompts`, as rows without the round.
 
     `engine` is called only where something has to be generated.
     """
@@ -90,6 +91,8 @@ def respond(
     started, tokens, done = time.monotonic(), 0, 0
     answering = engine() if todo else None
     loaded = time.monotonic()
+    if loaded - started > 1:
+        log(f"{contestant.name}: engine ready after {loaded - started:.0f} s")
     for part in _batches(todo, batch):
         completions = answering.chat(
             [contestant.render(prompt.messages) for _, prompt in part],
@@ -111,8 +114,6 @@ def respond(
     progress = Progress(
         len(todo), len(prompts) - len(todo), tokens, time.monotonic() - loaded if todo else 0.0
     )
-    if todo:
-        log(f"{contestant.name}: engine ready after {loaded - started:.0f} s")
     found = {row["response_id"]: row for row in store.select(list(keys.values())).to_pylist()}
     rows = [_row(contestant, prompt.prompt_id, found[keys[prompt.prompt_id]]) for prompt in prompts]
     return rows, progress

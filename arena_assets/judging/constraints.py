@@ -1,4 +1,4 @@
-"""Machine-readable constraints of a prompt: what a checkable instruction demands of an answer's text.
+"""Machine-readable constraints: what a checkable instruction demands of an answer.
 
 A constraint is a JSON object with a `type` and its parameters. Every type can say what it demands
 (`describe`) and whether a text meets it (`holds`).
@@ -32,7 +32,7 @@ def _mentions(text: str, word: str) -> bool:
 
 
 class Constraint(Settings):
-    """Base of the constraints. `text` is stripped of surrounding white space before it is checked."""
+    """Base of the constraints; they see the text without white space around it."""
 
     def describe(self) -> str:
         raise NotImplementedError
@@ -300,7 +300,9 @@ def _parse(json_text: str) -> tuple[Constraint, ...]:
     try:
         return tuple(_CONSTRAINTS.validate_json(json_text))
     except ValidationError as error:
-        problems = [".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()]
+        problems = [
+            ".".join(map(str, problem["loc"])) + ": " + problem["msg"] for problem in error.errors()
+        ]
         raise ValueError("constraints: " + "; ".join(problems)) from None
 
 

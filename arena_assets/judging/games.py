@@ -1,4 +1,4 @@
-"""Games: every pair of responses to a prompt meets twice, with the order swapped against position bias."""
+"""Games: every pair of responses to a prompt meets twice, with the order swapped."""
 
 from __future__ import annotations
 
@@ -126,13 +126,15 @@ def judge_games(
     batch: int,
     log: Callable[[str], None],
 ) -> tuple[list[dict[str, Any]], int]:
-    """One judge's rows of the judgments table (less round and role), and how many games were judged anew.
+    """One judge's rows (less round and role), and how many games were judged anew.
 
     Verdicts that are in the store are not asked for again.
     """
     keys = [judge.key(game) for game in games]
     missing = store.missing(keys)
-    todo = list({key: game for key, game in zip(keys, games, strict=True) if key in missing}.items())
+    todo = list(
+        {key: game for key, game in zip(keys, games, strict=True) if key in missing}.items()
+    )
     for start in range(0, len(todo), batch):
         part = todo[start : start + batch]
         verdicts = judge.judge([game for _, game in part])

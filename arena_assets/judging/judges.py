@@ -1,4 +1,4 @@
-"""The judges: `verifier` checks the constraints that a prompt states, `llm` asks a language model."""
+"""The judges: `verifier` checks stated constraints, `llm` asks a language model."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class _Scores(BaseModel):
 class LanguageModelJudge:
     """Asks a language model for an explanation and two scores, as JSON under a schema.
 
-    Output that cannot be parsed is asked for again with some temperature, `attempts` times in all, and is
-    "failed" after that, with the last raw text kept.
+    Output that cannot be parsed is asked for again with some temperature, `attempts` times in all,
+    and is "failed" after that, with the last raw text kept.
     """
 
     def __init__(self, settings: LLMJudge, weights: Weights, engine: Callable[[], Engine]):

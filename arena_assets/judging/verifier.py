@@ -22,7 +22,7 @@ class Verification:
 
 
 def verify(constraints: Sequence[Constraint], text: str) -> Verification:
-    """Check every constraint. An empty answer passes none; ValueError where there is nothing to check."""
+    """Check every constraint; an empty answer passes none. ValueError without any."""
     if not constraints:
         raise ValueError("nothing to verify: the prompt states no constraints")
     text = text.strip()

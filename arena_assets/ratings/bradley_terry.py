@@ -1,8 +1,8 @@
-"""Bradley-Terry strengths by maximum likelihood, on the Elo scale, with bootstrap intervals over prompts.
+"""Bradley-Terry strengths on the Elo scale, with bootstrap intervals over prompts.
 
-Bradley and Terry (1952): P(i beats j) = 1 / (1 + exp(s_j - s_i)). A tie counts as half a win for each side.
-The Elo scale multiplies strengths by 400 / ln 10. Battles of one prompt are not independent (the same answers
-meet again and again), so the bootstrap draws prompts, not battles.
+Bradley and Terry (1952): P(i beats j) = 1 / (1 + exp(s_j - s_i)). A tie counts as half a win for
+each side. The Elo scale multiplies strengths by 400 / ln 10. Battles of one prompt are not
+independent (the same answers meet again and again), so the bootstrap draws prompts, not battles.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pyarrow as pa
 from scipy.sparse.csgraph import connected_components
 
 ELO = 400 / np.log(10)
-# Precision of a normal prior on every strength: a contestant that won everything stays finite, and with
-# the battles of a round the ratings move by less than a point.
+# Precision of a normal prior on every strength: a contestant that won everything stays finite, and
+# with the battles of a round the ratings move by less than a point.
 PRIOR_PRECISION = 0.01
 _NEWTON_STEPS, _TOLERANCE = 50, 1e-9
 
@@ -36,14 +36,14 @@ class Anchor:
 def rate(battles: pa.Table, anchor: Anchor, resamples: int, seed: int) -> pa.Table:
     """Ratings of all contestants, best first.
 
-    `battles` has prompt_id, contestant_1, contestant_2 and winner (null for a tie), only battles that count.
-    The result has contestant, rating (median of the resamples), lower and upper (2.5 and 97.5 %), rank,
-    battles, wins, losses and ties.
+    `battles` has prompt_id, contestant_1, contestant_2 and winner (null for a tie), only battles
+    that count. The result has contestant, rating (median of the resamples), lower and upper (2.5
+    and 97.5 %), rank, battles, wins, losses and ties.
 
-    Every resample is centred on the mean of all strengths, and the whole scale is then shifted once so that
-    the anchor's rating is the anchor value. So the anchor has an interval too, and no contestant's interval
-    carries the anchor's noise. Raises UnratableBattles for an unknown anchor, a winner who did not fight, or
-    groups that never met.
+    Every resample is centred on the mean of all strengths, and the whole scale is then shifted once
+    so that the anchor's rating is the anchor value. So the anchor has an interval too, and no
+    contestant's interval carries the anchor's noise. Raises UnratableBattles for an unknown anchor,
+    a winner who did not fight, or groups that never met.
     """
     names, cells = _count(battles)
     if anchor.contestant not in names:
@@ -78,7 +78,7 @@ def rate(battles: pa.Table, anchor: Anchor, resamples: int, seed: int) -> pa.Tab
 
 @dataclass(frozen=True)
 class Cells:
-    """Battles counted by (prompt, first, second): wins of each side and ties, as parallel arrays."""
+    """Battles counted by (prompt, first, second): wins of each side and ties."""
 
     prompt: np.ndarray
     first: np.ndarray
@@ -89,9 +89,10 @@ class Cells:
 
 
 def fit(points: np.ndarray, prior_precision: float = PRIOR_PRECISION) -> np.ndarray:
-    """Strengths (natural scale, summing to zero) from points[i, j]: what i won against j, a tie half.
+    """Strengths (natural scale, sum zero) from points[i, j]: i's wins over j, a tie half.
 
-    Newton's method on the log-likelihood with a normal prior, which is concave: there is one maximum.
+    Newton's method on the log-likelihood with a normal prior, which is concave: there is one
+    maximum.
     """
     played = points + points.T
     won = points.sum(axis=1)
@@ -110,7 +111,7 @@ def fit(points: np.ndarray, prior_precision: float = PRIOR_PRECISION) -> np.ndar
 
 
 def bootstrap_strengths(contestants: int, cells: Cells, resamples: int, seed: int) -> np.ndarray:
-    """Strengths of `resamples` draws of prompts with replacement; shape (resamples, contestants)."""
+    """Strengths of draws of prompts with replacement: (resamples, contestants)."""
     generator = np.random.default_rng(seed)
     prompts = int(cells.prompt.max()) + 1
     to_first = cells.wins_first + 0.5 * cells.ties
@@ -172,8 +173,12 @@ def _require_connection(names: list[str], cells: Cells) -> None:
     met[cells.first, cells.second] = 1
     count, group = connected_components(met, directed=False)
     if count > 1:
-        groups = [", ".join(n for n, g in zip(names, group, strict=True) if g == k) for k in range(count)]
-        raise UnratableBattles("these groups never met, so they share no scale: " + " | ".join(groups))
+        groups = [
+            ", ".join(n for n, g in zip(names, group, strict=True) if g == k) for k in range(count)
+        ]
+        raise UnratableBattles(
+            "these groups never met, so they share no scale: " + " | ".join(groups)
+        )
 
 
 def _results(contestants: int, cells: Cells) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training in a child process, so that its memory is free again when it ends and a launcher can be put before it."""
+"""Training in a child process: its memory is free when it ends, and it can be launched."""
 
 from __future__ import annotations
 

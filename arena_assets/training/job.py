@@ -9,7 +9,7 @@ from arena_assets.config import Settings, Training
 
 
 class Job(Settings):
-    """Train `model` (a folder) on `training_set` (Parquet) for one stage, into the new folder `output`."""
+    """Train `model` (a folder) on `training_set` (Parquet) into the new folder `output`."""
 
     stage: Literal["sft", "dpo", "rl"]
     model: Path

@@ -1,7 +1,7 @@
 """The three stages on TRL: SFT, DPO, and a reward model with GRPO or RLOO.
 
-Weights are written as safetensors beside their tokenizer; what was logged goes to metrics.jsonl. No optimizer
-state is kept: a round is short, and a job that dies is started anew.
+Weights are written as safetensors beside their tokenizer; what was logged goes to metrics.jsonl. No
+optimizer state is kept: a round is short, and a job that dies is started anew.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PrinterCallback,
     TrainerCallback,
     set_seed,
 )
+from transformers.utils import logging
 from trl import (
     DPOConfig,
     DPOTrainer,
@@ -45,6 +47,8 @@ REWARD_MODEL = "reward_model"
 def train(job: Job) -> None:
     """Run the job's stage; `job.output` holds the checkpoint when it returns."""
     set_seed(job.seed)
+    disable_progress_bars()
+    logging.disable_progress_bar()
     job.output.mkdir(parents=True)
     {"sft": _sft, "dpo": _dpo, "rl": _reinforce}[job.stage](job)
     # TRL leaves its arguments behind as a pickle
@@ -56,7 +60,9 @@ def train(job: Job) -> None:
 
 def _sft(job: Job) -> None:
     rows = _rows(job, "sft")
-    dataset = Dataset.from_list([{"prompt": r["messages"], "completion": _answer(r["chosen"])} for r in rows])
+    dataset = Dataset.from_list(
+        [{"prompt": r["messages"], "completion": _answer(r["chosen"])} for r in rows]
+    )
     settings = job.training.sft
     config = SFTConfig(
         **_shared(job, settings, "sft"),
@@ -93,7 +99,7 @@ def _dpo(job: Job) -> None:
 
 
 def _reinforce(job: Job) -> None:
-    """Fit a reward model to the preference rows, then optimise the policy on the prompt rows against it."""
+    """Fit a reward model to the preferences, then optimise the policy against it."""
     prompts = Dataset.from_list([{"prompt": r["messages"]} for r in _rows(job, "prompt")])
     reward_folder = _fit_reward_model(job)
     settings = job.training.rl
@@ -156,7 +162,8 @@ def _shared(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
         "gradient_accumulation_steps": max(1, settings.batch // settings.device_batch),
         "warmup_steps": settings.warmup,
         "lr_scheduler_type": "cosine",
-        # rows of like length share a batch: on a CPU every padding token costs as much as a real one
+        # rows of like length share a batch: on a CPU every padding token costs as much as a real
+        # one
         "train_sampling_strategy": "group_by_length",
         "logging_steps": 1,
         "save_strategy": "no",
@@ -179,7 +186,9 @@ def _rows(job: Job, kind: str) -> list[dict[str, Any]]:
         partitioning=None,
     )
     if not table.num_rows:
-        raise ValueError(f"{job.training_set}: no rows of kind {kind!r}, which {job.stage} trains on")
+        raise ValueError(
+            f"{job.training_set}: no rows of kind {kind!r}, which {job.stage} trains on"
+        )
     return table.to_pylist()
 
 
@@ -220,6 +229,7 @@ def _fit_and_save(trainer: Any, folder: Path, origin: Path) -> None:
 
     Checkpoints are kept in bfloat16, whatever type they were trained in: it is what vLLM loads.
     """
+    trainer.remove_callback(PrinterCallback)  # _Log says it in one line
     trainer.train()
     trainer.accelerator.wait_for_everyone()
     if not trainer.is_world_process_zero():
@@ -251,4 +261,5 @@ class _Log(TrainerCallback):
             left = spent / state.global_step * (state.max_steps - state.global_step)
             shown = {k: round(float(logs[k]), 4) for k in ("loss", "reward", "kl") if k in logs}
             numbers = ", ".join(f"{name} {value}" for name, value in shown.items())
-            print(f"{self.phase}: step {state.global_step}/{state.max_steps}, {numbers}, {left:.0f} s left")
+            steps = f"step {state.global_step}/{state.max_steps}"
+            print(f"{self.phase}: {steps}, {numbers}, {left:.0f} s left")

@@ -2,9 +2,10 @@
 
     python data/seed/build.py [FOLDER]
 
-writes prompts.jsonl and responses.jsonl, byte for byte the same every time. Every prompt but plain chat states
-constraints that can be checked by machine; the recorded answer meets all of them. Difficulty (0-10) is that of
-the family (DIFFICULTY), one more for every item that is asked for and one more where the prompt has earlier turns.
+writes prompts.jsonl and responses.jsonl, byte for byte the same every time. Every prompt but plain
+chat states constraints that can be checked by machine; the recorded answer meets all of them.
+Difficulty (0-10) is that of the family (DIFFICULTY), one more for every item that is asked for and
+one more where the prompt has earlier turns.
 """
 
 from __future__ import annotations
@@ -64,12 +65,23 @@ DIFFICULTY = {
     "sum": 7,
 }
 PEOPLE = ("Tom", "Anna", "Omar", "Lena", "Ravi", "Mia", "Chen", "Sara", "Ben", "Nora")
-GOODS = ("apples", "books", "coins", "stamps", "pens", "shells", "cards", "eggs", "marbles", "tickets")
+GOODS = (
+    "apples",
+    "books",
+    "coins",
+    "stamps",
+    "pens",
+    "shells",
+    "cards",
+    "eggs",
+    "marbles",
+    "tickets",
+)
 
 
 @dataclass(frozen=True)
 class Topic:
-    """Something to talk about: its name, what kind of thing it is, a sentence and four short facts."""
+    """Something to talk about: its name, its kind, a sentence and four short facts."""
 
     name: str
     kind: str
