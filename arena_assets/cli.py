@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -206,5 +207,21 @@ def _fail(message: str) -> None:
     raise typer.Exit(1)
 
 
+def main() -> None:
+    """Run a command, and leave without the interpreter's clean-up.
+
+    Once vLLM was loaded, DuckDB's bindings fill the terminal with leak reports there.
+    """
+    code = 0
+    try:
+        app()
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from arena_assets.rounds import ROUND_KEY, STAGES
+from arena_assets.rounds import ROUND_KEY, parse_key
 
 PROJECT = Path(__file__).resolve().parents[1]
 DEFAULT_PROFILE = PROJECT / "profiles" / "pocket.yaml"
@@ -258,11 +258,7 @@ class Arena(Settings):
     @classmethod
     def known_round_keys(cls, rounds: dict[str, RoundSettings]) -> dict[str, RoundSettings]:
         for key in rounds:
-            if not ROUND_KEY.match(key):
-                raise ValueError(
-                    f"round {key!r}: write iNN.S-stage, for example i01.1-sft "
-                    f"(stages: {', '.join(f'{n}-{stage}' for stage, n in STAGES.items())})"
-                )
+            parse_key(key)
         return dict(sorted(rounds.items()))
 
     @model_validator(mode="after")
@@ -342,6 +338,8 @@ def _explain(problem: Any) -> str:
     """One line for a pydantic problem; unknown keys are told with the valid ones."""
     parts = [str(part) for part in problem["loc"]]
     place = ".".join(parts) or "profile"
+    if problem["type"] == "value_error" and not parts:
+        return problem["msg"].removeprefix("Value error, ")  # names the key itself
     if problem["type"] != "extra_forbidden":
         return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
     section: Any = Arena

@@ -7,14 +7,17 @@ import dagster as dg
 
 
 class _AssetWords(logging.Filter):
-    """Lets through what an asset logs; Dagster's own events are in the UI."""
+    """Lets through what an asset logs; Dagster's events and dbt's chatter are in the UI."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         meta = getattr(record, "dagster_meta", {})
-        if meta.get("dagster_event") is not None:
+        step = meta.get("step_key") or "run"
+        words = meta.get("orig_message") or record.getMessage()
+        from_dbt = step.startswith("arena_dbt") and record.levelno < logging.WARNING
+        skipped = words.startswith("Dependencies for step")
+        if meta.get("dagster_event") is not None or from_dbt or skipped:
             return False
-        record.step = meta.get("step_key") or "run"
-        record.words = meta.get("orig_message") or record.getMessage()
+        record.step, record.words = step, words
         return True
 
 

@@ -104,7 +104,7 @@ class Lake:
                 if isinstance(source, tuple):
                     source = connection.read_parquet(str(self._present(*source)))
                 connection.register(name, source)
-            return connection.execute(sql, parameters or {}).to_arrow_table()
+            return connection.sql(sql, params=parameters or {}).to_arrow_table()
 
     def _present(self, table: str, partition: str) -> Path:
         path = self.path(table, partition)

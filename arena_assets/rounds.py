@@ -75,7 +75,7 @@ def parse_key(key: str) -> tuple[int, int, str]:
     match = ROUND_KEY.match(key)
     if not match or STAGES[match["stage"]] != int(match["step"]):
         raise ValueError(
-            f"{key!r} is no round key: write iNN.S-stage with "
+            f"{key!r} is no round key: write iNN.S-stage, for example i01.1-sft; stages are "
             + ", ".join(f"{step}-{stage}" for stage, step in STAGES.items())
         )
     return int(match["iteration"]), int(match["step"]), match["stage"]

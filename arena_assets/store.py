@@ -53,12 +53,12 @@ class Store:
         wanted = pa.table({"wanted": pa.array(sorted(set(keys)), pa.string())})  # noqa: F841
         listed = ", ".join(f"rows.{name}" for name in names)
         with duckdb.connect() as connection:
-            return connection.execute(
+            return connection.sql(
                 f"""
                 select {listed}
                 from read_parquet($shards, filename = true) as rows
                 join wanted on wanted.wanted = rows.{self.key}
                 qualify row_number() over (partition by rows.{self.key} order by rows.filename) = 1
                 """,
-                {"shards": str(self.folder / "*.parquet")},
+                params={"shards": str(self.folder / "*.parquet")},
             ).to_arrow_table()

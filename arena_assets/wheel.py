@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import dagster as dg
@@ -76,13 +78,14 @@ def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
 def _run(job: str, partition: str | None, instance: dg.DagsterInstance) -> None:
     from arena_assets.definitions import defs
 
-    result = defs.resolve_job_def(job).execute_in_process(
-        instance=instance,
-        partition_key=partition,
-        raise_on_error=False,
-        # without this Dagster prints every event; the terminal wants what the assets say
-        run_config={"loggers": {"console": {"config": {}}}},
-    )
+    # without the console logger Dagster prints every event, and dbt prints every test
+    with redirect_stdout(StringIO()):
+        result = defs.resolve_job_def(job).execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {}}}},
+        )
     if result.success:
         return
     raise WheelStopped(f"{job} {partition or ''} failed:\n" + "\n".join(_failures(result)))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from arena_assets.checks.suites import Suite, suites
-from arena_assets.config import PROJECT
+from arena_assets.config import resolve
 from arena_assets.lake import ALL
 from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
 from arena_assets.resources import ArenaResource
@@ -18,7 +19,7 @@ from arena_assets.resources import ArenaResource
 # checks a partition are a preview in Dagster 1.13 and the only way to see which round failed
 warnings.filterwarnings("ignore", message=".*partitions_def.*", category=dg.PreviewWarning)
 
-DATA_DOCS = PROJECT / "data" / "quality"
+DATA_DOCS = resolve(os.environ.get("ARENA_DATA_DOCS") or "data/quality")
 _SHOWN = (
     "observed_value",
     "element_count",
@@ -62,6 +63,10 @@ def validate(arena: ArenaResource, suite: Suite, partition: str) -> Any:
     result = batch.validate(
         gx.ExpectationSuite(name=suite.table, expectations=expectations), result_format="SUMMARY"
     )
+    for found in result.results:
+        # Great Expectations reports means as NumPy scalars, which its own pages cannot show
+        if hasattr(observed := found.result.get("observed_value"), "item"):
+            found.result["observed_value"] = observed.item()
     write_data_docs(result, suite.table, partition)
     return result
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ class VLLMEngine:
             stop=list(sampling.stop),
             structured_outputs=structured,
         )
-        outputs = self._llm.chat(list(conversations), parameters, use_tqdm=False)
+        # the progress bar shows tokens/s; a log file gets lines instead
+        outputs = self._llm.chat(list(conversations), parameters, use_tqdm=sys.stderr.isatty())
         return [
             [
                 Completion(

@@ -83,7 +83,7 @@ def pair_up(responses: pa.Table, prompts: pa.Table, battles: int | None, seed: i
     with duckdb.connect() as connection:
         connection.register("responses", responses)
         connection.register("prompts", prompts)
-        rows = connection.execute(
+        rows = connection.sql(
             """
             with pairs as (
                 select one.prompt_id, one.contestant as first, two.contestant as second,
@@ -114,7 +114,7 @@ def pair_up(responses: pa.Table, prompts: pa.Table, battles: int | None, seed: i
             from games join prompts on prompts.prompt_id = games.prompt_id
             order by games.prompt_id, games.first, games.second, games.game
             """,
-            {"seed": seed, "battles": battles},
+            params={"seed": seed, "battles": battles},
         ).to_arrow_table()
     return [Game(**row) for row in rows.to_pylist()]
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import torch
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -24,18 +25,6 @@ from transformers import (
     set_seed,
 )
 from transformers.utils import logging
-from trl import (
-    DPOConfig,
-    DPOTrainer,
-    GRPOConfig,
-    GRPOTrainer,
-    RewardConfig,
-    RewardTrainer,
-    RLOOConfig,
-    RLOOTrainer,
-    SFTConfig,
-    SFTTrainer,
-)
 
 from arena_assets.config import Optimisation, Training
 from arena_assets.training.job import Job
@@ -46,8 +35,9 @@ REWARD_MODEL = "reward_model"
 
 def train(job: Job) -> None:
     """Run the job's stage; `job.output` holds the checkpoint when it returns."""
+    # TRL names the vLLM versions that its trainers generate with; ours never generate with vLLM
+    warnings.filterwarnings("ignore", message="TRL currently supports vLLM")
     set_seed(job.seed)
-    disable_progress_bars()
     logging.disable_progress_bar()
     job.output.mkdir(parents=True)
     {"sft": _sft, "dpo": _dpo, "rl": _reinforce}[job.stage](job)
@@ -58,7 +48,10 @@ def train(job: Job) -> None:
         shutil.rmtree(scratch)
 
 
+# Every stage imports its own trainer: TRL's online trainers load vLLM, which takes seconds.
 def _sft(job: Job) -> None:
+    from trl import SFTConfig, SFTTrainer
+
     rows = _rows(job, "sft")
     dataset = Dataset.from_list(
         [{"prompt": r["messages"], "completion": _answer(r["chosen"])} for r in rows]
@@ -66,6 +59,8 @@ def _sft(job: Job) -> None:
     settings = job.training.sft
     config = SFTConfig(
         **_shared(job, settings, "sft"),
+        # rows of like length share a batch: on a CPU a padding token costs as much as a real one
+        train_sampling_strategy="group_by_length",
         max_length=settings.max_length,
         completion_only_loss=True,
     )
@@ -80,6 +75,8 @@ def _sft(job: Job) -> None:
 
 
 def _dpo(job: Job) -> None:
+    from trl import DPOConfig, DPOTrainer
+
     settings = job.training.dpo
     config = DPOConfig(
         **_shared(job, settings, "dpo"),
@@ -88,6 +85,7 @@ def _dpo(job: Job) -> None:
         # one pass over the reference before training, so that only one model is in memory after it
         precompute_ref_log_probs=True,
     )
+    print("dpo: computing the reference's log-probabilities")
     trainer = DPOTrainer(
         _policy(job.model, job.training),
         args=config,
@@ -100,16 +98,16 @@ def _dpo(job: Job) -> None:
 
 def _reinforce(job: Job) -> None:
     """Fit a reward model to the preferences, then optimise the policy against it."""
+    import trl
+
     prompts = Dataset.from_list([{"prompt": r["messages"]} for r in _rows(job, "prompt")])
     reward_folder = _fit_reward_model(job)
     settings = job.training.rl
     shared = _shared(job, settings, "rl")
     if settings.max_steps:
         shared["max_steps"] = settings.max_steps
-    config_class, trainer_class = {
-        "grpo": (GRPOConfig, GRPOTrainer),
-        "rloo": (RLOOConfig, RLOOTrainer),
-    }[settings.algorithm]
+    name = settings.algorithm.upper()
+    config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
     config = config_class(
         **shared,
         beta=settings.kl_coefficient,
@@ -133,6 +131,8 @@ def _reinforce(job: Job) -> None:
 
 
 def _fit_reward_model(job: Job) -> Path:
+    from trl import RewardConfig, RewardTrainer
+
     settings = job.training.reward_model
     tokenizer = _tokenizer(job.model)
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -162,9 +162,6 @@ def _shared(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
         "gradient_accumulation_steps": max(1, settings.batch // settings.device_batch),
         "warmup_steps": settings.warmup,
         "lr_scheduler_type": "cosine",
-        # rows of like length share a batch: on a CPU every padding token costs as much as a real
-        # one
-        "train_sampling_strategy": "group_by_length",
         "logging_steps": 1,
         "save_strategy": "no",
         "report_to": "none",

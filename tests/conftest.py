@@ -1,0 +1,145 @@
+"""What all tests share: a small arena of their own, so that no test touches the project's lake.
+
+The code location reads its profile when it is imported, so the profile is chosen here, before that.
+Its models are tiny, with random weights and a tokenizer trained on the seed prompts: real ones for
+vLLM and TRL, made in seconds by the `tiny_model` fixture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[1]
+WORK = Path(tempfile.mkdtemp(prefix="arena-tests-"))
+TINY_MODEL = WORK / "tiny-llama"
+
+TINY_PROFILE = {
+    "name": "tiny",
+    "seed": 3,
+    "models": {"tiny": {"path": str(TINY_MODEL)}},
+    "target": {"model": "tiny", "sampling": {"max_tokens": 12}},
+    "opponents": [
+        {"name": "reference", "recorded": "data/seed/responses.jsonl"},
+        {
+            "name": "best-of-2",
+            "model": "tiny",
+            "best_of": 2,
+            "sampling": {"temperature": 1.0, "max_tokens": 12},
+        },
+    ],
+    "judge": {"kind": "verifier"},
+    "shadow_judges": [
+        {
+            "battles": 4,
+            "judge": {
+                "kind": "llm",
+                "name": "tiny-judge",
+                "model": "tiny",
+                "attempts": 1,
+                "sampling": {"max_tokens": 48},
+            },
+        }
+    ],
+    "prompts": {
+        "sources": [{"name": "seed", "path": str(WORK / "prompts.jsonl")}],
+        "slices": {"names": ["D1", "D2", "D3"], "rows": 16},
+        "testset": {
+            "clusters": 8,
+            "diverse_per_cluster": 2,
+            "hard": 4,
+            "constrained_only": True,
+        },
+    },
+    "rounds": {
+        "i01.1-sft": {"slice": "D1", "minimum_gap": 3.0},
+        "i01.2-dpo": {"slice": "D2", "minimum_gap": 2.0},
+        "i01.3-rl": {"slice": "D3", "minimum_gap": 2.0},
+    },
+    "training": {
+        "dtype": "float32",
+        "sft": {"epochs": 1, "learning_rate": 1e-3, "batch": 8, "device_batch": 8},
+        "dpo": {"epochs": 1, "learning_rate": 1e-4, "batch": 8, "device_batch": 8, "beta": 0.3},
+        "reward_model": {"epochs": 1, "learning_rate": 1e-4, "batch": 8, "device_batch": 8},
+        "rl": {
+            "epochs": 1,
+            "learning_rate": 1e-4,
+            "batch": 8,
+            "device_batch": 8,
+            "kl_coefficient": 0.04,
+            "completions": 4,
+            "max_completion": 8,
+            "max_steps": 2,
+        },
+    },
+    "generation": {"engine": {"enforce_eager": True, "dtype": "float32", "max_model_len": 1024}},
+    "ratings": {"anchor": "best-of-2", "bootstrap": 50},
+    "quality": {"minimum_training_rows": 4},
+}
+
+
+def _write_tiny_arena() -> None:
+    (WORK / "tiny.yaml").write_text(yaml.safe_dump(TINY_PROFILE), encoding="utf-8")
+    seeds = (PROJECT / "data/seed/prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    every_ninth = [line for number, line in enumerate(seeds) if number % 9 == 0]
+    (WORK / "prompts.jsonl").write_text("\n".join(every_ninth) + "\n", encoding="utf-8")
+    home = WORK / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text("utf-8"), "utf-8")
+    os.environ.update(
+        ARENA_PROFILE=str(WORK / "tiny.yaml"),
+        ARENA_LAKE=str(WORK / "lake"),
+        ARENA_DATA_DOCS=str(WORK / "quality"),
+        DAGSTER_HOME=str(home),
+        DO_NOT_TRACK="1",
+    )
+
+
+_write_tiny_arena()
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Path:
+    """Weights of a Llama with two layers and random numbers, its tokenizer and a chat template."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+    lines = (PROJECT / "data/seed/prompts.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [message["content"] for line in lines for message in json.loads(line)["messages"]]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|start|>", "<|end|>", "<|pad|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(vocab_size=1024, special_tokens=special, initial_alphabet=alphabet),
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|end|>", pad_token="<|pad|>"
+    )
+    fast.chat_template = (
+        "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+    )
+    set_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=0,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(TINY_MODEL)
+    fast.save_pretrained(TINY_MODEL)
+    return TINY_MODEL

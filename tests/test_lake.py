@@ -1,0 +1,123 @@
+"""Tables are replaced whole or not at all, and stores never pay twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from arena_assets.lake import Lake, MissingPartition
+from arena_assets.store import Store, content_key
+
+SLICES = [{"prompt_id": "p1", "slice": "D1"}, {"prompt_id": "p2", "slice": "D2"}]
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return Lake(tmp_path / "lake")
+
+
+def test_what_was_written_is_read_in_the_order_of_the_schema(lake):
+    lake.write("slices", pa.table({"slice": ["D1"], "extra": [1], "prompt_id": ["p"]}))
+    table = lake.read("slices")
+    assert table.column_names == ["prompt_id", "slice"]
+    assert table.to_pylist() == [{"prompt_id": "p", "slice": "D1"}]
+    assert lake.read("slices", columns=["slice"]).column_names == ["slice"]
+
+
+def test_rows_that_do_not_fit_leave_the_old_partition_alone(lake):
+    lake.write("slices", SLICES)
+    before = lake.digest("slices")
+    with pytest.raises(ValueError, match="slices/all: columns missing: slice"):
+        lake.write("slices", pa.table({"prompt_id": ["p"]}))
+    with pytest.raises(ValueError, match="slices/all: 1 rows have no slice"):
+        lake.write("slices", [{"prompt_id": "p", "slice": None}])
+    assert lake.digest("slices") == before
+    assert [path.name for path in (lake.root / "slices").iterdir()] == ["all.parquet"]
+
+
+def test_a_missing_partition_says_what_to_materialize(lake):
+    lake.write("prompts", [], "seed")
+    with pytest.raises(MissingPartition, match=r"partition web of the asset prompts .*there: seed"):
+        lake.read("prompts", "web")
+    with pytest.raises(MissingPartition, match=r"materialize the asset slices first"):
+        lake.query("select * from t", t=("slices", "all"))
+    assert lake.partitions("prompts") == ["seed"] and lake.partitions("slices") == []
+
+
+@pytest.mark.parametrize(("table", "partition"), [("..", "x"), ("slices", "../../x"), ("/", "etc")])
+def test_paths_stay_inside_the_lake(lake, table, partition):
+    with pytest.raises(ValueError, match="outside the lake"):
+        lake.path(table, partition)
+
+
+def test_queries_take_parameters_and_tables(lake):
+    lake.write("slices", SLICES)
+    found = lake.query(
+        "select s.prompt_id, more.n from s join more using (prompt_id) where s.slice = $slice",
+        {"slice": "D2' or true --"},
+        s=("slices", "all"),
+        more=pa.table({"prompt_id": ["p2"], "n": [5]}),
+    )
+    assert found.num_rows == 0
+
+
+def test_a_partition_tells_what_it_was_made_from(lake):
+    assert lake.fingerprint("slices") is None
+    lake.write("slices", SLICES, fingerprint="abc")
+    assert lake.fingerprint("slices") == "abc"
+    lake.write("slices", SLICES)
+    assert lake.fingerprint("slices") is None
+
+
+SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
+
+
+def test_a_store_returns_each_row_once_and_the_first_one_written(tmp_path):
+    store = Store(tmp_path, SCHEMA, "id")
+    assert store.missing(["a", "b"]) == {"a", "b"} and store.select(["a"]).num_rows == 0
+    store.append([{"id": "a", "text": "first"}])
+    store.append([{"id": "a", "text": "second"}, {"id": "b", "text": "b"}])
+    store.append([])
+    assert store.missing(["a", "b", "c"]) == {"c"}
+    assert sorted(store.select(["a", "b", "a"])["text"].to_pylist()) == ["b", "first"]
+
+
+def test_keys_depend_on_every_part_and_not_on_the_order_of_mappings():
+    assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
+    keys = {
+        content_key("ab"),
+        content_key("a", "b"),
+        content_key(["a", "b"]),
+        content_key("ab", None),
+    }
+    assert len(keys) == 4 and all(len(key) == 32 for key in keys)
+
+
+def test_a_killed_writer_leaves_only_whole_shards(tmp_path):
+    code = f"""
+        import pyarrow as pa
+        from pathlib import Path
+        from arena_assets.store import Store
+        store = Store(Path({str(tmp_path)!r}), pa.schema([("id", pa.string())]), "id")
+        for number in range(10**6):
+            store.append([{{"id": f"{{number}}-{{row}}"}} for row in range(5_000)])
+            print(number, flush=True)
+    """
+    writer = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    for _ in range(5):
+        writer.stdout.readline()
+    time.sleep(0.003)
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.wait()
+    shards = list(tmp_path.glob("*.parquet"))
+    assert len(shards) >= 5
+    assert {pq.read_metadata(shard).num_rows for shard in shards} == {5_000}
+    count = duckdb.sql(f"select count(*) from read_parquet('{tmp_path}/*.parquet')").fetchall()
+    assert count == [(5_000 * len(shards),)]
