@@ -4,6 +4,14 @@ import dagster as dg
 
 from arena_assets.resources import ArenaResource
 
+_UNFINISHED = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
 
 @dg.sensor(
     job_name="turn_round",
@@ -21,8 +29,10 @@ def advance_rounds(context: dg.SensorEvaluationContext, arena: ArenaResource):
             return dg.SkipReason(
                 f"{key} is the first round: start it by hand, nothing was promoted yet"
             )
-        # the run key holds what the round is made from: a failed round is not started again and
-        # again
+        under_way = dg.RunsFilter(statuses=_UNFINISHED, tags={"dagster/partition": key})
+        if context.instance.get_runs_count(under_way):  # a backfill may have started it
+            return dg.SkipReason(f"{key} is under way")
+        # the run key holds what the round is made from: a failed round is not started forever
         fingerprint = round_fingerprint(arena, key)
         return dg.RunRequest(run_key=f"{key}-{fingerprint[:16]}", partition_key=key)
     return dg.SkipReason("every round is done")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -101,6 +102,16 @@ def _write_tiny_arena() -> None:
 
 
 _write_tiny_arena()
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(WORK, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_profile() -> Path:
+    """The profile that the code location was loaded with."""
+    return WORK / "tiny.yaml"
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@
 {# dbt-duckdb pads an empty result with a row of nulls (dbt-duckdb#848); such a row must not reach the file. #}
 {% macro write_to_file(relation, location, options) -%}{% call statement('write_to_file') -%}
   copy (select * from {{ relation }} where coalesce({% for c in adapter.get_columns_in_relation(relation) %}{{ c.quoted }}::varchar{{ ', ' if not loop.last }}{% endfor %}) is not null)
-  to '{{ location }}' ({{ options }})
+  to '{{ location }}' ({{ options }}, use_tmp_file true)
 {%- endcall %}{%- endmacro %}
 
 {# This model's files of the rounds before; the round being made comes from `current`. #}

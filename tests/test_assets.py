@@ -1,0 +1,325 @@
+"""The code location, the checks that stop bad tables, and the hand-over from round to round."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from test_checkpoints import manifest, trained
+
+from arena_assets.assets.battles import target_model
+from arena_assets.assets.ratings import promotions
+from arena_assets.automation import advance_rounds
+from arena_assets.checks.expectations import failed_expectations
+from arena_assets.config import PROJECT
+from arena_assets.definitions import defs
+from arena_assets.lineage import (
+    BrokenChain,
+    arena_contestants,
+    round_contestants,
+    round_fingerprint,
+    state_of,
+    target_of,
+)
+from arena_assets.resources import ArenaResource, arena_resource
+
+FIRST, SECOND, THIRD = "i01.1-sft", "i01.2-dpo", "i01.3-rl"
+
+
+@pytest.fixture
+def arena(tmp_path, tiny_profile) -> ArenaResource:
+    """The tests' arena on an empty lake of its own, with the base model registered."""
+    arena = ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path / "lake"))
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "config.json").write_text("{}")
+    arena.lake.write(
+        "models", [{"name": "tiny", "origin": "test", "path": str(base), "digest": "base-digest"}]
+    )
+    return arena
+
+
+# -- the code location -------------------------------------------------------------------------
+
+
+def test_the_code_location_loads_without_cycles():
+    dg.Definitions.validate_loadable(defs)
+    graph = defs.resolve_asset_graph()
+    order = [key.to_user_string() for key in graph.toposorted_asset_keys]
+    chain = ["slices", "target_model", "responses", "judgments", "battles", "training_set"]
+    chain += ["checkpoint", "arena_responses", "arena_judgments", "arena_battles", "ratings"]
+    positions = [order.index(name) for name in [*chain, "leaderboard"]]
+    assert positions == sorted(positions)
+    assert order.index("ratings") < order.index("promotions")
+    assert {"collect", "prepare", "turn_round"} <= {job.name for job in defs.resolve_all_job_defs()}
+
+
+def test_every_asset_and_check_says_what_it_is():
+    graph = defs.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        assert graph.get(key).description, key
+    checked = {check.asset_key.to_user_string() for check in graph.asset_check_keys}
+    assert {"prompts", "slices", "arena_testset", "responses", "judgments", "battles"} <= checked
+    assert {"training_set", "ratings", "promotions", "quarantine", "arena_battles"} <= checked
+
+
+def test_loading_imports_no_heavy_library():
+    heavy = ("torch", "vllm", "trl", "transformers", "great_expectations", "sklearn", "datasets")
+    code = f"""
+import sys, arena_assets.definitions
+print([name for name in {heavy!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# -- checks ------------------------------------------------------------------------------------
+
+
+def judgment(game, **changes):
+    a, b = ("ann", "base") if game == 1 else ("base", "ann")
+    row = {"judgment_id": str(game), "round": FIRST, "prompt_id": "p", "game": game}
+    row |= {"contestant_a": a, "contestant_b": b, "response_a": a, "response_b": b, "judge": "j"}
+    row |= {"judge_version": "1", "role": "deciding", "status": "ok", "score_a": 2.0}
+    row |= {"score_b": 3.0, "explanation": None, "raw": None, "attempts": 1}
+    return row | changes
+
+
+def shadow(**changes):
+    """The same battle seen by a judge that decides nothing."""
+    return [judgment(game, judge="other", role="shadow", **changes) for game in (1, 2)]
+
+
+NO_SCORE = {"status": "failed", "score_a": None, "score_b": None}
+
+
+@pytest.mark.parametrize(
+    ("rows", "failing"),
+    [
+        ([judgment(1), judgment(2)], []),
+        ([judgment(1)], ["both_games_present"]),
+        ([judgment(1), judgment(2), judgment(2)], ["key_unique", "both_games_present"]),
+        ([judgment(1, score_a=11.0), judgment(2)], ["score_a_range"]),
+        ([judgment(1), judgment(2, score_b=0.0)], ["score_b_range"]),
+        ([judgment(1, score_a=None), judgment(2)], ["scores_where_ok"]),
+        ([judgment(1, status="lost"), judgment(2)], ["known_status", "scores_where_ok"]),
+        ([judgment(1, **NO_SCORE), judgment(2)], ["failed_rate"]),
+        ([judgment(1), judgment(2), *shadow(**NO_SCORE)], []),
+        ([], ["has_rows", "failed_rate"]),
+    ],
+    ids=lambda value: ", ".join(value) or "good" if value and isinstance(value[0], str) else "",
+)
+def test_bad_judgments_fail_their_checks(arena, rows, failing):
+    arena.lake.write("judgments", rows, FIRST)
+    assert failed_expectations(arena, "judgments", FIRST) == failing
+
+
+def test_a_slice_that_overlaps_the_test_set_fails(arena):
+    tested = {"part": "hard", "cluster": 0, "category": "x", "difficulty": None}
+    arena.lake.write("arena_testset", [{"prompt_id": "p1"} | tested])
+    arena.lake.write("slices", [{"prompt_id": p, "slice": "D1"} for p in ("p1", "p2")])
+    assert failed_expectations(arena, "slices", "all") == ["disjoint_from_testset"]
+    arena.lake.write("slices", [{"prompt_id": p, "slice": "D1"} for p in ("p2", "p2")])
+    assert failed_expectations(arena, "slices", "all") == ["key_unique"]
+
+
+def test_a_rating_outside_its_interval_fails(arena):
+    row = {"round": FIRST, "contestant": "a", "rating": 5.0, "lower": 1.0, "upper": 4.0, "rank": 1}
+    row |= {"battles": 2, "wins": 1, "losses": 1, "ties": 0}
+    fine = row | {"contestant": "b", "upper": 9.0}
+    arena.lake.write("ratings", [row, fine], FIRST)
+    assert failed_expectations(arena, "ratings", FIRST) == ["rating_within_interval"]
+
+
+def collect(arena, source_rows, name="seed"):
+    """The `collect` job on a source with these lines; what it says of its checks."""
+    source = Path(arena.arena.prompts.sources[0].path)
+    kept = source.read_text("utf-8")
+    source.write_text("\n".join(source_rows) + "\n", "utf-8")
+    try:
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = defs.resolve_job_def("collect").execute_in_process(
+                instance=instance,
+                partition_key=name,
+                resources={"arena": arena},
+                raise_on_error=False,
+            )
+    finally:
+        source.write_text(kept, "utf-8")
+    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    return result, checks
+
+
+def test_a_malformed_row_is_quarantined_and_shows_as_a_warning(arena):
+    result, checks = collect(arena, ['{"prompt": "Say hello to me"}', "{broken"])
+    assert result.success
+    quarantined = checks["nothing_quarantined"]
+    assert not quarantined.passed and quarantined.severity == dg.AssetCheckSeverity.WARN
+    (row,) = arena.lake.read("quarantine", "seed").to_pylist()
+    assert row["line"] == 2 and row["raw"] == "{broken" and row["path"].endswith("prompts.jsonl")
+
+
+def test_a_source_without_prompts_fails_a_blocking_check(arena):
+    result, checks = collect(arena, ["{broken"])
+    assert not result.success
+    assert not checks["has_rows"].passed
+    assert (
+        checks["has_rows"].severity == dg.AssetCheckSeverity.ERROR and checks["has_rows"].blocking
+    )
+
+
+# -- the hand-over -----------------------------------------------------------------------------
+
+
+def promote(arena, key, contestant, digest, path="x", **changes):
+    row = {"round": key, "contestant": contestant, "model": str(path), "model_digest": digest}
+    row |= {"rating": 1.0, "lower": 0.0, "upper": 2.0, "reason": "test"} | changes
+    arena.lake.write("promotions", [row], key, fingerprint=round_fingerprint(arena, key))
+
+
+def checkpoint_of(arena, key, content=b"weights"):
+    scratch = trained(arena.checkpoints, key, content)
+    arena.checkpoints.commit(scratch, manifest(scratch, key))
+    return arena.checkpoints.manifest(key).digest
+
+
+def test_the_first_round_fights_with_the_base_model_and_later_ones_with_the_promoted(arena):
+    assert target_of(arena, FIRST).contestant == "base"
+    digest = checkpoint_of(arena, FIRST)
+    promote(arena, FIRST, FIRST, digest)
+    target = target_of(arena, SECOND)
+    assert (target.contestant, target.weights.digest) == (FIRST, digest)
+    assert target.promoted_after == FIRST
+    promote(arena, SECOND, "base", "base-digest")
+    assert target_of(arena, THIRD).contestant == "base"
+    group = [(c.name, c.role) for c in round_contestants(arena, SECOND)]
+    assert group == [(FIRST, "target"), ("reference", "opponent"), ("best-of-2", "opponent")]
+    meeting = [c.name for c in arena_contestants(arena, FIRST)]
+    assert meeting == ["base", FIRST, "reference", "best-of-2"]
+
+
+def test_a_missing_link_stops_the_round_with_advice(arena):
+    with pytest.raises(BrokenChain, match=r"i01.1-sft has not promoted one yet: materialize round"):
+        target_of(arena, SECOND)
+    promote(arena, FIRST, FIRST, "digest")
+    with pytest.raises(BrokenChain, match=r"is missing: materialize i01.1-sft again"):
+        target_of(arena, SECOND)
+    checkpoint_of(arena, FIRST)
+    with pytest.raises(BrokenChain, match=r"is not the one that was promoted"):
+        target_of(arena, SECOND)
+    with pytest.raises(BrokenChain, match=r"needs checkpoint i01.2-dpo, which is not there"):
+        arena_contestants(arena, SECOND)
+
+
+def test_an_outdated_round_stops_the_next_one(arena):
+    digest = checkpoint_of(arena, FIRST)
+    promote(arena, FIRST, FIRST, digest)
+    assert state_of(arena, FIRST) == "done" and state_of(arena, SECOND) == "missing"
+    row = arena.lake.read("promotions", FIRST)
+    arena.lake.write("promotions", row, FIRST, fingerprint="of other settings")
+    assert state_of(arena, FIRST) == "out of date"
+    with pytest.raises(BrokenChain, match=r"is out of date .*materialize i01.1-sft again"):
+        target_of(arena, SECOND)
+
+
+def test_target_model_fails_in_dagster_with_the_advice(arena):
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [target_model],
+            partition_key=SECOND,
+            resources={"arena": arena},
+            instance=instance,
+            selection=[target_model],
+            raise_on_error=False,
+        )
+    failure = result.failure_data_for_node("target_model").user_failure_data
+    assert "materialize round i01.1-sft first" in failure.description
+
+
+def rated(arena, **ratings):
+    rows = [
+        {"round": FIRST, "contestant": name, "rating": r, "lower": r - 9, "upper": r + 9}
+        | {"rank": 1, "battles": 2, "wins": 1, "losses": 1, "ties": 0}
+        for name, r in ratings.items()
+    ]
+    arena.lake.write("ratings", rows, FIRST)
+
+
+@pytest.mark.parametrize(("rating", "chosen"), [(1100.0, FIRST), (900.0, "base"), (1000.0, FIRST)])
+def test_the_best_rated_is_promoted_and_reported_as_the_next_target(arena, rating, chosen):
+    digest = checkpoint_of(arena, FIRST)
+    rated(arena, **{"base": 1000.0, FIRST: rating, "reference": 2000.0})
+    with dg.DagsterInstance.ephemeral() as instance:
+        dg.materialize(
+            [promotions],
+            partition_key=FIRST,
+            resources={"arena": arena},
+            instance=instance,
+            selection=[promotions],
+        )
+        event = instance.get_latest_materialization_event(dg.AssetKey("target_model"))
+    expected = digest if chosen == FIRST else "base-digest"
+    reported = event.asset_materialization
+    assert reported.partition == SECOND
+    assert reported.metadata["checkpoint"].value == chosen
+    assert reported.metadata["promoted_after"].value == FIRST
+    assert reported.tags["dagster/data_version"] == expected
+    assert target_of(arena, SECOND).weights.digest == expected
+
+
+# -- the sensor --------------------------------------------------------------------------------
+
+
+def tick(arena, instance):
+    fresh = ArenaResource(profile=arena.profile, lake_root=arena.lake_root)
+    context = dg.build_sensor_context(instance=instance, resources={"arena": fresh})
+    return advance_rounds(context)
+
+
+def test_the_sensor_starts_a_round_once_the_one_before_has_promoted(arena):
+    assert advance_rounds.default_status == dg.DefaultSensorStatus.STOPPED
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert "start it by hand" in tick(arena, instance).skip_message
+        promote(arena, FIRST, "base", "base-digest")
+        request = tick(arena, instance)
+        assert request.partition_key == SECOND
+        assert tick(arena, instance).run_key == request.run_key, "one run for the same inputs"
+        instance.create_run_for_job(
+            defs.resolve_job_def("turn_round"),
+            status=dg.DagsterRunStatus.STARTED,
+            tags={"dagster/partition": SECOND},
+        )
+        assert "under way" in tick(arena, instance).skip_message, "a backfill may have it already"
+        for key in (SECOND, THIRD):
+            promote(arena, key, "base", "base-digest")
+        assert "every round is done" in tick(arena, instance).skip_message
+
+
+def test_every_profile_key_of_a_round_changes_its_fingerprint(arena, tmp_path):
+    fingerprint = round_fingerprint(arena, FIRST)
+    profile = yaml.safe_load(Path(arena.profile).read_text("utf-8"))
+    changes = {
+        "target/sampling/max_tokens": 13,
+        "training/sft/epochs": 2,
+        "rounds/i01.1-sft/minimum_gap": 1.0,
+        "prompts/minimum_words": 5,
+        "seed": 4,
+        "opponents/1/sampling/temperature": 0.5,
+    }
+    for number, (path, value) in enumerate(changes.items()):
+        changed = json.loads(json.dumps(profile))
+        *parents, last = path.split("/")
+        section = changed
+        for part in parents:
+            section = section[int(part) if part.isdigit() else part]
+        section[last] = value
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(yaml.safe_dump(changed), encoding="utf-8")
+        other = ArenaResource(profile=str(file), lake_root=arena.lake_root)
+        assert round_fingerprint(other, FIRST) != fingerprint, path
+    assert arena_resource().rounds.keys() == {FIRST, SECOND, THIRD}
