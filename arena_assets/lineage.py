@@ -38,8 +38,16 @@ class TargetModel:
 
 def models(resource: ArenaResource) -> dict[str, Weights]:
     """The weights of every model of the profile, as the `models` asset resolved them."""
-    rows = resource.lake.read("models").to_pylist()
-    return {row["name"]: Weights(row["name"], Path(row["path"]), row["digest"]) for row in rows}
+    return {
+        row["name"]: Weights(
+            row["name"],
+            Path(row["path"]),
+            row["digest"],
+            resource.arena.models[row["name"]].trust_remote_code,
+        )
+        for row in resource.lake.read("models").to_pylist()
+        if row["name"] in resource.arena.models
+    }
 
 
 def target_of(resource: ArenaResource, key: str) -> TargetModel:
@@ -70,7 +78,13 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
             f"checkpoint in {path} {state}: materialize {name} again, then the rounds after it up "
             f"to {previous}."
         )
-    return TargetModel(name, Weights(name, path, manifest.digest), previous)
+    return TargetModel(name, _checkpoint_weights(resource, name, manifest.digest), previous)
+
+
+def _checkpoint_weights(resource: ArenaResource, name: str, digest: str) -> Weights:
+    """A checkpoint needs the code that the weights it was trained from need."""
+    trusted = resource.arena.models[resource.arena.target.model].trust_remote_code
+    return Weights(name, resource.checkpoints.path(name), digest, trusted)
 
 
 def round_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
@@ -91,7 +105,7 @@ def arena_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
                 f"The arena after round {key} needs checkpoint {done}, which is not there: "
                 f"materialize round {done} first."
             )
-        weights = Weights(done, resource.checkpoints.path(done), manifest.digest)
+        weights = _checkpoint_weights(resource, done, manifest.digest)
         contestants.append(target_contestant(settings, done, weights))
     return contestants + _opponents(resource)
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 from arena_assets.assets.metadata import table_metadata
 from arena_assets.config import Judge as JudgeSettings
 from arena_assets.config import LLMJudge
-from arena_assets.generation.contestants import Contestant
+from arena_assets.generation.contestants import Contestant, Weights
 from arena_assets.generation.engines import Engine, open_engine
 from arena_assets.generation.responses import Prompt, respond
 from arena_assets.generation.responses import open_store as open_response_store
@@ -145,7 +145,7 @@ def answer_all(
             contestant,
             asked,
             store,
-            lambda contestant=contestant: _engine(arena, contestant.weights.path),
+            lambda contestant=contestant: _engine(arena, contestant.weights),
             settings.seed,
             settings.generation.batch,
             context.log.info,
@@ -212,8 +212,9 @@ def _judge(arena: ArenaResource, settings: JudgeSettings) -> Judge:
     if not isinstance(settings, LLMJudge):
         return Verifier(settings.name)
     weights = models(arena)[settings.model]
-    return LanguageModelJudge(settings, weights, lambda: _engine(arena, weights.path))
+    return LanguageModelJudge(settings, weights, lambda: _engine(arena, weights))
 
 
-def _engine(arena: ArenaResource, weights) -> Engine:
-    return open_engine(weights, arena.arena.seed, arena.arena.generation.engine)
+def _engine(arena: ArenaResource, weights: Weights) -> Engine:
+    settings = {**arena.arena.generation.engine, "trust_remote_code": weights.trust_remote_code}
+    return open_engine(weights.path, arena.arena.seed, settings)

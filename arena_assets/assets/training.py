@@ -56,6 +56,7 @@ def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
             training_set=arena.lake.path("training_set", key),
             output=scratch,
             training=arena.arena.training,
+            trust_remote_code=parent.weights.trust_remote_code,
             seed=arena.arena.seed,
         )
         try:

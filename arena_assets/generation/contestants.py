@@ -39,6 +39,7 @@ class Weights:
     name: str
     path: Path
     digest: str
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ class Job(Settings):
     output: Path
     training: Training
     seed: int
+    trust_remote_code: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Job:

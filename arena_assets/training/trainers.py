@@ -24,7 +24,7 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from arena_assets.config import Optimisation, Training
 from arena_assets.training.job import Job
@@ -38,7 +38,7 @@ def train(job: Job) -> None:
     # TRL names the vLLM versions that its trainers generate with; ours never generate with vLLM
     warnings.filterwarnings("ignore", message="TRL currently supports vLLM")
     set_seed(job.seed)
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     job.output.mkdir(parents=True)
     {"sft": _sft, "dpo": _dpo, "rl": _reinforce}[job.stage](job)
     # TRL leaves its arguments behind as a pickle
@@ -65,13 +65,13 @@ def _sft(job: Job) -> None:
         completion_only_loss=True,
     )
     trainer = SFTTrainer(
-        _policy(job.model, job.training),
+        _policy(job),
         args=config,
         train_dataset=dataset,
-        processing_class=_tokenizer(job.model),
+        processing_class=_tokenizer(job),
         callbacks=[_Log(job.output, "sft")],
     )
-    _fit_and_save(trainer, job.output, job.model)
+    _fit_and_save(trainer, job.output, job)
 
 
 def _dpo(job: Job) -> None:
@@ -87,13 +87,13 @@ def _dpo(job: Job) -> None:
     )
     print("dpo: computing the reference's log-probabilities")
     trainer = DPOTrainer(
-        _policy(job.model, job.training),
+        _policy(job),
         args=config,
         train_dataset=_preferences(job),
-        processing_class=_tokenizer(job.model),
+        processing_class=_tokenizer(job),
         callbacks=[_Log(job.output, "dpo")],
     )
-    _fit_and_save(trainer, job.output, job.model)
+    _fit_and_save(trainer, job.output, job)
 
 
 def _reinforce(job: Job) -> None:
@@ -115,29 +115,25 @@ def _reinforce(job: Job) -> None:
         max_completion_length=settings.max_completion,
         temperature=settings.temperature,
     )
-    reward_model = AutoModelForSequenceClassification.from_pretrained(
-        reward_folder, num_labels=1, dtype=_dtype(job.training)
-    )
+    reward_model = _scorer(job, reward_folder)
     trainer = trainer_class(
-        _policy(job.model, job.training),
+        _policy(job),
         reward_funcs=reward_model,
-        reward_processing_classes=_tokenizer(reward_folder),
+        reward_processing_classes=_tokenizer(job),
         args=config,
         train_dataset=prompts,
-        processing_class=_tokenizer(job.model, padding_side="left"),
+        processing_class=_tokenizer(job, padding_side="left"),
         callbacks=[_Log(job.output, "rl")],
     )
-    _fit_and_save(trainer, job.output, job.model)
+    _fit_and_save(trainer, job.output, job)
 
 
 def _fit_reward_model(job: Job) -> Path:
     from trl import RewardConfig, RewardTrainer
 
     settings = job.training.reward_model
-    tokenizer = _tokenizer(job.model)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        job.model, num_labels=1, dtype=_dtype(job.training)
-    )
+    tokenizer = _tokenizer(job)
+    model = _scorer(job, job.model)
     model.config.pad_token_id = tokenizer.pad_token_id
     config = RewardConfig(**_shared(job, settings, REWARD_MODEL), max_length=settings.max_length)
     trainer = RewardTrainer(
@@ -148,7 +144,7 @@ def _fit_reward_model(job: Job) -> Path:
         callbacks=[_Log(job.output, REWARD_MODEL)],
     )
     folder = job.output / REWARD_MODEL
-    _fit_and_save(trainer, folder, job.model)
+    _fit_and_save(trainer, folder, job)
     return folder
 
 
@@ -210,18 +206,34 @@ def _dtype(training: Training) -> torch.dtype:
     return getattr(torch, training.dtype)
 
 
-def _policy(folder: Path, training: Training) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=_dtype(training))
+def _policy(job: Job) -> Any:
+    return AutoModelForCausalLM.from_pretrained(
+        job.model, dtype=_dtype(job.training), trust_remote_code=job.trust_remote_code
+    )
 
 
-def _tokenizer(folder: Path, padding_side: str = "right") -> Any:
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side=padding_side)
+def _scorer(job: Job, folder: Path) -> Any:
+    """A model with one output a text, as a reward model has."""
+    # the head is new where the folder holds a language model: no need to warn of it
+    transformers_logging.set_verbosity_error()
+    return AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        num_labels=1,
+        dtype=_dtype(job.training),
+        trust_remote_code=job.trust_remote_code,
+    )
+
+
+def _tokenizer(job: Job, padding_side: str = "right") -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(
+        job.model, padding_side=padding_side, trust_remote_code=job.trust_remote_code
+    )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
-def _fit_and_save(trainer: Any, folder: Path, origin: Path) -> None:
+def _fit_and_save(trainer: Any, folder: Path, job: Job) -> None:
     """Train, then write the weights with the tokenizer that they came with.
 
     Checkpoints are kept in bfloat16, whatever type they were trained in: it is what vLLM loads.
@@ -233,7 +245,7 @@ def _fit_and_save(trainer: Any, folder: Path, origin: Path) -> None:
         return
     model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(origin).save_pretrained(folder)
+    _tokenizer(job).save_pretrained(folder)
 
 
 class _Log(TrainerCallback):
