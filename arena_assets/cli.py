@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from arena_assets.config import PROJECT, ProfileError, load_arena
+from arena_assets.printing import print_table
+from arena_assets.ratings.command import rate_command
 
 app = typer.Typer(
     help="Arena Learning: battles, ratings, training, and the next round.",
@@ -31,6 +33,9 @@ class Format(StrEnum):
 FormatOption = Annotated[
     Format, typer.Option("--format", help="table for people, json for scripts")
 ]
+
+
+app.command("rate")(rate_command)
 
 
 @app.callback()
@@ -99,7 +104,7 @@ def leaderboard(
         _print_json({"round": key, "leaderboard": board, "progress": comparison})
         return
     columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
-    _print_table(f"leaderboard after {key}", columns, board)
+    print_table(f"leaderboard after {key}", columns, board)
     if comparison:
         apart = "apart" if comparison["intervals_separated"] else "overlapping"
         typer.echo(
@@ -118,7 +123,7 @@ def status(format: FormatOption = Format.table) -> None:
         _print_json(states)
         return
     columns = ("round", "state", "slice", "minimum_gap", "fights_with", "trains_from", "trains_on")
-    _print_table("rounds", (*columns, "promoted", "rating"), states)
+    print_table("rounds", (*columns, "promoted", "rating"), states)
 
 
 @app.command()
@@ -138,7 +143,7 @@ def judges(
     if format is Format.json:
         _print_json(rows)
         return
-    _print_table(f"judges of {key}", tuple(rows[0]) if rows else (), rows)
+    print_table(f"judges of {key}", tuple(rows[0]) if rows else (), rows)
 
 
 @app.command()
@@ -174,28 +179,6 @@ def _progress(arena: Any, key: str, board: list[dict[str, Any]]) -> dict[str, An
         "gain": best["rating"] - base["rating"],
         "intervals_separated": best["lower"] > base["upper"],
     }
-
-
-def _print_table(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for column in columns:
-        numeric = any(isinstance(row[column], int | float) for row in rows)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left")
-    for row in rows:
-        table.add_row(*(_cell(column, row[column]) for column in columns))
-    # a pipe has no width; a table that is cut helps nobody
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
-
-
-def _cell(column: str, value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.0f}" if column in ("rating", "lower", "upper") else f"{value:.2f}"
-    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def _print_json(value: Any) -> None:

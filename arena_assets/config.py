@@ -220,12 +220,29 @@ class Generation(Settings):
     engine: dict[str, Any] = Field(default_factory=dict)
 
 
+class ActiveSampling(Settings):
+    """Judge only the arena battles that narrow the intervals between close ratings most."""
+
+    share: float = Field(gt=0, le=1, description="of all battles on the test set")
+    batches: int = Field(10, ge=2, description="how often the ratings so far choose what is next")
+
+
+class Reference(Settings):
+    """A leaderboard of another arena, to compare the ratings of every round with."""
+
+    path: str = Field(description="CSV or Parquet: model, rating, lower, upper")
+    names: str | None = Field(None, description="CSV with a header: our name, the reference's")
+    where: dict[str, str] = Field({}, description="rows of the reference, by column and value")
+
+
 class Ratings(Settings):
     """Bradley-Terry on the Elo scale: who holds which rating, and how many resamples."""
 
     anchor: str
     anchor_rating: float = 1000.0
     bootstrap: int = Field(100, ge=20)
+    sampling: ActiveSampling | None = None
+    reference: Reference | None = None
 
 
 class Quality(Settings):

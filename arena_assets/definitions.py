@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 from dagster_dbt import DbtCliResource
 
-from arena_assets.assets import battles, prompts, ratings, training
+from arena_assets.assets import battles, consistency, prompts, ratings, training
 from arena_assets.assets.dbt import arena_dbt, dbt_project
 from arena_assets.automation import advance_rounds
 from arena_assets.checks.expectations import expectation_checks
@@ -40,11 +40,12 @@ executors = {
     "multiprocess": dg.multiprocess_executor.configured({"max_concurrent": 1}),
 }
 
+modules = [prompts, battles, training, ratings]
+if ARENA.ratings.reference:
+    modules.append(consistency)
+
 defs = dg.Definitions(
-    assets=[
-        *dg.load_assets_from_modules([prompts, battles, training, ratings]),
-        arena_dbt,
-    ],
+    assets=[*dg.load_assets_from_modules(modules), arena_dbt],
     asset_checks=expectation_checks(),
     jobs=[collect_job, prepare_job, round_job],
     sensors=[advance_rounds],

@@ -32,6 +32,27 @@ def progress_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     return _png(draw, title)
 
 
+def win_rate_plot(pairs: Sequence[dict[str, Any]], order: Sequence[str], title: str) -> bytes:
+    """Who wins against whom, best contestants first; pairs have contestant, opponent, win_rate."""
+    position = {name: number for number, name in enumerate(order)}
+    shares = [[float("nan")] * len(order) for _ in order]
+    for pair in pairs:
+        shares[position[pair["contestant"]]][position[pair["opponent"]]] = pair["win_rate"]
+
+    def draw(axes):
+        image = axes.imshow(shares, vmin=0, vmax=1, cmap="RdYlGn")
+        axes.figure.colorbar(image, label="share of points of the row's contestant")
+        axes.set_xticks(range(len(order)), order, rotation=90)
+        axes.set_yticks(range(len(order)), order)
+        if len(order) <= 12:
+            for row, cells in enumerate(shares):
+                for column, share in enumerate(cells):
+                    if share == share:  # pairs that never met have no number
+                        axes.text(column, row, f"{share:.2f}", ha="center", va="center")
+
+    return _png(draw, title, height=2.5 + 0.35 * len(order))
+
+
 def loss_plot(metrics: Sequence[dict[str, Any]], title: str) -> bytes:
     """What training logged: the loss by step for every phase, and the reward where there is one."""
     series: dict[str, list[tuple[int, float]]] = {}

@@ -137,6 +137,16 @@ RATINGS = _table(
     losses=_INT,
     ties=_INT,
 )
+CONSISTENCY = _table(
+    "One row per round: how far its ratings agree with the reference leaderboard of the profile.",
+    ("round",),
+    round=_TEXT,
+    models=_INT,  # that both leaderboards hold
+    spearman=_FLOAT,
+    agreement__null=_FLOAT,  # with 95 % CI; null where the reference separates no pair
+    differentiation=_FLOAT,  # with 95 % CI
+    mean__null=_FLOAT,
+)
 PROMOTIONS = _table(
     "One row per round: the model that fights in the next one, and why.",
     ("round",),
@@ -164,4 +174,5 @@ TABLES = {
     "arena_judgments": JUDGMENTS,
     "ratings": RATINGS,
     "promotions": PROMOTIONS,
+    "consistency": CONSISTENCY,
 }

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -98,6 +100,7 @@ def _write_tiny_arena() -> None:
         ARENA_DATA_DOCS=str(WORK / "quality"),
         DAGSTER_HOME=str(home),
         DO_NOT_TRACK="1",
+        VLLM_CPU_KVCACHE_SPACE="1",
     )
 
 
@@ -154,3 +157,17 @@ def tiny_model() -> Path:
     LlamaForCausalLM(config).save_pretrained(TINY_MODEL)
     fast.save_pretrained(TINY_MODEL)
     return TINY_MODEL
+
+
+def arena_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """`arena ...` in a process of its own, on the tests' profile."""
+    command = [sys.executable, "-m", "arena_assets.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+
+
+@pytest.fixture(scope="session")
+def turned(tiny_model) -> subprocess.CompletedProcess[str]:
+    """What `arena run` said when it turned every round of the tests' arena."""
+    done = arena_command("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done

@@ -10,6 +10,7 @@ from arena_assets.generation.contestants import Contestant, Weights
 from arena_assets.generation.engines import Engine, open_engine
 from arena_assets.generation.responses import Prompt, respond
 from arena_assets.generation.responses import open_store as open_response_store
+from arena_assets.judging.active import judge_actively
 from arena_assets.judging.games import Judge, judge_games, pair_up
 from arena_assets.judging.games import open_store as open_judgment_store
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
@@ -120,12 +121,20 @@ def arena_judgments(
 
 
 def _group(find, arena: ArenaResource, key: str) -> list[Contestant]:
-    """Contestants in an order that opens an engine once per weights."""
+    """Contestants grouped by weights, so that each engine is opened once.
+
+    Groups keep their order: the newest checkpoint answers last in the arena and, promoted, first
+    in the next round, with its engine still open.
+    """
     try:
         contestants = find(arena, key)
     except BrokenChain as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
-    return sorted(contestants, key=lambda c: c.weights.digest if c.weights else "")
+    digests = [
+        contestant.weights.digest if contestant.weights else "" for contestant in contestants
+    ]
+    by_weights = zip(digests, contestants, strict=True)
+    return [contestant for _, contestant in sorted(by_weights, key=lambda p: digests.index(p[0]))]
 
 
 def answer_all(
@@ -190,7 +199,12 @@ def judge_all(
     for role, judge_settings, battles in panel:
         judge = _judge(arena, judge_settings)
         games = pair_up(answers, prompts, battles, settings.seed)
-        found, anew = judge_games(judge, games, store, settings.generation.batch, context.log.info)
+        log, batch = context.log.info, settings.generation.batch
+        active = settings.ratings.sampling
+        if active and not shadows:
+            found, anew = judge_actively(judge, games, store, active, settings.seed, batch, log)
+        else:
+            found, anew = judge_games(judge, games, store, batch, log)
         rows += [{"round": key, "role": role, **row} for row in found]
         judged[judge.name] = anew
         context.log.info(f"{judge.name}: {anew} games judged, {len(found) - anew} found")

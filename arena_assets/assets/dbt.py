@@ -17,9 +17,11 @@ from dagster_dbt import (
     dbt_assets,
 )
 
+from arena_assets.assets.metadata import table_metadata
 from arena_assets.config import PROJECT
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
+from arena_assets.rounds import until
 
 os.environ.setdefault("DO_NOT_TRACK", "1")
 # dagster-dbt looks for `dbt` on the path; it stands beside this Python also where no environment is
@@ -77,8 +79,17 @@ def arena_dbt(
             "stage": round_.stage,
             "minimum_gap": round_.minimum_gap,
             "trains_on": list(round_.trains_on),
+            "rounds_so_far": until(arena.rounds, round_.key),
             "scratch": scratch,
         }
         arguments = ["build", "--vars", json.dumps(variables)]
+        # unit tests are for `make test`; selecting a part of the models forgets the exclusion above
+        arguments += ["--exclude", "resource_type:unit_test"]
         run = dbt.cli(arguments, context=context, target_path=Path(scratch) / "target")
-        yield from run.stream().fetch_row_counts().fetch_column_metadata()
+        for event in run.stream():
+            if isinstance(event, dg.Output):
+                # what dagster-dbt can fetch itself takes longer than the models do
+                table = context.asset_key_for_output(event.output_name).path[-1]
+                written = arena.lake.read(table, round_.key)
+                event = event.with_metadata({**event.metadata, **table_metadata(written)})
+            yield event

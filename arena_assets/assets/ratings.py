@@ -6,8 +6,9 @@ from arena_assets.assets.battles import target_metadata, target_model
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.lineage import models, round_fingerprint
 from arena_assets.partitions import rounds_partitions
-from arena_assets.plots import markdown_image, progress_plot, ratings_plot
-from arena_assets.ratings.bradley_terry import Anchor, rate
+from arena_assets.plots import markdown_image, progress_plot, ratings_plot, win_rate_plot
+from arena_assets.ratings.battles import read_battles
+from arena_assets.ratings.bradley_terry import Anchor, pair_table, rate
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 from arena_assets.tables import TABLES
@@ -22,15 +23,9 @@ from arena_assets.tables import TABLES
 )
 def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     key, settings = context.partition_key, arena.arena.ratings
-    battles = arena.lake.query(
-        """
-        select prompt_id, contestant_1, contestant_2, winner from battles
-        where role = 'deciding' and status in ('decided', 'tie')
-        """,
-        battles=("arena_battles", key),
-    )
+    battles = read_battles(arena.lake.path("arena_battles", key), "lake")
     anchor = Anchor(settings.anchor, settings.anchor_rating)
-    rated = rate(battles, anchor, settings.bootstrap, arena.arena.seed)
+    rated = rate(battles.table, anchor, settings.bootstrap, arena.arena.seed)
     written = arena.lake.write("ratings", [{"round": key, **row} for row in rated.to_pylist()], key)
     rows = written.to_pylist()
     of_target = [row for row in rows if row["contestant"] in (BASE, *until(arena.rounds, key))]
@@ -42,6 +37,15 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
             written,
             leaderboard=dg.MetadataValue.md(markdown_table(board)),
             target_rating=of_target[-1]["rating"],
+            win_rates=dg.MetadataValue.md(
+                markdown_image(
+                    win_rate_plot(
+                        pair_table(battles.table).to_pylist(),
+                        [row["contestant"] for row in rows],
+                        f"win rates after {key}",
+                    )
+                )
+            ),
             ratings_plot=dg.MetadataValue.md(markdown_image(ratings_plot(rows, f"after {key}"))),
             target_progress=dg.MetadataValue.md(
                 markdown_image(progress_plot(of_target, "the target's checkpoints"))

@@ -1,24 +1,27 @@
-"""Bradley-Terry strengths on the Elo scale, with bootstrap intervals over prompts.
+"""Bradley-Terry strengths on the Elo scale, with intervals that know about prompts.
 
 Bradley and Terry (1952): P(i beats j) = 1 / (1 + exp(s_j - s_i)). A tie counts as half a win for
-each side. The Elo scale multiplies strengths by 400 / ln 10. Battles of one prompt are not
-independent (the same answers meet again and again), so the bootstrap draws prompts, not battles.
+each side, a graded preference as its share. The Elo scale multiplies strengths by 400 / ln 10.
+Battles of one prompt are not independent (the same answers meet again and again), so the bootstrap
+draws prompts, not battles, and the sandwich estimator sums over prompts before it squares.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import duckdb
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 ELO = 400 / np.log(10)
 # Precision of a normal prior on every strength: a contestant that won everything stays finite, and
 # with the battles of a round the ratings move by less than a point.
 PRIOR_PRECISION = 0.01
+INTERVALS = ("bootstrap", "sandwich")
 _NEWTON_STEPS, _TOLERANCE = 50, 1e-9
+_CELLS_AT_ONCE = 2**24  # pairs x resamples held in memory
 
 
 class UnratableBattles(ValueError):
@@ -33,161 +36,234 @@ class Anchor:
     rating: float
 
 
-def rate(battles: pa.Table, anchor: Anchor, resamples: int, seed: int) -> pa.Table:
+@dataclass(frozen=True)
+class Counts:
+    """Points by pair and prompt.
+
+    `points[i * n + j, p]` is what contestant i got against j on prompt p (n contestants in
+    alphabetical order); `results` holds battles won, lost and tied: shape (n, 3).
+    """
+
+    contestants: list[str]
+    points: csr_array
+    results: np.ndarray
+
+    def totals(self) -> np.ndarray:
+        """Points of each contestant against each other one: shape (n, n)."""
+        size = len(self.contestants)
+        return np.asarray(self.points.sum(axis=1)).reshape(size, size)
+
+
+def rate(
+    battles: pa.Table,
+    anchor: Anchor,
+    resamples: int = 100,
+    seed: int = 0,
+    interval: str = "bootstrap",
+) -> pa.Table:
     """Ratings of all contestants, best first.
 
-    `battles` has prompt_id, contestant_1, contestant_2 and winner (null for a tie), only battles
-    that count. The result has contestant, rating (median of the resamples), lower and upper (2.5
-    and 97.5 %), rank, battles, wins, losses and ties.
+    `battles` has the columns of ratings.battles.BATTLES. The result has contestant, rating, lower
+    and upper (95 %), rank, battles, wins, losses and ties. With `interval="bootstrap"` the rating
+    is the median of the resamples and the interval their 2.5 and 97.5 % quantiles, as in the paper;
+    with "sandwich" the rating is the maximum-likelihood estimate and the interval that of
+    Huber's and White's estimator with prompts as clusters.
 
-    Every resample is centred on the mean of all strengths, and the whole scale is then shifted once
+    Strengths are centred on the mean of all contestants, and the whole scale is then shifted once
     so that the anchor's rating is the anchor value. So the anchor has an interval too, and no
-    contestant's interval carries the anchor's noise. Raises UnratableBattles for an unknown anchor,
-    a winner who did not fight, or groups that never met.
+    contestant's interval carries the anchor's noise. Raises UnratableBattles for an unknown anchor
+    or groups that never met.
     """
-    names, cells = _count(battles)
+    counts = count(battles)
+    names = counts.contestants
     if anchor.contestant not in names:
         raise UnratableBattles(
             f"the anchor {anchor.contestant!r} has no battles (contestants: {', '.join(names)})"
         )
-    _require_connection(names, cells)
-    strengths = bootstrap_strengths(len(names), cells, resamples, seed)
-    ratings = ELO * (strengths - strengths.mean(axis=1, keepdims=True))
-    lower, median, upper = np.quantile(ratings, [0.025, 0.5, 0.975], axis=0)
-    shift = anchor.rating - median[names.index(anchor.contestant)]
-    results = _results(len(names), cells)
-    order = sorted(range(len(names)), key=lambda i: (-median[i], names[i]))
+    require_connection(counts)
+    if interval == "bootstrap":
+        ratings = ELO * bootstrap_strengths(counts, resamples, seed)
+        lower, estimate, upper = np.quantile(ratings, [0.025, 0.5, 0.975], axis=0)
+    elif interval == "sandwich":
+        estimate = ELO * fit(counts.totals())
+        margin = 1.959964 * ELO * sandwich_errors(counts)
+        lower, upper = estimate - margin, estimate + margin
+    else:
+        raise ValueError(f"no interval {interval!r} (there: {', '.join(INTERVALS)})")
+    return _ratings_table(counts, lower, estimate, upper, anchor)
+
+
+def count(battles: pa.Table) -> Counts:
+    """Points by pair and prompt; UnratableBattles where there is nothing to count."""
+    if not battles.num_rows:
+        raise UnratableBattles("there are no decided battles or ties to rate")
+    prompt, prompts = _numbers(battles["prompt_id"])
+    both = pa.chunked_array([*battles["contestant_1"].chunks, *battles["contestant_2"].chunks])
+    sides, names = _numbers(both)
+    first, second = sides[: battles.num_rows], sides[battles.num_rows :]
+    score = battles["score"].to_numpy()
+    weight = battles["weight"].to_numpy()
+    size = len(names)
+    points = coo_array(
+        (
+            np.concatenate([weight * score, weight * (1 - score)]),
+            (
+                np.concatenate([first * size + second, second * size + first]),
+                np.concatenate([prompt, prompt]),
+            ),
+        ),
+        shape=(size * size, len(prompts)),
+    ).tocsr()
+    points.eliminate_zeros()
+    results = np.zeros((size, 3), np.int64)
+    for side, own in ((first, score), (second, 1 - score)):
+        for column, held in enumerate((own > 0.5, own < 0.5, own == 0.5)):
+            results[:, column] += np.bincount(side[held], minlength=size)
+    return Counts(names, points, results)
+
+
+def fit(points: np.ndarray, prior_precision: float = PRIOR_PRECISION, start=None) -> np.ndarray:
+    """Strengths (natural scale, sum zero) from points[..., i, j]: i's wins over j, a tie half.
+
+    Newton's method on the log-likelihood with a normal prior, which is concave: there is one
+    maximum. Leading dimensions are independent fits, made at once; `start` is where they begin.
+    """
+    played = points + points.swapaxes(-1, -2)
+    won = points.sum(axis=-1)
+    size = points.shape[-1]
+    strength = np.zeros(points.shape[:-1]) if start is None else np.broadcast_to(start, won.shape)
+    diagonal = np.arange(size)
+    for _ in range(_NEWTON_STEPS):
+        expected = 1 / (1 + np.exp(strength[..., None, :] - strength[..., :, None]))
+        gradient = won - (played * expected).sum(axis=-1) - prior_precision * strength
+        hessian = -played * expected * expected.swapaxes(-1, -2)
+        hessian[..., diagonal, diagonal] -= hessian.sum(axis=-1) - prior_precision
+        step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+        # a full step may overshoot where almost everything is won or lost
+        longest = np.abs(step).max(axis=-1, keepdims=True)
+        strength = strength + step * np.minimum(1.0, 2.0 / np.maximum(longest, 1e-300))
+        if longest.max() < _TOLERANCE:
+            break
+    return strength - strength.mean(axis=-1, keepdims=True)
+
+
+def bootstrap_strengths(counts: Counts, resamples: int, seed: int) -> np.ndarray:
+    """Strengths of draws of prompts with replacement: (resamples, contestants)."""
+    generator = np.random.default_rng(seed)
+    size, prompts = len(counts.contestants), counts.points.shape[1]
+    start = fit(counts.totals())
+    met = np.flatnonzero(np.diff(counts.points.indptr))  # pairs that have a point
+    points = counts.points[met]
+    strengths = []
+    at_once = max(1, _CELLS_AT_ONCE // (size * size))
+    for begin in range(0, resamples, at_once):
+        batch = min(at_once, resamples - begin)
+        drawn = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=batch)
+        cells = np.zeros((batch, size * size))
+        cells[:, met] = (points @ drawn.T.astype(float)).T
+        strengths.append(fit(cells.reshape(batch, size, size), start=start))
+    return np.concatenate(strengths)
+
+
+def sandwich_errors(counts: Counts) -> np.ndarray:
+    """Standard errors of the strengths (natural scale, sum zero), clustered by prompt.
+
+    White (1982), with the sum over the battles of a prompt as one observation (Liang and Zeger,
+    1986) and the correction for few clusters P / (P - 1).
+    """
+    size, prompts = len(counts.contestants), counts.points.shape[1]
+    totals = counts.totals()
+    strength = fit(totals)
+    expected = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
+    hessian = -(totals + totals.T) * expected * expected.T
+    diagonal = np.arange(size)
+    hessian[diagonal, diagonal] -= hessian.sum(axis=-1) - PRIOR_PRECISION
+    # the gradient of prompt p is the sum over its points of (1 - P(i beats j)) (e_i - e_j)
+    surprise = counts.points * (1 - expected.reshape(-1))[:, None]
+    surprise = csr_array(surprise)
+    pair = np.arange(size * size)
+    direction = coo_array(
+        (
+            np.concatenate([np.ones(size * size), -np.ones(size * size)]),
+            (np.concatenate([pair, pair]), np.concatenate([pair // size, pair % size])),
+        ),
+        shape=(size * size, size),
+    ).tocsr()
+    gradients = (surprise.T @ direction).toarray()
+    centre = np.eye(size) - 1 / size
+    bread = centre @ np.linalg.inv(hessian)
+    meat = gradients.T @ gradients * prompts / max(prompts - 1, 1)
+    return np.sqrt(np.diag(bread @ meat @ bread.T))
+
+
+def require_connection(counts: Counts) -> None:
+    """UnratableBattles where groups of contestants never met: they share no scale."""
+    totals = counts.totals()
+    groups, group = connected_components(totals + totals.T > 0, directed=False)
+    if groups > 1:
+        listed = [
+            ", ".join(n for n, g in zip(counts.contestants, group, strict=True) if g == k)
+            for k in range(groups)
+        ]
+        raise UnratableBattles(
+            "these groups never met, so they share no scale: " + " | ".join(listed)
+        )
+
+
+def pair_table(battles: pa.Table) -> pa.Table:
+    """Every ordered pair that met: contestant, opponent, points, battles, win_rate, expected.
+
+    `win_rate` is the observed share of points (weights included), `expected` that of the fit.
+    """
+    counts = count(battles)
+    totals = counts.totals()
+    strength = fit(totals)
+    expected = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
+    played = totals + totals.T
+    one, two = np.nonzero(played)
+    names = np.array(counts.contestants)
+    return pa.table(
+        {
+            "contestant": names[one],
+            "opponent": names[two],
+            "points": totals[one, two],
+            "battles": played[one, two],
+            "win_rate": totals[one, two] / played[one, two],
+            "expected": expected[one, two],
+        }
+    )
+
+
+def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """The position of each value among the sorted distinct ones, and those."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0)
+    values = np.array(encoded.dictionary.to_pylist(), dtype=object)
+    order = np.argsort(values)
+    position = np.empty(len(values), np.int64)
+    position[order] = np.arange(len(values))
+    return position[encoded.indices.to_numpy()], values[order].tolist()
+
+
+def _ratings_table(counts: Counts, lower, estimate, upper, anchor: Anchor) -> pa.Table:
+    names = counts.contestants
+    shift = anchor.rating - estimate[names.index(anchor.contestant)]
+    order = sorted(range(len(names)), key=lambda i: (-estimate[i], names[i]))
     return pa.Table.from_pylist(
         [
             {
                 "contestant": names[i],
-                "rating": float(median[i] + shift),
+                "rating": float(estimate[i] + shift),
                 "lower": float(lower[i] + shift),
                 "upper": float(upper[i] + shift),
                 # only those count as better whose whole interval lies above
                 "rank": 1 + int((lower > upper[i]).sum()),
-                "battles": int(results[i].sum()),
-                "wins": int(results[i, 0]),
-                "losses": int(results[i, 1]),
-                "ties": int(results[i, 2]),
+                "battles": int(counts.results[i].sum()),
+                "wins": int(counts.results[i, 0]),
+                "losses": int(counts.results[i, 1]),
+                "ties": int(counts.results[i, 2]),
             }
             for i in order
         ]
     )
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Battles counted by (prompt, first, second): wins of each side and ties."""
-
-    prompt: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    wins_first: np.ndarray
-    wins_second: np.ndarray
-    ties: np.ndarray
-
-
-def fit(points: np.ndarray, prior_precision: float = PRIOR_PRECISION) -> np.ndarray:
-    """Strengths (natural scale, sum zero) from points[i, j]: i's wins over j, a tie half.
-
-    Newton's method on the log-likelihood with a normal prior, which is concave: there is one
-    maximum.
-    """
-    played = points + points.T
-    won = points.sum(axis=1)
-    strength = np.zeros(len(points))
-    for _ in range(_NEWTON_STEPS):
-        expected = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
-        gradient = won - (played * expected).sum(axis=1) - prior_precision * strength
-        information = played * expected * expected.T
-        hessian = np.diag(information.sum(axis=1) + prior_precision) - information
-        step = np.linalg.solve(hessian, gradient)
-        # a full step may overshoot where almost everything is won or lost
-        strength = strength + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
-        if np.abs(step).max() < _TOLERANCE:
-            break
-    return strength - strength.mean()
-
-
-def bootstrap_strengths(contestants: int, cells: Cells, resamples: int, seed: int) -> np.ndarray:
-    """Strengths of draws of prompts with replacement: (resamples, contestants)."""
-    generator = np.random.default_rng(seed)
-    prompts = int(cells.prompt.max()) + 1
-    to_first = cells.wins_first + 0.5 * cells.ties
-    to_second = cells.wins_second + 0.5 * cells.ties
-    strengths = np.empty((resamples, contestants))
-    for resample in range(resamples):
-        drawn = generator.multinomial(prompts, np.full(prompts, 1 / prompts))[cells.prompt]
-        points = np.zeros((contestants, contestants))
-        np.add.at(points, (cells.first, cells.second), drawn * to_first)
-        np.add.at(points, (cells.second, cells.first), drawn * to_second)
-        strengths[resample] = fit(points)
-    return strengths
-
-
-def _count(battles: pa.Table) -> tuple[list[str], Cells]:
-    """The contestants in alphabetical order, and their battles counted by prompt and pair."""
-    if not battles.num_rows:
-        raise UnratableBattles("there are no decided battles or ties to rate")
-    with duckdb.connect() as connection:
-        connection.register("battles", battles)
-        strangers = connection.execute(
-            """
-            select prompt_id, contestant_1, contestant_2, winner from battles
-            where winner not in (contestant_1, contestant_2) limit 1
-            """
-        ).fetchone()
-        if strangers:
-            prompt, one, two, winner = strangers
-            raise UnratableBattles(
-                f"prompt {prompt}: {winner!r} won a battle of {one!r} and {two!r}; "
-                "the winner has to be one of them, or null for a tie"
-            )
-        names = [
-            name
-            for (name,) in connection.execute(
-                "select contestant_1 from battles union select contestant_2 from battles order by 1"
-            ).fetchall()
-        ]
-        connection.register("contestants", pa.table({"name": names, "number": range(len(names))}))
-        counted = connection.execute(
-            """
-            select dense_rank() over (order by battles.prompt_id) - 1 as prompt,
-                   one.number as first, two.number as second,
-                   count(*) filter (where battles.winner = battles.contestant_1) as wins_first,
-                   count(*) filter (where battles.winner = battles.contestant_2) as wins_second,
-                   count(*) filter (where battles.winner is null) as ties
-            from battles
-            join contestants as one on one.name = battles.contestant_1
-            join contestants as two on two.name = battles.contestant_2
-            group by battles.prompt_id, one.number, two.number
-            order by 1, 2, 3
-            """
-        ).fetchnumpy()
-    return names, Cells(**counted)
-
-
-def _require_connection(names: list[str], cells: Cells) -> None:
-    met = np.zeros((len(names), len(names)))
-    met[cells.first, cells.second] = 1
-    count, group = connected_components(met, directed=False)
-    if count > 1:
-        groups = [
-            ", ".join(n for n, g in zip(names, group, strict=True) if g == k) for k in range(count)
-        ]
-        raise UnratableBattles(
-            "these groups never met, so they share no scale: " + " | ".join(groups)
-        )
-
-
-def _results(contestants: int, cells: Cells) -> np.ndarray:
-    """Wins, losses and ties of every contestant; shape (contestants, 3)."""
-    results = np.zeros((contestants, 3))
-    np.add.at(results, (cells.first, 0), cells.wins_first)
-    np.add.at(results, (cells.first, 1), cells.wins_second)
-    np.add.at(results, (cells.second, 0), cells.wins_second)
-    np.add.at(results, (cells.second, 1), cells.wins_first)
-    for side in (cells.first, cells.second):
-        np.add.at(results, (side, 2), cells.ties)
-    return results

@@ -22,10 +22,10 @@
   to '{{ location }}' ({{ options }}, use_tmp_file true)
 {%- endcall %}{%- endmacro %}
 
-{# This model's files of the rounds before; the round being made comes from `current`. #}
-{% macro earlier_rounds(table, current) -%}
+{# This model's files of earlier rounds (those that the round trains on, unless told otherwise); the round being made comes from `current`. #}
+{% macro earlier_rounds(table, current, rounds=none) -%}
   {%- set paths = [] -%}
-  {%- for round in var('trains_on') if round != var('round') -%}
+  {%- for round in (rounds or var('trains_on')) if round != var('round') -%}
     {%- do paths.append("'" ~ parquet_path(table, round) ~ "'") -%}
   {%- endfor -%}
   select * from {{ current }}

@@ -1,0 +1,34 @@
+"""How far a round agrees with another arena; there only where the profile names a reference."""
+
+import dagster as dg
+
+from arena_assets.assets.metadata import table_metadata
+from arena_assets.config import resolve
+from arena_assets.partitions import rounds_partitions
+from arena_assets.ratings.consistency import consistency as compare
+from arena_assets.ratings.consistency import read_names, read_reference
+from arena_assets.resources import ArenaResource
+from arena_assets.tables import TABLES
+
+
+@dg.asset(
+    group_name="reports",
+    partitions_def=rounds_partitions,
+    deps=["ratings"],
+    kinds={"parquet"},
+    description=TABLES["consistency"].description,
+)
+def consistency(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+    key, reference = context.partition_key, arena.arena.ratings.reference
+    found = compare(
+        arena.lake.read("ratings", key).to_pylist(),
+        read_reference(resolve(reference.path), reference.where or None),
+        read_names(resolve(reference.names)) if reference.names else None,
+    )
+    row = {"round": key, "models": len(found.models), "spearman": found.spearman}
+    row |= {"agreement": found.agreement, "differentiation": found.differentiation}
+    written = arena.lake.write("consistency", [row | {"mean": found.mean}], key)
+    return dg.MaterializeResult(
+        metadata=table_metadata(written, spearman=found.spearman, compared=", ".join(found.models)),
+        data_version=dg.DataVersion(arena.lake.digest("consistency", key)),
+    )

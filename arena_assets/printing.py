@@ -1,0 +1,32 @@
+"""Tables for people who read a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_RATINGS = ("rating", "lower", "upper")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows under a title; numbers stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        numeric = any(isinstance(row[column], int | float) for row in rows)
+        table.add_column(column.replace("_", " "), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_cell(column, row[column]) for column in columns))
+    # a pipe has no width; a table that is cut helps nobody
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if column in _RATINGS else f"{value:.2f}"
+    return ", ".join(value) if isinstance(value, list) else str(value)

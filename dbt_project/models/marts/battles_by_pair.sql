@@ -1,0 +1,19 @@
+-- How every pair of contestants fared against each other on the arena test set.
+select
+    '{{ var("round") }}' as round,
+    arena_battles.contestant_1,
+    arena_battles.contestant_2,
+    count(*) as battles,
+    count(*) filter (where arena_battles.status = 'decided') as decided,
+    count(*) filter (where arena_battles.status = 'tie') as ties,
+    count(*) filter (where arena_battles.status = 'inconsistent') as inconsistent,
+    count(*) filter (where arena_battles.status in ('failed', 'abstained')) as without_verdict,
+    count(*) filter (where arena_battles.winner = arena_battles.contestant_1) as wins_1,
+    count(*) filter (where arena_battles.winner = arena_battles.contestant_2) as wins_2,
+    avg(case when arena_battles.winner is null then 0.5 when arena_battles.winner = arena_battles.contestant_1 then 1 else 0 end)
+        filter (where arena_battles.status in ('decided', 'tie')) as win_rate_1,
+    avg(arena_battles.gap) as mean_gap
+from {{ ref('arena_battles') }} as arena_battles
+where arena_battles.role = 'deciding'
+group by arena_battles.contestant_1, arena_battles.contestant_2
+order by arena_battles.contestant_1, arena_battles.contestant_2
