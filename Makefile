@@ -11,11 +11,11 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export VLLM_NO_USAGE_STATS := 1
 export GX_ANALYTICS_ENABLED := false
 
-.PHONY: help setup run test dev lint format bench manifest clean
+.PHONY: help setup run test dev lint format bench bench-ratings manifest clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY) ## make .venv from the pinned lock
 
@@ -39,9 +39,17 @@ test: setup manifest ## lint and all tests but the slow ones
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
 
-bench: setup manifest ## measure: load time of the code location, ratings
+bench: setup manifest ## measure: load time of the code location, active sampling
 	$(BIN)/python benchmarks/load_time.py
+	$(BIN)/python benchmarks/sampling.py
+
+bench-ratings: setup .venv-arena-rank ## measure: ratings of 1M battles beside arena-rank and evalica, then 10M
 	$(BIN)/python benchmarks/ratings.py
+	$(BIN)/python benchmarks/ratings.py 10000000
+
+.venv-arena-rank: # it pins other versions of our dependencies
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet arena-rank==0.1.1 pyarrow
 
 manifest: setup # what Dagster knows of the dbt models; in seconds, without a network
 	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project

@@ -1,58 +1,140 @@
-"""Ratings of a million battles, ours beside evalica's: `python benchmarks/ratings.py [BATTLES]`.
+"""From Parquet to ratings with intervals, beside arena-rank and evalica: `make bench-ratings`.
 
-Both rate the same simulated battles of 100 contestants with 100 bootstrap resamples. evalica draws
-battles, we draw prompts, so the intervals differ; the point estimates may not.
+Simulated battles of 100 models (1M unless told otherwise: `python benchmarks/ratings.py BATTLES`).
+Every contender reads the same file in a process of its own, which prints seconds without imports;
+peak memory is that of the process. arena-rank pins other versions of our dependencies, so it runs
+in `.venv-arena-rank`, and is left out where that is missing.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
-import time
+import tempfile
+from pathlib import Path
 
-import evalica
-import numpy as np
-import pyarrow as pa
+MODELS, RESAMPLES, PROMPTS = 100, 100, 5_000
+PROJECT = Path(__file__).resolve().parents[1]
+ARENA_RANK = PROJECT / ".venv-arena-rank" / "bin" / "python"
 
+OURS = """
+from arena_assets.ratings.battles import read_battles
 from arena_assets.ratings.bradley_terry import Anchor, rate
+import scipy.sparse, scipy.linalg
+started = time.perf_counter()
+battles = read_battles(Path(path), "lmarena")
+rated = rate(battles.table, Anchor("m000", 1000), {resamples}, 0)
+"""
+ARENA_RANK_FIT = """
+import pandas
+from arena_rank.models.bradley_terry import BradleyTerry
+from arena_rank.utils.data_utils import PairDataset
+started = time.perf_counter()
+frame = pandas.read_parquet(path, columns=["model_a", "model_b", "winner"])
+dataset = PairDataset.from_pandas(frame)
+model = BradleyTerry(n_competitors=len(dataset.competitors))
+model.compute_ratings_and_cis(dataset, ci_method="sandwich")
+"""
+EVALICA = """
+import evalica, pandas
+started = time.perf_counter()
+frame = pandas.read_parquet(path, columns=["model_a", "model_b", "winner"])
+winners = frame["winner"].map({{"model_a": evalica.Winner.X, "model_b": evalica.Winner.Y}})
+"""
+EVALICA_FIT = EVALICA + "evalica.bradley_terry(frame['model_a'], frame['model_b'], winners)\n"
+# five resamples are enough to know what one costs; the table says what a hundred would take
+EVALICA_BOOTSTRAP = (
+    EVALICA
+    + """
+columns = frame["model_a"], frame["model_b"], winners
+started = time.perf_counter()
+evalica.bootstrap(evalica.bradley_terry, *columns, n_resamples=5, bootstrap_method="percentile")
+"""
+)
+HARNESS = """
+import resource, sys, time
+from pathlib import Path
+path = sys.argv[1]
+{body}
+seconds = time.perf_counter() - started
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
 
-CONTESTANTS, RESAMPLES = 100, 100
 
+def simulate(battles: int, path: Path) -> None:
+    """Random pairs on random prompts, won by Bradley-Terry probabilities, in LMArena's columns."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-def simulate(battles: int) -> pa.Table:
-    """Random pairs on random prompts (200 battles each), won by Bradley-Terry probabilities."""
     draw = np.random.default_rng(0)
-    names = np.array([f"c{number:03d}" for number in range(CONTESTANTS)])
-    strengths = draw.normal(0, 1, CONTESTANTS)
-    one = draw.integers(CONTESTANTS, size=battles)
-    two = (one + draw.integers(1, CONTESTANTS, size=battles)) % CONTESTANTS
-    first_wins = draw.random(battles) < 1 / (1 + np.exp(strengths[two] - strengths[one]))
-    return pa.table(
-        {
-            "prompt_id": [f"p{n}" for n in draw.integers(max(1, battles // 200), size=battles)],
-            "contestant_1": names[one],
-            "contestant_2": names[two],
-            "winner": names[np.where(first_wins, one, two)],
-        }
+    names = pa.array([f"m{number:03d}" for number in range(MODELS)])
+    words = pa.array(["model_a", "model_b"])
+    prompts = pa.array([f"prompt-{number:05d}" for number in range(PROMPTS)])
+    strengths = draw.normal(0, 1, MODELS)
+    writer = None
+    for start in range(0, battles, 1_000_000):
+        size = min(1_000_000, battles - start)
+        one = draw.integers(MODELS, size=size)
+        two = (one + draw.integers(1, MODELS, size=size)) % MODELS
+        lost = draw.random(size) > 1 / (1 + np.exp(strengths[two] - strengths[one]))
+        table = pa.table(
+            {
+                "question_id": prompts.take(pa.array(draw.integers(PROMPTS, size=size))),
+                "model_a": names.take(pa.array(one)),
+                "model_b": names.take(pa.array(two)),
+                "winner": words.take(pa.array(lost.astype(int))),
+            }
+        )
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    writer.close()
+
+
+def measure(body: str, path: Path, python: Path = Path(sys.executable)) -> tuple[float, float]:
+    """(seconds, GiB at the peak) of a contender in a new process."""
+    code = HARNESS.format(body=body.format(resamples=RESAMPLES))
+    done = subprocess.run(
+        [python, "-W", "ignore", "-c", code, path],
+        capture_output=True,
+        text=True,
+        cwd=PROJECT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    seconds, memory = done.stdout.split()[-2:]
+    return float(seconds), float(memory)
 
 
 def main() -> None:
-    table = simulate(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
-    started = time.perf_counter()
-    ours = rate(table, Anchor("c000", 1000), RESAMPLES, 0)
-    seconds = time.perf_counter() - started
-    frame = table.to_pandas()
-    winners = np.where(frame.winner == frame.contestant_1, evalica.Winner.X, evalica.Winner.Y)
-    started = time.perf_counter()
-    theirs = evalica.bradley_terry(frame.contestant_1, frame.contestant_2, list(winners)).scores
-    point = time.perf_counter() - started
-    scores = np.log([theirs[name] for name in ours["contestant"].to_pylist()]) * 400 / np.log(10)
-    ratings = ours["rating"].to_numpy()
-    apart = np.abs((ratings - ratings.mean()) - (scores - scores.mean())).max()
-    print(f"{table.num_rows:,} battles of {CONTESTANTS} contestants")
-    print(f"ours, estimate and {RESAMPLES} resamples:  {seconds:6.2f} s")
-    print(f"evalica, estimate only:           {point:6.2f} s ({point / seconds:.2f} x ours)")
-    print(f"largest difference of estimates:  {apart:6.2f} rating points")
+    battles = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "battles.parquet"
+        simulate(battles, path)
+        ours = min(measure(OURS, path) for _ in range(3))
+        print(f"{battles:,} battles of {MODELS} models on {PROMPTS:,} prompts")
+        print(f"ours, {RESAMPLES} bootstraps by prompt     {ours[0]:8.2f} s  {ours[1]:5.2f} GiB")
+        if battles > 1_000_000:
+            return  # what follows would take minutes and gigabytes
+        point = measure(EVALICA_FIT, path)
+        print(
+            f"evalica, estimate only           {point[0]:8.2f} s  {point[0] / ours[0]:6.1f} x ours"
+        )
+        some = measure(EVALICA_BOOTSTRAP, path)
+        hundred = some[0] / 5 * RESAMPLES
+        print(
+            f"evalica, {RESAMPLES} bootstraps by row    {hundred:8.2f} s  {hundred / ours[0]:6.1f} x ours"
+            "  (5 measured, times 20)"
+        )
+        if ARENA_RANK.exists():
+            rank = measure(ARENA_RANK_FIT, path, ARENA_RANK)
+            print(
+                f"arena-rank, fit and sandwich     {rank[0]:8.2f} s  {rank[0] / ours[0]:6.1f} x ours"
+            )
+        else:
+            print("arena-rank                       not installed: make bench-ratings does it")
 
 
 if __name__ == "__main__":

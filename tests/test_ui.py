@@ -21,7 +21,6 @@ from arena_assets.config import PROJECT
 from arena_assets.resources import arena_resource
 
 ROUNDS = ["i01.1-sft", "i01.2-dpo", "i01.3-rl"]
-SELECTOR = {"repositoryName": "__repository__", "repositoryLocationName": "arena_assets"}
 
 
 class Server:
@@ -158,3 +157,77 @@ def page(server):
         page.set_default_timeout(60_000)
         yield page
         browser.close()
+
+
+def materialize_by_clicking(page, server, asset: str, round_: str) -> dict[str, Any]:
+    """Materialize one round of an asset through its page; returns the finished run."""
+    known = {run["runId"] for run in server.runs(**{"dagster/partition": round_})}
+    page.goto(f"{server.url}/assets/{asset}")
+    page.get_by_role("button", name="Materialize").first.click()
+    page.get_by_text("Select a partition or create one").click()
+    page.get_by_placeholder("Filter partitions").fill(round_)
+    page.get_by_text(round_).locator("visible=true").last.click()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Launch 1 run").click()
+
+    def done() -> dict[str, Any] | None:
+        runs = server.runs(**{"dagster/partition": round_})
+        new = [run for run in runs if run["runId"] not in known]
+        return new[0] if new and new[0]["endTime"] else None
+
+    return wait_for(done, f"{asset} of {round_}")
+
+
+def test_the_asset_graph_loads(server, page):
+    page.goto(f"{server.url}/asset-groups")
+    for group in ("prompts", "models", "flywheel", "arena", "reports"):
+        page.get_by_text(group, exact=True).locator("visible=true").first.wait_for()
+    page.goto(f"{server.url}/asset-groups/~/target_model")
+    page.get_by_text("target_model").locator("visible=true").first.wait_for()
+
+
+def test_target_model_shows_its_checkpoint_on_its_page(server, page):
+    run = materialize_by_clicking(page, server, "target_model", ROUNDS[1])
+    assert run["status"] == "SUCCESS"
+    (promoted,) = arena_resource().lake.read("promotions", ROUNDS[0]).to_pylist()
+    page.goto(f"{server.url}/assets/target_model?view=partitions&partition={ROUNDS[1]}")
+    for words in ("checkpoint", promoted["contestant"], "promoted_after", promoted["model_digest"]):
+        page.get_by_text(words).locator("visible=true").first.wait_for()
+
+
+def result_of_check(page, server, asset: str, check: str):
+    """The tag that tells the latest result of a check, from its page."""
+    page.goto(f"{server.url}/assets/{asset}?view=checks&checkDetail={check}")
+    return page.locator("[data-tooltip=Passed], [data-tooltip=Failed]").first
+
+
+def redness(tag) -> float:
+    """How much more red than green a tag's text is, from 0 (as much or less) to 1."""
+    color = tag.evaluate("element => getComputedStyle(element).color")
+    red, green, _ = (float(part) for part in color.strip("rgba()").split(",")[:3])
+    return max(0.0, red - green) / max(red, 1.0)
+
+
+def test_a_round_is_materialized_by_clicking_and_a_check_that_fails_is_red(
+    server, page, tiny_profile
+):
+    assert materialize_by_clicking(page, server, "training_set", ROUNDS[0])["status"] == "SUCCESS"
+    passed = result_of_check(page, server, "training_set", "has_rows")
+    assert passed.inner_text() == "Passed" and redness(passed) == 0
+    content = tiny_profile.read_text("utf-8")
+    assert "minimum_training_rows: 4" in content
+    try:  # a limit that the training set cannot meet
+        tiny_profile.write_text(content.replace("_rows: 4", "_rows: 9999"), "utf-8")
+        materialize_by_clicking(page, server, "training_set", ROUNDS[0])
+        failed = result_of_check(page, server, "training_set", "has_rows")
+        wait_for(lambda: failed.inner_text() == "Failed", "the failed check")
+        assert redness(failed) > 0.5
+        # a run that starts at the checkpoint looks at the rows itself, and trains nothing
+        manifest = arena_resource().checkpoints.manifest(ROUNDS[0])
+        refused = materialize_by_clicking(page, server, "checkpoint", ROUNDS[0])
+        assert refused["status"] == "FAILURE"
+        assert arena_resource().checkpoints.manifest(ROUNDS[0]) == manifest
+        page.goto(f"{server.url}/runs/{refused['runId']}")
+        page.get_by_text("fails its blocking checks: has_rows").first.wait_for()
+    finally:
+        tiny_profile.write_text(content, "utf-8")

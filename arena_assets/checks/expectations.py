@@ -132,7 +132,7 @@ def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
         dg.AssetCheckSpec(
             rule["name"],
             asset=suite.table,
-            description=rule["type"].replace("_", " "),
+            description=_in_words(rule),
             partitions_def=partitions,
             blocking=rule["severity"] == "critical",
         )
@@ -148,6 +148,12 @@ def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
             yield _check_result(suite.table, found)
 
     return checks
+
+
+def _in_words(rule: dict[str, Any]) -> str:
+    """An expectation as a sentence: its type, then its arguments."""
+    arguments = ", ".join(f"{name} {value}" for name, value in rule["kwargs"].items())
+    return f"{rule['type'].replace('_', ' ')}: {arguments}"
 
 
 def _check_result(table: str, found: Any) -> dg.AssetCheckResult:
