@@ -115,26 +115,21 @@ def main() -> None:
         simulate(battles, path)
         ours = min(measure(OURS, path) for _ in range(3))
         print(f"{battles:,} battles of {MODELS} models on {PROMPTS:,} prompts")
-        print(f"ours, {RESAMPLES} bootstraps by prompt     {ours[0]:8.2f} s  {ours[1]:5.2f} GiB")
+        print(f"{f'ours, {RESAMPLES} bootstraps by prompt':32} {ours[0]:8.2f} s, {ours[1]:.2f} GiB")
         if battles > 1_000_000:
             return  # what follows would take minutes and gigabytes
-        point = measure(EVALICA_FIT, path)
-        print(
-            f"evalica, estimate only           {point[0]:8.2f} s  {point[0] / ours[0]:6.1f} x ours"
-        )
-        some = measure(EVALICA_BOOTSTRAP, path)
-        hundred = some[0] / 5 * RESAMPLES
-        print(
-            f"evalica, {RESAMPLES} bootstraps by row    {hundred:8.2f} s  {hundred / ours[0]:6.1f} x ours"
-            "  (5 measured, times 20)"
-        )
+
+        def compare(name: str, seconds: float) -> None:
+            print(f"{name:32} {seconds:8.2f} s, {seconds / ours[0]:.1f} x ours")
+
+        compare("evalica, estimate only", measure(EVALICA_FIT, path)[0])
+        five = measure(EVALICA_BOOTSTRAP, path)[0]
+        compare(f"evalica, {RESAMPLES} bootstraps by row*", five / 5 * RESAMPLES)
         if ARENA_RANK.exists():
-            rank = measure(ARENA_RANK_FIT, path, ARENA_RANK)
-            print(
-                f"arena-rank, fit and sandwich     {rank[0]:8.2f} s  {rank[0] / ours[0]:6.1f} x ours"
-            )
+            compare("arena-rank, fit and sandwich", measure(ARENA_RANK_FIT, path, ARENA_RANK)[0])
         else:
-            print("arena-rank                       not installed: make bench-ratings does it")
+            print("arena-rank is not installed: make bench-ratings does it")
+        print(f"* five measured, times {RESAMPLES // 5}")
 
 
 if __name__ == "__main__":

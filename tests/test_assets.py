@@ -13,6 +13,7 @@ import yaml
 from test_checkpoints import manifest, trained
 
 from arena_assets.assets.battles import target_model
+from arena_assets.assets.consistency import consistency
 from arena_assets.assets.ratings import promotions
 from arena_assets.automation import advance_rounds
 from arena_assets.checks.expectations import failed_expectations
@@ -270,6 +271,25 @@ def test_the_best_rated_is_promoted_and_reported_as_the_next_target(arena, ratin
     assert reported.metadata["promoted_after"].value == FIRST
     assert reported.tags["dagster/data_version"] == expected
     assert target_of(arena, SECOND).weights.digest == expected
+
+
+def test_a_profile_with_a_reference_gets_the_consistency_of_every_round(arena, tmp_path):
+    board = tmp_path / "board.csv"
+    board.write_text("model,rating,lower,upper\nB,1,0,2\nS,5,4,6\nR,9,8,10\n", "utf-8")
+    names = tmp_path / "names.csv"
+    names.write_text(f"ours,reference\nbase,B\n{FIRST},S\nreference,R\n", "utf-8")
+    profile = yaml.safe_load(Path(arena.profile).read_text("utf-8"))
+    profile["ratings"]["reference"] = {"path": str(board), "names": str(names)}
+    file = tmp_path / "with-reference.yaml"
+    file.write_text(yaml.safe_dump(profile), "utf-8")
+    compared = ArenaResource(profile=str(file), lake_root=arena.lake_root)
+    rated(compared, **{"base": 1000.0, FIRST: 1005.0, "reference": 1200.0})
+    dg.materialize([consistency], partition_key=FIRST, resources={"arena": compared})
+    (row,) = compared.lake.read("consistency", FIRST).to_pylist()
+    assert row["models"] == 3 and row["spearman"] == pytest.approx(1)
+    assert row["agreement"] == row["differentiation"] == pytest.approx(2 / 3), "two overlap"
+    keys = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
+    assert "consistency" not in keys, "this profile names no reference"
 
 
 # -- the sensor --------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Games and verdicts: every pair twice, and a judge's bad output is never a score."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_assets.config import LLMJudge
+from arena_assets.config import ActiveSampling, LLMJudge
 from arena_assets.generation.contestants import Weights
 from arena_assets.generation.engines import Completion
+from arena_assets.judging.active import judge_actively
 from arena_assets.judging.games import judge_games, open_store, pair_up
 from arena_assets.judging.judges import LanguageModelJudge, Verifier, parse_verdict
 from arena_assets.tables import PROMPTS
@@ -190,3 +192,28 @@ def test_the_key_of_a_verdict_covers_judge_template_order_and_texts():
     keys = {judge.key(one), judge.key(swapped), other.key(one), patient.key(one)}
     assert len(keys) == 4 and judge.key(one) == language_judge(None).key(one)
     assert Verifier("a").key(one) == Verifier("b").key(one) != Verifier("a").key(swapped)
+
+
+def test_active_sampling_judges_whole_battles_of_a_share_and_finds_them_again(tmp_path):
+    answers = {
+        f"p{n:02d}": {"good": "fine", "same": "fine", "half": "Fine", "bad": "Bad, very"}
+        for n in range(20)
+    }
+    games = pair_up(*tables(answers), None, 0)
+    settings = ActiveSampling(share=0.25, batches=5)
+    store = open_store(tmp_path)
+
+    def judge(seed):
+        return judge_actively(Verifier("v"), games, store, settings, seed, 50, print)
+
+    rows, judged = judge(1)
+    assert len(rows) == 2 * 30 and judged > 0
+    battles = Counter(
+        (r["prompt_id"], *sorted((r["contestant_a"], r["contestant_b"]))) for r in rows
+    )
+    assert set(battles.values()) == {2}, "both games of every battle"
+    pairs = Counter(key[1:] for key in battles)
+    assert pairs["bad", "good"] == min(pairs.values()), "the clearest pair is worth least"
+    again, anew = judge(1)
+    assert again == rows and anew == 0
+    assert judge(2)[0] != rows

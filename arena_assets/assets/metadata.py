@@ -1,9 +1,13 @@
 """What every table shows in the UI: its rows, its columns and a preview."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+
+from arena_assets.lake import Lake
+from arena_assets.plots import markdown_image
 
 _PREVIEW_ROWS, _PREVIEW_CHARACTERS = 5, 160
 
@@ -17,6 +21,17 @@ def table_metadata(table: pa.Table, **more: Any) -> dict[str, Any]:
         "preview": dg.MetadataValue.md(markdown_table(table.slice(0, _PREVIEW_ROWS))),
         **more,
     }
+
+
+def plot_metadata(lake: Lake, key: str, plots: Mapping[str, bytes]) -> dict[str, dg.MetadataValue]:
+    """Plots for the UI by name, and the same as files in <lake>/plots/<round>."""
+    folder = lake.root / "plots" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, png in plots.items():
+        scratch = folder / f".{name}.partial"
+        scratch.write_bytes(png)
+        scratch.replace(folder / f"{name}.png")
+    return {name: dg.MetadataValue.md(markdown_image(png)) for name, png in plots.items()}
 
 
 def markdown_table(table: pa.Table) -> str:

@@ -3,10 +3,10 @@
 import dagster as dg
 
 from arena_assets.assets.battles import target_metadata, target_model
-from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.assets.metadata import markdown_table, plot_metadata, table_metadata
 from arena_assets.lineage import models, round_fingerprint
 from arena_assets.partitions import rounds_partitions
-from arena_assets.plots import markdown_image, progress_plot, ratings_plot, win_rate_plot
+from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
 from arena_assets.ratings.battles import read_battles
 from arena_assets.ratings.bradley_terry import Anchor, pair_table, rate
 from arena_assets.resources import ArenaResource
@@ -32,24 +32,19 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
     # "base" comes first, then the checkpoints in time order
     of_target.sort(key=lambda row: (row["contestant"] != BASE, row["contestant"]))
     board = written.select(["rank", "contestant", "rating", "lower", "upper", "battles"])
+    best_first = [row["contestant"] for row in rows]
+    pairs = pair_table(battles.table).to_pylist()
+    plots = {
+        "ratings_plot": ratings_plot(rows, f"after {key}"),
+        "win_rates": win_rate_plot(pairs, best_first, f"win rates after {key}"),
+        "target_progress": progress_plot(of_target, "the target's checkpoints"),
+    }
     return dg.MaterializeResult(
         metadata=table_metadata(
             written,
             leaderboard=dg.MetadataValue.md(markdown_table(board)),
             target_rating=of_target[-1]["rating"],
-            win_rates=dg.MetadataValue.md(
-                markdown_image(
-                    win_rate_plot(
-                        pair_table(battles.table).to_pylist(),
-                        [row["contestant"] for row in rows],
-                        f"win rates after {key}",
-                    )
-                )
-            ),
-            ratings_plot=dg.MetadataValue.md(markdown_image(ratings_plot(rows, f"after {key}"))),
-            target_progress=dg.MetadataValue.md(
-                markdown_image(progress_plot(of_target, "the target's checkpoints"))
-            ),
+            **plot_metadata(arena.lake, key, plots),
         ),
         data_version=dg.DataVersion(arena.lake.digest("ratings", key)),
     )

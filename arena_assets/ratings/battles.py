@@ -60,14 +60,29 @@ _ARENA_HARD_BASELINE = "gpt-4-0314"  # of v0.1, whose files do not name it
 class Loader:
     """How one kind of table is read.
 
-    `select` is SQL over the view `source` that gives prompt_id, one, two, label (null where the
-    verdict is missing), preference (share of the point for `one`), weight and category.
+    `select` is SQL over the view `source` that gives prompt_id, one, two, verdict (text as it was
+    given, null where it is missing), weight and category; `score` is SQL over `verdict` for the
+    share of the point that `one` gets, null where the verdict is not one of `valid`.
     """
 
     description: str
     required: tuple[str, ...]
     select: str
-    labels: Mapping[str, float] | None = None
+    score: str
+    valid: str
+
+
+def _labelled(labels: Mapping[str, float]) -> dict[str, str]:
+    """Verdicts that are words."""
+    cases = " ".join(f"when '{label}' then {points}" for label, points in labels.items())
+    return {"score": f"case verdict {cases} end", "valid": ", ".join(labels)}
+
+
+def _graded(score: str, low: int, high: int) -> dict[str, str]:
+    """Verdicts that are numbers between two ends."""
+    share = f"({score})"
+    inside = f"if({share} between 0 and 1 and not isnan({share}), {share}, null)"
+    return {"score": inside, "valid": f"a number from {low} to {high}"}
 
 
 def _or(name: str, columns: set[str], otherwise: str) -> str:
@@ -82,60 +97,64 @@ def _loader(name: str, columns: set[str]) -> Loader:
         f"{_or('weight', columns, '1')}::double as weight, "
         f"{_or('category', columns, 'null')}::varchar as category"
     )
+
+    def pairs(one: str, two: str, verdict: str) -> str:
+        return (
+            f"select {common}, source.{one} as one, source.{two} as two, "
+            f"source.{verdict}::varchar as verdict from source"
+        )
+
     graded = "preference" in columns and "winner" not in columns
+    verdict = "preference" if graded else "winner"
+    generators = "generator_1" in columns
     loaders = {
         "battles": Loader(
             "model_a, model_b and winner (model_a, model_b, tie, both_bad) or preference (0-1: the "
             "share of the point for model_a)",
-            ("model_a", "model_b", "preference" if graded else "winner"),
-            f"select {common}, source.model_a as one, source.model_b as two, "
-            + (
-                "null::varchar as label, source.preference::double as preference"
-                if graded
-                else "source.winner::varchar as label, null::double as preference"
-            )
-            + " from source",
-            None if graded else _LMARENA,
+            ("model_a", "model_b", verdict),
+            pairs("model_a", "model_b", verdict),
+            **(_graded("try_cast(verdict as double)", 0, 1) if graded else _labelled(_LMARENA)),
         ),
         "lmarena": Loader(
             "model_a, model_b and winner as LMArena publishes them",
             ("model_a", "model_b", "winner"),
-            f"select {common}, source.model_a as one, source.model_b as two, "
-            "source.winner::varchar as label, null::double as preference from source",
-            _LMARENA,
+            pairs("model_a", "model_b", "winner"),
+            **_labelled(_LMARENA),
         ),
         "alpaca_eval": Loader(
             "generator_1 and generator_2 (or model_a and model_b) and preference from 1 (the "
             "first) to 2 (the second)",
-            ("preference",),
-            f"select {common}, {_or('generator_1', columns, 'source.model_a')} as one, "
-            f"{_or('generator_2', columns, 'source.model_b')} as two, null::varchar as label, "
-            "2 - source.preference::double as preference from source",
+            ("preference", *(() if generators else ("model_a", "model_b"))),
+            pairs(
+                "generator_1" if generators else "model_a",
+                "generator_2" if generators else "model_b",
+                "preference",
+            ),
+            **_graded("2 - try_cast(verdict as double)", 1, 2),
         ),
         "arena_hard": Loader(
             "model and games, two of them: the baseline first, then the model first",
             ("model", "games"),
             f"""
             with judged as (
-                select {common.replace("1::double", "null::double")}, source.model as model,
+                select {common}, source.model as model,
                        {_or("baseline", columns, f"'{_ARENA_HARD_BASELINE}'")} as baseline,
-                       unnest([source.games[1].score, source.games[2].score]) as label,
+                       unnest([source.games[1].score, source.games[2].score]) as verdict,
                        unnest([1, 2]) as game
                 from source
             )
-            select prompt_id, if(label like '%>>%', 3, 1)::double as weight, category,
+            select prompt_id, if(verdict like '%>>%', 3, 1)::double as weight, category,
                    if(game = 1, baseline, model) as one, if(game = 1, model, baseline) as two,
-                   label::varchar as label, null::double as preference
+                   verdict::varchar as verdict
             from judged
             """,
-            _ARENA_HARD,
+            **_labelled(_ARENA_HARD),
         ),
         "llmfao": Loader(
             "left, right and winner (left, right, tie)",
             ("left", "right", "winner"),
-            f'select {common}, source."left" as one, source."right" as two, '
-            "source.winner::varchar as label, null::double as preference from source",
-            _LLMFAO,
+            pairs('"left"', '"right"', "winner"),
+            **_labelled(_LLMFAO),
         ),
         "lake": Loader(
             "a partition of battles or arena_battles of the lake",
@@ -145,11 +164,10 @@ def _loader(name: str, columns: set[str]) -> Loader:
                    case when source.status = 'tie' then 'tie'
                         when source.winner = source.contestant_1 then 'model_a'
                         when source.winner = source.contestant_2 then 'model_b'
-                        when source.status = 'decided' then source.winner end as label,
-                   null::double as preference
+                        when source.status = 'decided' then source.winner end as verdict
             from source where source.role = 'deciding'
             """,
-            _LMARENA,
+            **_labelled(_LMARENA),
         ),
     }
     if name not in loaders:
@@ -161,8 +179,8 @@ def read_battles(source: Path | pa.Table, loader: str = "battles") -> Battles:
     """Battles of a Parquet, CSV or JSONL file (or an Arrow table) in the common form.
 
     Rows whose verdict is missing (null) are undecided. Raises BadBattles with the number of the
-    first row (from 1) whose label is unknown, whose preference is no number from 0 to 1, or whose
-    contestants are missing or the same.
+    first row (from 1) whose verdict is unknown or out of range, whose weight is no positive
+    number, or whose contestants are missing or the same.
     """
     with duckdb.connect() as connection:
         place = str(source) if isinstance(source, Path) else "the table"
@@ -170,24 +188,18 @@ def read_battles(source: Path | pa.Table, loader: str = "battles") -> Battles:
         if relation is None:
             relation = _open(connection, source)
         relation.create_view("source")
-        columns = set(relation.columns)
-        how = _loader(loader, columns)
-        missing = [name for name in how.required if name not in columns]
+        how = _loader(loader, set(relation.columns))
+        missing = [name for name in how.required if name not in relation.columns]
         if missing:
             raise BadBattles(
                 f"{place}: columns {', '.join(missing)} missing (there: "
                 f"{', '.join(relation.columns)}); the loader {loader} reads {how.description}"
             )
-        score = "rows.preference"
-        if how.labels:
-            cases = " ".join(
-                f"when '{label}' then {points}" for label, points in how.labels.items()
-            )
-            score = f"case rows.label {cases} end"
         connection.execute(
             f"""
             create temp view rated as
-            select rows.*, {score} as score, row_number() over () as row from ({how.select}) as rows
+            select rows.*, {how.score} as score, row_number() over () as row
+            from ({how.select}) as rows
             """
         )
         _refuse_unclear_rows(connection, place, how)
@@ -217,28 +229,24 @@ def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyR
 
 def _refuse_unclear_rows(connection: duckdb.DuckDBPyConnection, place: str, how: Loader) -> None:
     """BadBattles for the first row that says something which is no battle."""
-    labels = ", ".join(how.labels) if how.labels else ""
     found = connection.execute(
         """
-        select row, one, two, label, preference, weight from rated
-        where (label is not null and score is null)
-           or coalesce(not (preference between 0 and 1), false) or isnan(preference)
-           or one is null or two is null or trim(one) = '' or trim(two) = '' or one = two
-           or coalesce(weight <= 0 or isnan(weight) or isinf(weight), false)
+        select row, one::varchar, two::varchar, verdict, weight, score from rated
+        where (verdict is not null and score is null)
+           or coalesce(trim(one::varchar), '') = '' or coalesce(trim(two::varchar), '') = ''
+           or one = two or coalesce(weight <= 0 or isnan(weight) or isinf(weight), false)
         order by row limit 1
         """
     ).fetchone()
     if found is None:
         return
-    row, one, two, label, preference, weight = found
-    if not one or not two or not one.strip() or not two.strip():
+    row, one, two, verdict, weight, score = found
+    if not (one or "").strip() or not (two or "").strip():
         what = f"a contestant is missing (found {one!r} and {two!r})"
     elif one == two:
         what = f"{one!r} meets itself"
-    elif label is not None and label not in (how.labels or {}):
-        what = f"unknown verdict {label!r} (valid: {labels}; empty for a failed judgment)"
-    elif weight is not None and not 0 < weight < float("inf"):
-        what = f"weight {weight} is no positive number"
+    elif verdict is not None and score is None:
+        what = f"unknown verdict {verdict!r} (valid: {how.valid}; nothing for a failed judgment)"
     else:
-        what = f"a preference of {preference} is outside the valid range"
+        what = f"weight {weight} is no positive number"
     raise BadBattles(f"{place}, row {row}: {what}")

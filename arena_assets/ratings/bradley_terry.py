@@ -75,11 +75,7 @@ def rate(
     or groups that never met.
     """
     counts = count(battles)
-    names = counts.contestants
-    if anchor.contestant not in names:
-        raise UnratableBattles(
-            f"the anchor {anchor.contestant!r} has no battles (contestants: {', '.join(names)})"
-        )
+    require_anchor(counts, anchor)
     require_connection(counts)
     if interval == "bootstrap":
         ratings = ELO * bootstrap_strengths(counts, resamples, seed)
@@ -90,17 +86,15 @@ def rate(
         lower, upper = estimate - margin, estimate + margin
     else:
         raise ValueError(f"no interval {interval!r} (there: {', '.join(INTERVALS)})")
-    return _ratings_table(counts, lower, estimate, upper, anchor)
+    return ratings_table(counts, lower, estimate, upper, anchor)
 
 
 def count(battles: pa.Table) -> Counts:
     """Points by pair and prompt; UnratableBattles where there is nothing to count."""
     if not battles.num_rows:
         raise UnratableBattles("there are no decided battles or ties to rate")
-    prompt, prompts = _numbers(battles["prompt_id"])
-    both = pa.chunked_array([*battles["contestant_1"].chunks, *battles["contestant_2"].chunks])
-    sides, names = _numbers(both)
-    first, second = sides[: battles.num_rows], sides[battles.num_rows :]
+    prompt, prompts = positions(battles["prompt_id"])
+    first, second, names = sides(battles)
     score = battles["score"].to_numpy()
     weight = battles["weight"].to_numpy()
     size = len(names)
@@ -196,6 +190,15 @@ def sandwich_errors(counts: Counts) -> np.ndarray:
     return np.sqrt(np.diag(bread @ meat @ bread.T))
 
 
+def require_anchor(counts: Counts, anchor: Anchor) -> None:
+    """UnratableBattles where the anchor did not fight."""
+    if anchor.contestant not in counts.contestants:
+        there = ", ".join(counts.contestants)
+        raise UnratableBattles(
+            f"the anchor {anchor.contestant!r} has no battles (contestants: {there})"
+        )
+
+
 def require_connection(counts: Counts) -> None:
     """UnratableBattles where groups of contestants never met: they share no scale."""
     totals = counts.totals()
@@ -234,7 +237,14 @@ def pair_table(battles: pa.Table) -> pa.Table:
     )
 
 
-def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+def sides(battles: pa.Table) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Positions of the first and the second contestants among all, and the sorted names."""
+    both = pa.chunked_array([*battles["contestant_1"].chunks, *battles["contestant_2"].chunks])
+    found, names = positions(both)
+    return found[: battles.num_rows], found[battles.num_rows :], names
+
+
+def positions(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """The position of each value among the sorted distinct ones, and those."""
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
@@ -246,7 +256,10 @@ def _numbers(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     return position[encoded.indices.to_numpy()], values[order].tolist()
 
 
-def _ratings_table(counts: Counts, lower, estimate, upper, anchor: Anchor) -> pa.Table:
+def ratings_table(
+    counts: Counts, lower: np.ndarray, estimate: np.ndarray, upper: np.ndarray, anchor: Anchor
+) -> pa.Table:
+    """The result of `rate` from centred ratings and their bounds, shifted to the anchor."""
     names = counts.contestants
     shift = anchor.rating - estimate[names.index(anchor.contestant)]
     order = sorted(range(len(names)), key=lambda i: (-estimate[i], names[i]))

@@ -56,10 +56,9 @@ def rate_command(
     method: Annotated[Method, typer.Option(help="elo: online, in the order of the rows")] = (
         Method.bradley_terry
     ),
-    interval: Annotated[
-        Interval | None,
-        typer.Option(help="of 95 %; default: bootstrap, with --control sandwich"),
-    ] = None,
+    interval: Annotated[Interval, typer.Option(help="how 95 % intervals are made")] = (
+        Interval.bootstrap
+    ),
     bootstrap: Annotated[int, typer.Option(min=20, help="resamples of the prompts")] = 100,
     seed: Annotated[int, typer.Option(help="of the resamples")] = 0,
     anchor: Annotated[
@@ -112,7 +111,7 @@ def _rate(
     responses: Path | None,
     control: Control | None,
     method: Method,
-    interval: Interval | None,
+    interval: Interval,
     bootstrap: int,
     seed: int,
     anchor_option: str | None,
@@ -125,21 +124,23 @@ def _rate(
 
     if control and not responses:
         raise _BadOption("--control needs --responses: a file with prompt_id, contestant and text")
-    if control and (interval is Interval.bootstrap or method is Method.elo):
-        raise _BadOption("--control goes with --interval sandwich and --method bradley-terry")
+    if control and method is Method.elo:
+        raise _BadOption("--control goes with --method bradley-terry")
     battles = read_battles(path, loader.value)
     if category:
         battles = battles.of_category(category)
     anchor = _anchor(anchor_option, battles.table)
     effects: list[dict[str, Any]] = []
+    kind = interval.value
     if control:
         features = style_features(battles.table, responses, control.value)
-        table, found = rate_controlled(battles.table, features, control.value, anchor)
-        effects, kind = [asdict(effect) for effect in found], Interval.sandwich.value
+        table, found = rate_controlled(
+            battles.table, features, control.value, anchor, bootstrap, seed, kind
+        )
+        effects = [asdict(effect) for effect in found]
     elif method is Method.elo:
         table, kind = rate_online(battles.table, anchor), "none"
     else:
-        kind = (interval or Interval.bootstrap).value
         table = rate(battles.table, anchor, bootstrap, seed, kind)
     rows = table.to_pylist()
     result = {

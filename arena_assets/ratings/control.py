@@ -18,10 +18,12 @@ from arena_assets.ratings.bradley_terry import (
     ELO,
     PRIOR_PRECISION,
     Anchor,
-    _numbers,
-    _ratings_table,
     count,
+    positions,
+    ratings_table,
+    require_anchor,
     require_connection,
+    sides,
 )
 
 # What is counted in an answer; a comparison is (first - second) / (first + second), so between -1
@@ -102,84 +104,116 @@ def style_features(battles: pa.Table, responses: Path, control: str) -> np.ndarr
 
 
 def rate_controlled(
-    battles: pa.Table, features: np.ndarray, control: str, anchor: Anchor
+    battles: pa.Table,
+    features: np.ndarray,
+    control: str,
+    anchor: Anchor,
+    resamples: int = 100,
+    seed: int = 0,
+    interval: str = "bootstrap",
 ) -> tuple[pa.Table, list[Effect]]:
-    """Ratings as of `rate`, without the effect of the features, and the effect of each.
+    """Ratings as of `rate`, with the effect of the features taken out, and the effect of each.
 
-    Intervals are those of the sandwich estimator with prompts as clusters.
+    Intervals are made as in `rate`: by drawing prompts, or by the sandwich over prompts.
     """
     counts = count(battles)
+    require_anchor(counts, anchor)
     require_connection(counts)
-    size, extra = len(counts.contestants), features.shape[1]
-    both = pa.chunked_array([*battles["contestant_1"].chunks, *battles["contestant_2"].chunks])
-    sides, _ = _numbers(both)
-    first, second = sides[: len(features)], sides[len(features) :]
-    score, weight = battles["score"].to_numpy(), battles["weight"].to_numpy()
-
-    def spread(values: np.ndarray) -> np.ndarray:
-        """The sum of (e_first - e_second) times a value a battle: shape (size,)."""
-        return np.bincount(first, values, size) - np.bincount(second, values, size)
-
-    parameters = np.zeros(size + extra)
-    for _ in range(_NEWTON_STEPS):
-        strength, effect = parameters[:size], parameters[size:]
-        expected = 1 / (1 + np.exp(-(strength[first] - strength[second] + features @ effect)))
-        residual = weight * (score - expected)
-        gradient = np.concatenate([spread(residual), residual @ features])
-        gradient -= PRIOR_PRECISION * parameters
-        information = weight * expected * (1 - expected)
-        hessian = np.zeros((size + extra, size + extra))
-        pair = np.bincount(first * size + second, information, size * size).reshape(size, size)
-        pair = pair + pair.T
-        hessian[:size, :size] = np.diag(pair.sum(axis=1)) - pair
-        mixed = np.column_stack([spread(information * column) for column in features.T])
-        hessian[:size, size:], hessian[size:, :size] = mixed, mixed.T
-        hessian[size:, size:] = (features * information[:, None]).T @ features
-        hessian += PRIOR_PRECISION * np.eye(size + extra)
-        step = np.linalg.solve(hessian, gradient)
-        parameters = parameters + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
-        if np.abs(step).max() < _TOLERANCE:
-            break
-    covariance = _clustered_covariance(battles, first, second, features, residual, hessian, size)
-    centre = np.eye(size + extra)
-    centre[:size, :size] -= 1 / size
-    parameters = centre @ parameters
-    margin = 1.959964 * ELO * np.sqrt(np.diag(centre @ covariance @ centre.T))
-    estimate = ELO * parameters
-    table = _ratings_table(
-        counts,
-        (estimate - margin)[:size],
-        estimate[:size],
-        (estimate + margin)[:size],
-        anchor,
+    design = _design(battles, features)
+    fitted, hessian, residual = _fit(design, design.weight)
+    if interval == "bootstrap":
+        generator, prompts = np.random.default_rng(seed), int(design.prompt.max()) + 1
+        drawn = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
+        fits = [_fit(design, design.weight * times[design.prompt], fitted)[0] for times in drawn]
+        centred = np.array([_centre(parameters, design.size) for parameters in fits])
+        lower, estimate, upper = np.quantile(ELO * centred, [0.025, 0.5, 0.975], axis=0)
+    else:
+        estimate = ELO * _centre(fitted, design.size)
+        margin = 1.959964 * ELO * _sandwich_errors(design, hessian, residual)
+        lower, upper = estimate - margin, estimate + margin
+    table = ratings_table(
+        counts, lower[: design.size], estimate[: design.size], upper[: design.size], anchor
     )
     effects = [
-        Effect(
-            name, float(estimate[k]), float(estimate[k] - margin[k]), float(estimate[k] + margin[k])
-        )
-        for k, name in enumerate(CONTROLS[control], size)
+        Effect(name, float(estimate[k]), float(lower[k]), float(upper[k]))
+        for k, name in enumerate(CONTROLS[control], design.size)
     ]
     return table, effects
 
 
-def _clustered_covariance(
-    battles: pa.Table,
-    first: np.ndarray,
-    second: np.ndarray,
-    features: np.ndarray,
-    residual: np.ndarray,
-    hessian: np.ndarray,
-    size: int,
-) -> np.ndarray:
-    """The sandwich: gradients are summed over the battles of a prompt before they are squared."""
-    prompt, prompts = _numbers(battles["prompt_id"])
-    gradients = np.zeros((len(prompts), len(hessian)))
-    np.add.at(gradients, (prompt, first), residual)
-    np.subtract.at(gradients, (prompt, second), residual)
-    for column in range(features.shape[1]):
-        gradients[:, size + column] = np.bincount(
-            prompt, residual * features[:, column], len(prompts)
-        )
-    bread = np.linalg.inv(hessian)
-    correction = len(prompts) / max(len(prompts) - 1, 1)
-    return bread @ (gradients.T @ gradients) @ bread * correction
+@dataclass(frozen=True)
+class _Design:
+    """Battles as arrays: positions of both contestants and of the prompt, and what is compared."""
+
+    size: int
+    first: np.ndarray
+    second: np.ndarray
+    prompt: np.ndarray
+    score: np.ndarray
+    weight: np.ndarray
+    features: np.ndarray
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """The sum of (e_first - e_second) times a value a battle: shape (size,)."""
+        to_first = np.bincount(self.first, values, self.size)
+        return to_first - np.bincount(self.second, values, self.size)
+
+
+def _design(battles: pa.Table, features: np.ndarray) -> _Design:
+    first, second, names = sides(battles)
+    prompt, _ = positions(battles["prompt_id"])
+    score, weight = battles["score"].to_numpy(), battles["weight"].to_numpy()
+    return _Design(len(names), first, second, prompt, score, weight, features)
+
+
+def _fit(
+    design: _Design, weight: np.ndarray, start: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(strengths and effects, Hessian, weighted residuals) by Newton's method with a weak prior."""
+    size, features = design.size, design.features
+    total = size + features.shape[1]
+    parameters = np.zeros(total) if start is None else start
+    for _ in range(_NEWTON_STEPS):
+        strength, effect = parameters[:size], parameters[size:]
+        logit = strength[design.first] - strength[design.second] + features @ effect
+        expected = 1 / (1 + np.exp(-logit))
+        residual = weight * (design.score - expected)
+        gradient = np.concatenate([design.spread(residual), residual @ features])
+        gradient -= PRIOR_PRECISION * parameters
+        information = weight * expected * (1 - expected)
+        pair = np.bincount(design.first * size + design.second, information, size * size)
+        pair = pair.reshape(size, size) + pair.reshape(size, size).T
+        mixed = np.column_stack([design.spread(information * column) for column in features.T])
+        hessian = PRIOR_PRECISION * np.eye(total)
+        hessian[:size, :size] += np.diag(pair.sum(axis=1)) - pair
+        hessian[:size, size:] += mixed
+        hessian[size:, :size] += mixed.T
+        hessian[size:, size:] += (features * information[:, None]).T @ features
+        step = np.linalg.solve(hessian, gradient)
+        parameters = parameters + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
+        if np.abs(step).max() < _TOLERANCE:
+            break
+    return parameters, hessian, residual
+
+
+def _centre(parameters: np.ndarray, size: int) -> np.ndarray:
+    """Strengths with mean zero; effects as they are."""
+    shift = np.zeros(len(parameters))
+    shift[:size] = parameters[:size].mean()
+    return parameters - shift
+
+
+def _sandwich_errors(design: _Design, hessian: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """Standard errors: gradients are summed over a prompt's battles, then squared."""
+    size, prompts = design.size, int(design.prompt.max()) + 1
+    gradients = np.zeros((prompts, len(hessian)))
+    np.add.at(gradients, (design.prompt, design.first), residual)
+    np.subtract.at(gradients, (design.prompt, design.second), residual)
+    for column in range(design.features.shape[1]):
+        compared = residual * design.features[:, column]
+        gradients[:, size + column] = np.bincount(design.prompt, compared, prompts)
+    centre = np.eye(len(hessian))
+    centre[:size, :size] -= 1 / size
+    bread = centre @ np.linalg.inv(hessian)
+    meat = gradients.T @ gradients * prompts / max(prompts - 1, 1)
+    return np.sqrt(np.diag(bread @ meat @ bread.T))

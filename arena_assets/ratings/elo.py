@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from arena_assets.ratings.bradley_terry import Anchor, UnratableBattles, _ratings_table, count
+from arena_assets.ratings.bradley_terry import Anchor, count, ratings_table, require_anchor
 
 K_FACTOR, SCALE = 4.0, 400.0  # LMArena's K, and the scale of all our ratings
 
@@ -19,11 +19,7 @@ def rate_online(battles: pa.Table, anchor: Anchor, k_factor: float = K_FACTOR) -
     import evalica
 
     counts = count(battles)
-    if anchor.contestant not in counts.contestants:
-        raise UnratableBattles(
-            f"the anchor {anchor.contestant!r} has no battles "
-            f"(contestants: {', '.join(counts.contestants)})"
-        )
+    require_anchor(counts, anchor)
     words = np.array([evalica.Winner.Y, evalica.Winner.Draw, evalica.Winner.X], dtype=object)
     winners = words[np.sign(battles["score"].to_numpy() - 0.5).astype(int) + 1]
     scores = evalica.elo(
@@ -34,4 +30,4 @@ def rate_online(battles: pa.Table, anchor: Anchor, k_factor: float = K_FACTOR) -
         scale=SCALE,
     ).scores
     estimate = np.array([scores[name] for name in counts.contestants])
-    return _ratings_table(counts, estimate, estimate, estimate, anchor)
+    return ratings_table(counts, estimate, estimate, estimate, anchor)
