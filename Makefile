@@ -5,11 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 export DAGSTER_HOME := $(CURDIR)/.dagster
-export DO_NOT_TRACK := 1
 export DAGSTER_DISABLE_TELEMETRY := yes
-export HF_HUB_DISABLE_TELEMETRY := 1
-export VLLM_NO_USAGE_STATS := 1
-export GX_ANALYTICS_ENABLED := false
 
 .PHONY: help setup run test dev lint format bench bench-ratings manifest clean
 .DEFAULT_GOAL := help

@@ -23,9 +23,7 @@ from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import until
 
-os.environ.setdefault("DO_NOT_TRACK", "1")
-# dagster-dbt looks for `dbt` on the path; it stands beside this Python also where no environment is
-# activated
+# dagster-dbt looks for `dbt` on the path; it stands beside this Python, activated or not
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 dbt_project = DbtProject(project_dir=PROJECT / "dbt_project", profiles_dir=PROJECT / "dbt_project")

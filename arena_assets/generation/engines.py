@@ -125,8 +125,6 @@ def close_engines() -> None:
 def _prepare_environment() -> None:
     """Settings that vLLM reads from the environment; what the user has set stays."""
     defaults = {
-        "VLLM_NO_USAGE_STATS": "1",
-        "DO_NOT_TRACK": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "TOKENIZERS_PARALLELISM": "false",
     }

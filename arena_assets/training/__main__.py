@@ -15,10 +15,8 @@ def _use_every_core() -> None:
 
 def main() -> None:
     _use_every_core()
-    # weights and tokenizers come from folders, and nothing is reported anywhere
-    os.environ.update(
-        HF_HUB_OFFLINE="1", DO_NOT_TRACK="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1"
-    )
+    # weights and tokenizers come from folders
+    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
     from arena_assets.training.job import Job
     from arena_assets.training.trainers import train
 
