@@ -21,6 +21,7 @@ ELO = 400 / np.log(10)
 PRIOR_PRECISION = 0.01
 INTERVALS = ("bootstrap", "sandwich")
 _NEWTON_STEPS, _TOLERANCE = 50, 1e-9
+_BATTLES_AT_ONCE = 2**20  # counted in one piece
 _CELLS_AT_ONCE = 2**24  # pairs x resamples held in memory
 
 
@@ -98,17 +99,15 @@ def count(battles: pa.Table) -> Counts:
     score = battles["score"].to_numpy()
     weight = battles["weight"].to_numpy()
     size = len(names)
-    points = coo_array(
-        (
-            np.concatenate([weight * score, weight * (1 - score)]),
-            (
-                np.concatenate([first * size + second, second * size + first]),
-                np.concatenate([prompt, prompt]),
-            ),
-        ),
-        shape=(size * size, len(prompts)),
-    ).tocsr()
-    points.eliminate_zeros()
+    points = csr_array((size * size, len(prompts)))
+    for start in range(0, len(score), _BATTLES_AT_ONCE):
+        part = slice(start, start + _BATTLES_AT_ONCE)
+        one, two, share = first[part], second[part], score[part]
+        earned = np.concatenate([weight[part] * share, weight[part] * (1 - share)])
+        pair = np.concatenate([one * size + two, two * size + one])
+        scored = earned > 0
+        where = pair[scored], np.tile(prompt[part], 2)[scored]
+        points = points + coo_array((earned[scored], where), shape=points.shape).tocsr()
     results = np.zeros((size, 3), np.int64)
     for side, own in ((first, score), (second, 1 - score)):
         for column, held in enumerate((own > 0.5, own < 0.5, own == 0.5)):
@@ -251,7 +250,7 @@ def positions(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
         encoded = encoded.chunk(0)
     values = np.array(encoded.dictionary.to_pylist(), dtype=object)
     order = np.argsort(values)
-    position = np.empty(len(values), np.int64)
+    position = np.empty(len(values), np.int32)
     position[order] = np.arange(len(values))
     return position[encoded.indices.to_numpy()], values[order].tolist()
 
