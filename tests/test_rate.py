@@ -314,6 +314,9 @@ def test_a_reference_is_read_by_its_columns(tmp_path):
         read_reference(path, {"style": "none"})
     with pytest.raises(BadReference, match="no rows where"):
         read_reference(path, {"category": "art"})
+    path.write_text("model,rating,lower,upper\nA,1,,2\n")
+    with pytest.raises(BadReference, match="'A' has no complete rating"):
+        read_reference(path)
     path.write_text("model,score\nA,1\n")
     with pytest.raises(BadReference, match="columns rating, lower, upper missing"):
         read_reference(path)
@@ -368,6 +371,8 @@ def test_the_command_prints_table_json_and_csv(tmp_path):
         (["--anchor", "z=1"], "the anchor 'z' has no battles"),
         (["--category", "art"], "no battles of category 'art'"),
         (["--loader", "llmfao"], "columns left, right missing"),
+        (["--reference", "gone.csv"], "gone.csv: no such file"),
+        (["--control", "length", "--responses", "gone.csv"], "gone.csv: no such file"),
     ],
 )
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, options, message):

@@ -117,6 +117,8 @@ def _rate(
     anchor_option: str | None,
     category: str | None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    import pyarrow.compute as pc
+
     from arena_assets.ratings.battles import read_battles
     from arena_assets.ratings.bradley_terry import pair_table, rate
     from arena_assets.ratings.control import rate_controlled, style_features
@@ -146,7 +148,7 @@ def _rate(
     result = {
         "battles": battles.table.num_rows,
         "undecided": battles.undecided,
-        "prompts": len(set(battles.table["prompt_id"].to_pylist())),
+        "prompts": pc.count_distinct(battles.table["prompt_id"]).as_py(),
         "method": method.value,
         "interval": kind,
         "control": control.value if control else None,

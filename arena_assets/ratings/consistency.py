@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ class Consistency:
 
 def read_names(path: Path) -> dict[str, str]:
     """The name map: a CSV of two columns with a header, our name and the reference's."""
+    _require(path)
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     names: dict[str, str] = {}
@@ -70,6 +72,7 @@ def read_reference(
     category and style is read as its overall board, without style control. Raises BadReference
     for missing columns, a model that is listed twice, or where nothing is left.
     """
+    _require(path)
     with duckdb.connect() as connection:
         read = connection.read_parquet if path.suffix == ".parquet" else connection.read_csv
         relation = read(str(path))
@@ -97,7 +100,10 @@ def read_reference(
                 f"{path}: {model!r} is listed more than once; pick rows by another column "
                 f"({', '.join(c for c in columns if c not in needed) or 'there is none'})"
             )
-        reference[model] = {"rating": rating, "lower": lower, "upper": upper}
+        numbers = {"rating": rating, "lower": lower, "upper": upper}
+        if not all(number is not None and math.isfinite(number) for number in numbers.values()):
+            raise BadReference(f"{path}: {model!r} has no complete rating: {numbers}")
+        reference[model] = numbers
     if not reference:
         raise BadReference(f"{path}: no rows" + (f" where {dict(where)}" if where else ""))
     return reference
@@ -136,6 +142,11 @@ def consistency(
         agreement=sum(agreements) / len(agreements) if agreements else None,
         differentiation=separated / pairs,
     )
+
+
+def _require(path: Path) -> None:
+    if not path.exists():
+        raise BadReference(f"{path}: no such file")
 
 
 def _order(one: Mapping[str, float], two: Mapping[str, float]) -> int:

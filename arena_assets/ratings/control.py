@@ -58,6 +58,8 @@ def style_features(battles: pa.Table, responses: Path, control: str) -> np.ndarr
     `responses` is a Parquet, CSV or JSONL file with prompt_id, contestant and text. Raises
     MissingResponses where the answer of a battle is not there.
     """
+    if not responses.exists():
+        raise MissingResponses(f"{responses}: no such file")
     names = CONTROLS[control]
     counted = ", ".join(f"({FEATURES[name]})::double as {name}" for name in names)
     compared = ", ".join(
