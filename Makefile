@@ -20,9 +20,11 @@ $(READY): requirements/cpu.txt pyproject.toml
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet --no-deps -r requirements/cpu.txt
 	$(BIN)/pip install --quiet --no-deps --editable .
-	mkdir -p $(DAGSTER_HOME)
-	cp dagster.yaml $(DAGSTER_HOME)/
 	touch $@
+
+$(DAGSTER_HOME)/dagster.yaml: dagster.yaml
+	mkdir -p $(DAGSTER_HOME)
+	cp dagster.yaml $@
 
 run: setup manifest ## turn the wheel through every round of the profile, then print the leaderboard
 	$(BIN)/arena run
@@ -30,7 +32,7 @@ run: setup manifest ## turn the wheel through every round of the profile, then p
 dev: setup manifest ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev --host 127.0.0.1
 
-test: setup manifest ## lint and all tests but the slow ones
+test: setup manifest ## lint and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
@@ -47,7 +49,7 @@ bench-ratings: setup .venv-arena-rank ## measure: ratings of 1M battles beside a
 	$(PYTHON) -m venv $@
 	$@/bin/pip install --quiet arena-rank==0.1.1 pyarrow
 
-manifest: setup # what Dagster knows of the dbt models; in seconds, without a network
+manifest: setup $(DAGSTER_HOME)/dagster.yaml # what Dagster knows of the dbt models; in seconds, without a network
 	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project
 
 lint: setup ## check style
