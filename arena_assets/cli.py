@@ -35,9 +35,6 @@ FormatOption = Annotated[
 ]
 
 
-app.command("rate")(rate_command)
-
-
 @app.callback()
 def choose_profile(
     profile: Annotated[
@@ -156,6 +153,9 @@ def profile(format: FormatOption = Format.table) -> None:
     import yaml
 
     typer.echo(yaml.safe_dump(arena.model_dump(mode="json"), sort_keys=False, width=100))
+
+
+app.command("rate")(rate_command)
 
 
 def _arena():
