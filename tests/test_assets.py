@@ -67,6 +67,7 @@ def test_every_asset_and_check_says_what_it_is():
     checked = {check.asset_key.to_user_string() for check in graph.asset_check_keys}
     assert {"prompts", "slices", "arena_testset", "responses", "judgments", "battles"} <= checked
     assert {"training_set", "ratings", "promotions", "quarantine", "arena_battles"} <= checked
+    assert {"models", "prompts_curated", "prompt_drops", "arena_responses"} <= checked
 
 
 def test_loading_imports_no_heavy_library():

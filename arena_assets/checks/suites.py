@@ -98,6 +98,16 @@ def _prompt_suites() -> list[Suite]:
         ),
     )
     return [
+        Suite(
+            "models",
+            (
+                _columns("models"),
+                _rows(),
+                _unique("name"),
+                _filled("digest_present", "digest"),
+            ),
+            partitions="none",
+        ),
         Suite("prompts", prompt_rules, with_text, partitions="source"),
         Suite(
             "quarantine",
