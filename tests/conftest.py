@@ -166,8 +166,16 @@ def arena_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="session")
-def turned(tiny_model) -> subprocess.CompletedProcess[str]:
-    """What `arena run` said when it turned every round of the tests' arena."""
+def turned_twice(tiny_model) -> subprocess.CompletedProcess[str]:
+    """What `arena run` said when it turned the first two rounds of the tests' arena."""
+    done = arena_command("run", "--until", "i01.2-dpo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def turned(turned_twice) -> subprocess.CompletedProcess[str]:
+    """What `arena run` said when it went on to the last round."""
     done = arena_command("run")
     assert done.returncode == 0, done.stdout + done.stderr
     return done

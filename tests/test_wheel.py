@@ -22,12 +22,21 @@ def arena(turned):
     return arena_resource()
 
 
-def test_run_turns_every_round_and_prints_the_leaderboard(turned):
-    assert "turned i01.1-sft, i01.2-dpo, i01.3-rl" in turned.stdout
-    assert "leaderboard after i01.3-rl" in turned.stdout
-    for words in ("tokens/s", "sft: step 2/2", "dpo: step", "reward_model: step", "rl: step 2/2"):
+def test_the_wheel_turns_and_a_checkpoint_fights_in_the_next_round(turned_twice):
+    """From prompts to two trained, rated and promoted checkpoints, in under three minutes."""
+    assert "turned i01.1-sft, i01.2-dpo" in turned_twice.stdout
+    assert "leaderboard after i01.2-dpo" in turned_twice.stdout
+    for words in ("tokens/s", "sft: step 2/2", "dpo: step", "is promoted after i01.2-dpo"):
+        assert words in turned_twice.stderr, words
+    assert "Traceback" not in turned_twice.stderr and "nanobind" not in turned_twice.stderr
+
+
+def test_the_next_run_turns_only_what_is_missing(turned):
+    assert "i01.2-dpo: done, nothing changed" in turned.stdout
+    assert "turned i01.3-rl" in turned.stdout and "leaderboard after i01.3-rl" in turned.stdout
+    for words in ("reward_model: step", "rl: step 2/2"):
         assert words in turned.stderr, words
-    assert "Traceback" not in turned.stderr and "nanobind" not in turned.stderr
+    assert "sft: step" not in turned.stderr and "dpo: step" not in turned.stderr
 
 
 def test_everybody_answers_and_every_pair_meets_twice(arena):
