@@ -88,11 +88,13 @@ def rate_command(
     from arena_assets.ratings.control import MissingResponses
 
     try:
-        table, result = _rate(
+        result = _rate(
             battles, loader, responses, control, method, interval, bootstrap, seed, anchor, category
         )
         if reference:
-            result["consistency"] = _compare(table, reference, reference_where or [], names)
+            result["consistency"] = _compare(
+                result["ratings"], reference, reference_where or [], names
+            )
     except (BadBattles, UnratableBattles, MissingResponses, BadReference, _BadOption) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from None
@@ -116,7 +118,8 @@ def _rate(
     seed: int,
     anchor_option: str | None,
     category: str | None,
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+) -> dict[str, Any]:
+    """Everything that is printed or saved, as the JSON holds it."""
     import pyarrow.compute as pc
 
     from arena_assets.ratings.battles import read_battles
@@ -144,8 +147,7 @@ def _rate(
         table, kind = rate_online(battles.table, anchor), "none"
     else:
         table = rate(battles.table, anchor, bootstrap, seed, kind)
-    rows = table.to_pylist()
-    result = {
+    return {
         "battles": battles.table.num_rows,
         "undecided": battles.undecided,
         "prompts": pc.count_distinct(battles.table["prompt_id"]).as_py(),
@@ -153,11 +155,10 @@ def _rate(
         "interval": kind,
         "control": control.value if control else None,
         "anchor": asdict(anchor),
-        "ratings": rows,
+        "ratings": table.to_pylist(),
         "effects": effects,
         "pairs": pair_table(battles.table).to_pylist(),
     }
-    return rows, result
 
 
 def _anchor(option: str | None, battles: Any) -> Any:
