@@ -160,9 +160,10 @@ def _prompt_suites() -> list[Suite]:
 ADDRESSES_JUDGE = (
     r"(?i)(ignore|disregard|forget)\s+(all\s+|any\s+|the\s+|previous\s+|prior\s+|above\s+|your\s+)+"
     r"(instructions?|rules|prompts?)"
+    r"|(ignore|disregard|forget)\s+(all\s+|everything\s+)?(of\s+)?(the\s+)?(above|previous|prior)"
     r"|score_[ab]|\[\[\s*[ab]\s*>?.*\]\]|answer [ab] (begins|ends)"
     r"|(dear|attention|note to|as)( the)? (judge|evaluator|grader)"
-    r"|(give|award|assign|rate)\s+(this|me|it|answer|assistant|response|model)\b.{0,30}\b(10|ten|highest|full|top)\b"
+    r"|(give|award|assign|rate)\s+(this|me|it|answer|assistant|response|model)\b.{0,30}\b(10 ?/ ?10|10 out|highest|full marks|top score)"
     r"|assistant [ab] is (better|the winner)|<\|im_(start|end)\|>"
 )
 _REPEATED_CHARACTERS = 40  # a short answer ("no", "42") fits many prompts
