@@ -146,7 +146,9 @@ def test_contestants_that_repeat_themselves_or_address_the_judge_are_named(arena
     arena.lake.write("responses", rows, FIRST)
     results = validate(arena, suites(arena.arena)["responses"], FIRST).results
     named = {
-        found.expectation_config.meta["name"]: set(found.result.get("partial_unexpected_list", [str(found)]))
+        found.expectation_config.meta["name"]: set(
+            found.result.get("partial_unexpected_list", [str(found)])
+        )
         for found in results
         if not found.success
     }
