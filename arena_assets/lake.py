@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,37 +52,37 @@ class Lake:
     def write(
         self,
         table: str,
-        rows: pa.Table | Sequence[dict[str, Any]],
+        rows: pa.RecordBatchReader | pa.Table | Sequence[dict[str, Any]],
         partition: str = ALL,
         fingerprint: str | None = None,
-    ) -> pa.Table:
+    ) -> None:
         """Replace a partition by `rows`, in the columns and order of its schema.
 
-        Raises ValueError where a column is missing or a required value is null. `fingerprint` (a
+        A reader is streamed: no more than a batch is in memory. Raises ValueError where a column is
+        missing or a required value is null; the old partition is then still there. `fingerprint` (a
         hash of what the rows were made from) is kept in the file's metadata.
         """
         schema = TABLES[table].schema
-        if not isinstance(rows, pa.Table):
+        if isinstance(rows, Sequence):
             rows = pa.Table.from_pylist(list(rows), schema=schema)
-        missing = [name for name in schema.names if name not in rows.column_names]
+        if isinstance(rows, pa.Table):
+            rows = rows.to_reader()
+        place = f"{table}/{partition}"
+        missing = [name for name in schema.names if name not in rows.schema.names]
         if missing:
-            raise ValueError(f"{table}/{partition}: columns missing: {', '.join(missing)}")
-        rows = rows.select(schema.names)
-        for field in schema:
-            if not field.nullable and (nulls := rows[field.name].null_count):
-                raise ValueError(f"{table}/{partition}: {nulls} rows have no {field.name}")
-        rows = rows.cast(schema).replace_schema_metadata(
-            {_FINGERPRINT: fingerprint.encode()} if fingerprint else None
+            raise ValueError(f"{place}: columns missing: {', '.join(missing)}")
+        if fingerprint:
+            schema = schema.with_metadata({_FINGERPRINT: fingerprint.encode()})
+        batches = (_fitted(batch, schema, place) for batch in rows)
+        write_atomically(
+            pa.RecordBatchReader.from_batches(schema, batches), self.path(table, partition)
         )
-        path = self.path(table, partition)
-        write_atomically(rows, path)
-        return rows
 
     def read(
         self, table: str, partition: str = ALL, columns: Sequence[str] | None = None
     ) -> pa.Table:
         """A whole partition; MissingPartition where it was not materialized."""
-        path = self._present(table, partition)
+        path = self.present(table, partition)
         return pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
 
     def fingerprint(self, table: str, partition: str = ALL) -> str | None:
@@ -94,19 +95,29 @@ class Lake:
 
     def digest(self, table: str, partition: str = ALL) -> str:
         """SHA-256 of a partition's file."""
-        with self._present(table, partition).open("rb") as file:
+        with self.present(table, partition).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def query(self, sql: str, parameters: dict[str, Any] | None = None, **tables: Any) -> pa.Table:
-        """Run SQL with DuckDB over `tables`: an Arrow table, or (table, partition) of the lake."""
-        with duckdb.connect() as connection:
+    @contextmanager
+    def connect(self, **tables: Any) -> Iterator[duckdb.DuckDBPyConnection]:
+        """DuckDB over `tables`: an Arrow table, or (table, partition) of the lake.
+
+        What does not fit into its memory is spilled to the lake's folder.
+        """
+        with duckdb.connect(config={"temp_directory": str(self.root / ".spill")}) as connection:
             for name, source in tables.items():
                 if isinstance(source, tuple):
-                    source = connection.read_parquet(str(self._present(*source)))
+                    source = connection.read_parquet(str(self.present(*source)))
                 connection.register(name, source)
+            yield connection
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None, **tables: Any) -> pa.Table:
+        """The result of SQL over `tables`, as of `connect`."""
+        with self.connect(**tables) as connection:
             return connection.sql(sql, params=parameters or {}).to_arrow_table()
 
-    def _present(self, table: str, partition: str) -> Path:
+    def present(self, table: str, partition: str = ALL) -> Path:
+        """The file of a partition; MissingPartition where it was not materialized."""
         path = self.path(table, partition)
         if not path.exists():
             which = f"partition {partition} of " if partition != ALL else ""
@@ -117,12 +128,22 @@ class Lake:
         return path
 
 
-def write_atomically(rows: pa.Table, path: Path) -> None:
-    """Write a Parquet file beside its place and rename it."""
+def write_atomically(rows: pa.RecordBatchReader, path: Path) -> None:
+    """Write a Parquet file beside its place, batch by batch, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        pq.write_table(rows, scratch)
+        with pq.ParquetWriter(scratch, rows.schema) as writer:
+            for batch in rows:
+                writer.write_batch(batch)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _fitted(batch: pa.RecordBatch, schema: pa.Schema, place: str) -> pa.RecordBatch:
+    batch = batch.select(schema.names)
+    for field in schema:
+        if not field.nullable and (nulls := batch[field.name].null_count):
+            raise ValueError(f"{place}: {nulls} rows have no {field.name}")
+    return batch.cast(schema)

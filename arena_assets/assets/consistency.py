@@ -27,8 +27,9 @@ def consistency(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.M
     )
     row = {"round": key, "models": len(found.models), "spearman": found.spearman}
     row |= {"agreement": found.agreement, "differentiation": found.differentiation}
-    written = arena.lake.write("consistency", [row | {"mean": found.mean}], key)
+    arena.lake.write("consistency", [row | {"mean": found.mean}], key)
+    shown = {"spearman": found.spearman, "compared": ", ".join(found.models)}
     return dg.MaterializeResult(
-        metadata=table_metadata(written, spearman=found.spearman, compared=", ".join(found.models)),
+        metadata=table_metadata(arena.lake, "consistency", key, **shown),
         data_version=dg.DataVersion(arena.lake.digest("consistency", key)),
     )

@@ -88,6 +88,6 @@ def arena_dbt(
             if isinstance(event, dg.Output):
                 # what dagster-dbt can fetch itself takes longer than the models do
                 table = context.asset_key_for_output(event.output_name).path[-1]
-                written = arena.lake.read(table, round_.key)
-                event = event.with_metadata({**event.metadata, **table_metadata(written)})
+                shown = table_metadata(arena.lake, table, round_.key)
+                event = event.with_metadata({**event.metadata, **shown})
             yield event

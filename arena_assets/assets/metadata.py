@@ -5,20 +5,25 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from arena_assets.lake import Lake
+from arena_assets.lake import ALL, Lake
 from arena_assets.plots import markdown_image
 
 _PREVIEW_ROWS, _PREVIEW_CHARACTERS = 5, 160
 
 
-def table_metadata(table: pa.Table, **more: Any) -> dict[str, Any]:
-    """Dagster's standard keys for a table, and the first rows as Markdown."""
-    columns = [dg.TableColumn(field.name, str(field.type)) for field in table.schema]
+def table_metadata(lake: Lake, table: str, partition: str = ALL, **more: Any) -> dict[str, Any]:
+    """Dagster's standard keys for a partition, and its first rows as Markdown."""
+    with pq.ParquetFile(lake.present(table, partition)) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+        first = next(file.iter_batches(_PREVIEW_ROWS), None)
+    preview = pa.Table.from_batches([first] if first else [], schema)
+    columns = [dg.TableColumn(field.name, str(field.type)) for field in schema]
     return {
-        "dagster/row_count": table.num_rows,
+        "dagster/row_count": rows,
         "dagster/column_schema": dg.TableSchema(columns=columns),
-        "preview": dg.MetadataValue.md(markdown_table(table.slice(0, _PREVIEW_ROWS))),
+        "preview": dg.MetadataValue.md(markdown_table(preview)),
         **more,
     }
 

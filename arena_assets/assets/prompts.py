@@ -29,9 +29,10 @@ def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
         origin = model.path or model.hub or f"PyPI package {model.package}"
         context.log.info(f"{name}: {origin} -> {path}, digest {digest[:12]}")
         rows.append({"name": name, "origin": origin, "path": str(path), "digest": digest})
-    table = arena.lake.write("models", rows)
+    arena.lake.write("models", rows)
     return dg.MaterializeResult(
-        metadata=table_metadata(table), data_version=dg.DataVersion(arena.lake.digest("models"))
+        metadata=table_metadata(arena.lake, "models"),
+        data_version=dg.DataVersion(arena.lake.digest("models")),
     )
 
 
@@ -52,8 +53,10 @@ def prompts_of_source(
     prompts, quarantine = read_source(source, resolve(source.path) if source.path else None)
     context.log.info(f"{name}: {prompts.num_rows} prompts, {quarantine.num_rows} rows quarantined")
     for table, rows in (("prompts", prompts), ("quarantine", quarantine)):
-        written = arena.lake.write(table, rows, name)
-        yield dg.MaterializeResult(asset_key=table, metadata=table_metadata(written))
+        arena.lake.write(table, rows, name)
+        yield dg.MaterializeResult(
+            asset_key=table, metadata=table_metadata(arena.lake, table, name)
+        )
 
 
 @dg.multi_asset(
@@ -110,7 +113,7 @@ def curated(
         "slices": slices,
     }
     for name, rows in tables.items():
-        written = lake.write(name, rows, fingerprint=fingerprint)
+        lake.write(name, rows, fingerprint=fingerprint)
         more = {}
         if name == "prompt_drops":
             counted = Counter(
@@ -120,6 +123,6 @@ def curated(
             more["reasons"] = dg.MetadataValue.md(markdown_table(pa.Table.from_pylist(reasons)))
         yield dg.MaterializeResult(
             asset_key=name,
-            metadata=table_metadata(written, **more),
+            metadata=table_metadata(lake, name, **more),
             data_version=dg.DataVersion(lake.digest(name)),
         )

@@ -26,7 +26,8 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
     battles = read_battles(arena.lake.path("arena_battles", key), "lake")
     anchor = Anchor(settings.anchor, settings.anchor_rating)
     rated = rate(battles.table, anchor, settings.bootstrap, arena.arena.seed)
-    written = arena.lake.write("ratings", [{"round": key, **row} for row in rated.to_pylist()], key)
+    arena.lake.write("ratings", [{"round": key, **row} for row in rated.to_pylist()], key)
+    written = arena.lake.read("ratings", key)
     rows = written.to_pylist()
     of_target = [row for row in rows if row["contestant"] in (BASE, *until(arena.rounds, key))]
     # "base" comes first, then the checkpoints in time order
@@ -41,7 +42,9 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
     }
     return dg.MaterializeResult(
         metadata=table_metadata(
-            written,
+            arena.lake,
+            "ratings",
+            key,
             leaderboard=dg.MetadataValue.md(markdown_table(board)),
             target_rating=of_target[-1]["rating"],
             **plot_metadata(arena.lake, key, plots),
@@ -82,7 +85,7 @@ def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
         "reason": reason,
     }
     fingerprint = round_fingerprint(arena, key)
-    written = arena.lake.write("promotions", [row], key, fingerprint=fingerprint)
+    arena.lake.write("promotions", [row], key, fingerprint=fingerprint)
     context.log.info(f"{chosen} is promoted after {key}: {reason}")
     following = arena.round(key).following
     if following:
@@ -99,7 +102,12 @@ def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
         )
     return dg.MaterializeResult(
         metadata=table_metadata(
-            written, promoted=chosen, reason=reason, fights_in=following or "-"
+            arena.lake,
+            "promotions",
+            key,
+            promoted=chosen,
+            reason=reason,
+            fights_in=following or "-",
         ),
         data_version=dg.DataVersion(f"{digest}-{fingerprint[:12]}"),
     )

@@ -1,118 +1,111 @@
-"""The engine that turns conversations into text: vLLM in this process, on CPU or GPU.
+"""What answers conversations, behind one small interface: vLLM, a server, or a recording.
 
-An engine is opened once per weights and kept until the weights change, since several contestants
-and judges share them. Import of vLLM takes seconds, so it happens when the first engine is opened.
+An engine is opened once per model and kept until another model is asked for, since several
+contestants and judges share weights. Heavy libraries are imported when an engine is opened.
 """
 
 from __future__ import annotations
 
 import gc
-import logging
-import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from arena_assets.config import Sampling
+from arena_assets.config import Endpoint, Sampling
 
 Message = dict[str, str]
 
 
 @dataclass(frozen=True)
+class Request:
+    """A conversation that waits for an answer; `turn` counts the answers that it already has."""
+
+    prompt_id: str
+    messages: list[Message]
+    turn: int = 0
+
+
+@dataclass(frozen=True)
 class Completion:
-    """One answer; `finish_reason` is "stop" or "length" (cut off at max_tokens)."""
+    """One answer, or the reason why there is none.
+
+    `finish_reason` is "stop", "length" (cut off at max_tokens), "recorded", "refused" (a content
+    filter) or "error"; the last one comes with `error` and without text.
+    """
 
     text: str
     finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    error: str | None = None
 
 
 class Engine(Protocol):
-    """Answers conversations; the result has one list of `samples` completions a conversation."""
+    """Answers requests; the result has one list of `samples` completions a request, in order.
+
+    What goes wrong with a single request is a completion of its own; an engine that cannot go on at
+    all raises.
+    """
 
     def chat(
         self,
-        conversations: Sequence[list[Message]],
+        requests: Sequence[Request],
         sampling: Sampling,
         samples: int = 1,
         json_schema: dict[str, Any] | None = None,
     ) -> list[list[Completion]]: ...
 
 
-class VLLMEngine:
-    """vllm.LLM over one folder of weights."""
+@dataclass(frozen=True)
+class Weights:
+    """A model and the digest of what determines its answers.
 
-    def __init__(self, weights: Path, seed: int, settings: dict[str, Any]):
-        _prepare_environment()
-        from vllm import LLM
-
-        affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
-        # prefix caching pays wherever a system prompt, few-shot examples or a judge template repeat
-        defaults: dict[str, Any] = {
-            "enable_prefix_caching": True,
-            "disable_log_stats": True,
-            "use_tqdm_on_load": False,
-            # a small model fills its token limit with blanks where JSON allows them
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
-        }
-        self._llm = LLM(model=str(weights), seed=seed, **(defaults | settings))
-        if affinity:
-            # vLLM's CPU worker pins the calling thread; what runs next in this process wants all
-            # cores
-            os.sched_setaffinity(0, affinity)
-
-    def chat(
-        self,
-        conversations: Sequence[list[Message]],
-        sampling: Sampling,
-        samples: int = 1,
-        json_schema: dict[str, Any] | None = None,
-    ) -> list[list[Completion]]:
-        from vllm import SamplingParams
-        from vllm.sampling_params import StructuredOutputsParams
-
-        structured = StructuredOutputsParams(json=json_schema) if json_schema else None
-        parameters = SamplingParams(
-            n=samples,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            repetition_penalty=sampling.repetition_penalty,
-            stop=list(sampling.stop),
-            structured_outputs=structured,
-        )
-        # the progress bar shows tokens/s; a log file gets lines instead
-        outputs = self._llm.chat(list(conversations), parameters, use_tqdm=sys.stderr.isatty())
-        return [
-            [
-                Completion(
-                    completion.text,
-                    str(completion.finish_reason),
-                    len(output.prompt_token_ids),
-                    len(completion.token_ids),
-                )
-                for completion in output.outputs
-            ]
-            for output in outputs
-        ]
-
-
-_open: dict[str, VLLMEngine] = {}
-
-
-def open_engine(weights: Path, seed: int, settings: dict[str, Any]) -> Engine:
-    """The engine of these weights, loading them unless they are the ones in use.
-
-    One engine at a time: on a GPU a second one would not find memory.
+    `path` is a folder that vLLM and TRL load; a model behind an `endpoint` and a recording, whose
+    `path` is its file, cannot be trained.
     """
-    key = repr((str(weights), seed, sorted(settings.items())))
+
+    name: str
+    path: Path | None
+    digest: str
+    trust_remote_code: bool = False
+    chat_template: str | None = None
+    endpoint: Endpoint | None = None
+    recorded: bool = False
+
+
+class BackendDown(RuntimeError):
+    """Not one request of a batch was answered: the backend is gone, and going on is no use."""
+
+
+_open: dict[str, Engine] = {}
+
+
+def open_engine(weights: Weights, seed: int, settings: dict[str, Any]) -> Engine:
+    """The engine of these weights, opened unless they are the ones in use.
+
+    One engine at a time: on a GPU a second one would not find memory. `settings` are those of
+    vllm.LLM.
+    """
+    key = repr((weights, seed, sorted(settings.items())))
     if key not in _open:
         close_engines()
-        _open[key] = VLLMEngine(weights, seed, settings)
+        _open[key] = _new_engine(weights, seed, settings)
     return _open[key]
+
+
+def _new_engine(weights: Weights, seed: int, settings: dict[str, Any]) -> Engine:
+    if weights.recorded:
+        from arena_assets.generation.recorded import RecordedEngine
+
+        return RecordedEngine(weights.path)
+    if weights.endpoint:
+        from arena_assets.generation.openai_engine import OpenAIEngine
+
+        return OpenAIEngine(weights.endpoint)
+    from arena_assets.generation.vllm_engine import VLLMEngine
+
+    return VLLMEngine(weights, seed, settings)
 
 
 def close_engines() -> None:
@@ -122,24 +115,11 @@ def close_engines() -> None:
         gc.collect()
 
 
-def _prepare_environment() -> None:
-    """Settings that vLLM reads from the environment; what the user has set stays."""
-    defaults = {
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    import torch
-
-    if not torch.cuda.is_available():
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
-        defaults |= {
-            # the engine in this process loads in half the time of one in a child process
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
-            "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
-            "VLLM_CPU_KVCACHE_SPACE": "2",
-        }
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-    # what vLLM says before it has set up its own logging
-    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+def refuse_silence(who: str, completions: Sequence[Sequence[Completion]]) -> None:
+    """BackendDown where every single request of a batch came back with an error."""
+    errors = [samples[0].error for samples in completions if samples[0].error]
+    if errors and len(errors) == len(completions):
+        raise BackendDown(
+            f"{who}: none of {len(errors)} requests was answered ({errors[0]}); what was finished "
+            "is kept: mend the backend and materialize again"
+        )
