@@ -12,7 +12,7 @@ import pyarrow as pa
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.config import resolve
 from arena_assets.curation import filters
-from arena_assets.curation.collection import STEPS, refuse_shared_ids, remaining
+from arena_assets.curation.collection import STEPS, count, refuse_shared_ids, remaining
 from arena_assets.curation.contamination import Items, nearest
 from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
@@ -35,7 +35,7 @@ def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.Asse
     def step(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
         settled = settled_prompts(arena)
         with remaining(arena.lake, source_names(arena), table, settled) as connection:
-            before = connection.sql("select count(*) from remaining").fetchone()[0]
+            before = count(connection, "remaining")
             dropped = drops(connection, arena, settled)
         return written_drops(context, arena, table, dropped, before)
 

@@ -11,7 +11,7 @@ from arena_assets.assets.curation import contaminated, source_names, stacked, wr
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checkpoints import digest_weights
 from arena_assets.config import Source, resolve
-from arena_assets.curation.collection import remaining
+from arena_assets.curation.collection import count, remaining
 from arena_assets.curation.difficulty import rate
 from arena_assets.curation.slices import draw_slices
 from arena_assets.curation.sources import read_source
@@ -194,7 +194,7 @@ def dropped_near_testset(
                 select prompt_id from held_out)
             """
         )
-        before = connection.sql("select count(*) from outside").fetchone()[0]
+        before = count(connection, "outside")
         dropped = contaminated(connection, arena, items, "outside")
     return written_drops(context, arena, "dropped_near_testset", dropped, before)
 

@@ -85,6 +85,7 @@ def suites(arena: Arena) -> Mapping[str, Suite]:
 
 def _prompt_suites(prompts: Prompts) -> list[Suite]:
     size = prompts.near_duplicates.words
+    said = WORDS.replace("{", "{{").replace("}", "}}")  # the table's name is filled in later
     words = "list_aggregate(list_transform(messages, lambda m: m.content), 'string_agg', ' ')"
     with_text = f"select * exclude (messages), {words} as text, messages[-1].role as last_role from {{table}}"
     prompt_rules = (
@@ -185,7 +186,7 @@ def _prompt_suites(prompts: Prompts) -> list[Suite]:
             ),
             f"""
             with words as (
-                select prompt_id, {WORDS} as words from prompts_curated
+                select prompt_id, {said} as words from prompts_curated
             ), grams as (
                 -- a prompt shorter than a gram is one gram of its own
                 select prompt_id, unnest(list_distinct(list_transform(

@@ -56,15 +56,19 @@ def remaining(
         yield connection
 
 
+def count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    """The rows of a relation."""
+    ((rows,),) = connection.execute(f"select count(*) from {relation}").fetchall()
+    return rows
+
+
 def refuse_shared_ids(connection: duckdb.DuckDBPyConnection) -> None:
     """ValueError where two sources have a prompt under one identifier."""
-    twice = connection.sql(
+    twice = connection.execute(
         """
         select prompt_id, string_agg(distinct source, ', ' order by source) from collected
         group by prompt_id having count(*) > 1 order by prompt_id limit 1
         """
-    ).fetchone()
-    if twice:
-        raise ValueError(
-            f"prompt_id {twice[0]!r} is in several sources ({twice[1]}); make it unique"
-        )
+    ).fetchall()
+    for prompt_id, sources in twice:
+        raise ValueError(f"prompt_id {prompt_id!r} is in several sources ({sources}); make it unique")
