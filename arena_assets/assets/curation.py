@@ -143,7 +143,8 @@ def _neighbours(connection, arena, items, prompts) -> list[dict[str, Any]]:
         f"select prompt_id, embedding from embedded semi join {prompts} using (prompt_id)"
     ).to_arrow_reader(_BATCH)
     parts = (
-        (batch.column("prompt_id").to_numpy(zero_copy_only=False), stacked(batch)) for batch in reader
+        (batch.column("prompt_id").to_numpy(zero_copy_only=False), stacked(batch))
+        for batch in reader
     )
     return nearest(names, vectors, parts, settings.neighbours, settings.similarity)
 
@@ -165,9 +166,7 @@ dropped_short = _step(
     "dropped_short",
     ["dropped_unsafe"],
     "Prompts with fewer words than minimum_words.",
-    lambda connection, arena, settled: filters.short(
-        connection, arena.arena.prompts.minimum_words
-    ),
+    lambda connection, arena, settled: filters.short(connection, arena.arena.prompts.minimum_words),
 )
 dropped_prefixes = _step(
     "dropped_prefixes",
@@ -213,7 +212,9 @@ def prompt_embeddings(
     settings = arena.arena.prompts.encoder
     encoder = load_encoder(settings)
     with remaining(arena.lake, source_names(arena), "dropped_contaminated") as connection:
-        texts = connection.sql(f"select prompt_id, {TEXT} as text from remaining order by prompt_id")
+        texts = connection.sql(
+            f"select prompt_id, {TEXT} as text from remaining order by prompt_id"
+        )
         reader = texts.to_arrow_reader(_BATCH)
         arena.lake.write(
             "prompt_embeddings",
@@ -223,7 +224,9 @@ def prompt_embeddings(
         )
     return dg.MaterializeResult(
         metadata=table_metadata(
-            arena.lake, "prompt_embeddings", encoder=settings.package or settings.hub or settings.path
+            arena.lake,
+            "prompt_embeddings",
+            encoder=settings.package or settings.hub or settings.path,
         ),
         data_version=dg.DataVersion(arena.lake.digest("prompt_embeddings")),
     )
@@ -256,7 +259,9 @@ def prompt_drops(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
         )
         # written last, so its fingerprint says that all of the preparation was finished
         arena.lake.write(
-            "prompt_drops", rows.to_arrow_reader(_BATCH), fingerprint=prompts_fingerprint(arena.arena)
+            "prompt_drops",
+            rows.to_arrow_reader(_BATCH),
+            fingerprint=prompts_fingerprint(arena.arena),
         )
     return dg.MaterializeResult(
         metadata=table_metadata(

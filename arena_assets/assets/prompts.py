@@ -66,9 +66,7 @@ def prompts_of_source(
         )
 
 
-@dg.asset(
-    group_name="prompts", kinds={"parquet"}, description=TABLES["benchmarks"].description
-)
+@dg.asset(group_name="prompts", kinds={"parquet"}, description=TABLES["benchmarks"].description)
 def benchmarks(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     rows = []
     for source in arena.arena.prompts.decontamination.benchmarks:
@@ -81,7 +79,9 @@ def benchmarks(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
                 allow_retries=False,
             )
         names = {"source": "benchmark", "prompt_id": "item_id"}
-        rows.append(items.select([*names, "messages"]).rename_columns(names | {"messages": "messages"}))
+        rows.append(
+            items.select([*names, "messages"]).rename_columns(names | {"messages": "messages"})
+        )
         context.log.info(f"{source.name}: {items.num_rows} items")
     schema = TABLES["benchmarks"].schema
     arena.lake.write("benchmarks", pa.concat_tables([schema.empty_table(), *rows]))
@@ -126,7 +126,7 @@ def _drawn_testset(context: dg.AssetExecutionContext, arena: ArenaResource) -> p
         )
         candidates = connection.sql(
             f"""
-            select {', '.join(f'remaining.{name}' for name in PROMPTS.schema.names)}, embedding
+            select {", ".join(f"remaining.{name}" for name in PROMPTS.schema.names)}, embedding
             from remaining join embedded using (prompt_id) order by remaining.prompt_id
             """
         ).to_arrow_table()
@@ -248,7 +248,9 @@ def slices(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
     drawn = lake.read("slices") if lake.fingerprint("slices") == draw else None
     found = draw_slices(free, arena.arena.prompts.slices, arena.arena.seed, drawn)
     lake.write("slices", found, fingerprint=draw)
-    counted = lake.query("select slice, count(*) as prompts from s group by slice order by slice", s=found)
+    counted = lake.query(
+        "select slice, count(*) as prompts from s group by slice order by slice", s=found
+    )
     unused = free.num_rows - found.num_rows
     context.log.info(f"{found.num_rows} prompts in slices, {unused} in none")
     return dg.MaterializeResult(

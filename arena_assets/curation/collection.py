@@ -71,4 +71,6 @@ def refuse_shared_ids(connection: duckdb.DuckDBPyConnection) -> None:
         """
     ).fetchall()
     for prompt_id, sources in twice:
-        raise ValueError(f"prompt_id {prompt_id!r} is in several sources ({sources}); make it unique")
+        raise ValueError(
+            f"prompt_id {prompt_id!r} is in several sources ({sources}); make it unique"
+        )

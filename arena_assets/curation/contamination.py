@@ -52,7 +52,7 @@ class Items:
                         messages, lambda m: m.role = 'user'), lambda m: [m])) as messages
                     from items
                 )
-                select against, item_id, {LETTERS.format('messages[1].content')} as letters,
+                select against, item_id, {LETTERS.format("messages[1].content")} as letters,
                        {HASHES} as words
                 from turns where letters != hash('') order by against, item_id, letters
                 """
@@ -78,7 +78,7 @@ class Items:
                 from {prompts}
             )
             select turns.prompt_id, min(item_turns.item) from turns
-            join item_turns on item_turns.letters = {LETTERS.format('turns.content')}
+            join item_turns on item_turns.letters = {LETTERS.format("turns.content")}
             group by turns.prompt_id order by turns.prompt_id
             """
         ).fetchall()

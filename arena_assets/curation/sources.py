@@ -173,7 +173,9 @@ def filesystem_of(path: str) -> tuple[fs.FileSystem, str]:
     try:
         return fs.FileSystem.from_uri(path)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: no place that can be read (valid: s3://, gs://): {error}") from None
+        raise ValueError(
+            f"{path}: no place that can be read (valid: s3://, gs://): {error}"
+        ) from None
 
 
 def _jsonl(file: pa.NativeFile, path: str) -> Iterator[Record]:

@@ -97,7 +97,7 @@ def _fill_difficulty(
     """Rate the candidates for Hard that carry no difficulty."""
     lacking = connection.sql(
         f"""
-        select {', '.join(PROMPTS.schema.names)} from candidates
+        select {", ".join(PROMPTS.schema.names)} from candidates
         where difficulty is null and nth > {settings.diverse_per_cluster} order by prompt_id
         """
     ).to_arrow_table()

@@ -82,32 +82,34 @@ def together(parts: Iterable[Rows]) -> Rows:
 
 
 def grams(words: Rows, size: int) -> Rows:
-    """The distinct runs of `size` words of every row, sorted; a shorter row is one run of its own.
+    """The distinct runs of `size` words of every row, sorted."""
+    every = runs(words, size)
+    row = every.row_of_value
+    order = np.lexsort((every.values, row))
+    row, values = row[order], every.values[order]
+    first = np.ones(len(row), bool)
+    first[1:] = (row[1:] != row[:-1]) | (values[1:] != values[:-1])
+    lengths = np.bincount(row[first], minlength=len(words))
+    return Rows(words.ids, values[first], np.concatenate([[0], np.cumsum(lengths)]))
+
+
+def runs(words: Rows, size: int) -> Rows:
+    """The hash of every run of `size` words; a row of fewer words is one run of its own.
 
     Two runs have one hash where their words and their number of words are the same.
     """
     count = len(words.values)
     row, ends = words.row_of_value, np.repeat(words.offsets[1:], words.lengths)
     place = np.arange(count)
-    runs = words.values.copy()
+    found = words.values.copy()
     with np.errstate(over="ignore"):
-        for step in range(1, size):
-            inside = place + step < ends
-            following = words.values[np.minimum(place + step, count - 1)] if count else runs
-            mixed = (runs ^ (runs >> np.uint64(29))) * _MULTIPLIER + following
-            runs = np.where(inside, mixed, runs)
+        for step in range(1, min(size, count)):
+            mixed = (found[:-step] ^ (found[:-step] >> np.uint64(29))) * _MULTIPLIER
+            inside = place[:-step] + step < ends[:-step]
+            found[:-step] = np.where(inside, mixed + words.values[step:], found[:-step])
     whole = (place + size <= ends) | (place == words.offsets[:-1][row])
-    return distinct(words.ids, row[whole], runs[whole])
-
-
-def distinct(ids: np.ndarray, row: np.ndarray, values: np.ndarray) -> Rows:
-    """Rows of sorted values without repetition, from pairs of row number and value."""
-    order = np.lexsort((values, row))
-    row, values = row[order], values[order]
-    first = np.ones(len(row), bool)
-    first[1:] = (row[1:] != row[:-1]) | (values[1:] != values[:-1])
-    lengths = np.bincount(row[first], minlength=len(ids))
-    return Rows(ids, values[first], np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+    lengths = np.bincount(row[whole], minlength=len(words))
+    return Rows(words.ids, found[whole], np.concatenate([[0], np.cumsum(lengths)]))
 
 
 def words_of(prompts: pa.Table, batch_rows: int = 20_000) -> Iterator[Rows]:
