@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -128,19 +129,78 @@ def judges(
     round: Annotated[
         str | None, typer.Option(help="the round; default: the last one judged")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="compare with people: prompt_id, contestant_a, contestant_b, winner"),
+    ] = None,
+    testset: Annotated[
+        bool, typer.Option(help="the battles on the arena test set, not the round's own")
+    ] = False,
     format: FormatOption = Format.table,
 ) -> None:
-    """Print how each judge of a round behaved, and how far it agrees with the deciding one."""
+    """Print how each judge of a round behaved, and how far it agrees with the one that decides."""
+    from arena_assets.judging.audit import audit_judges, judge_prices
+
     arena = _arena()
-    judged = arena.lake.partitions("judge_quality")
+    judged = arena.lake.partitions("arena_battles" if testset else "battles")
     key = round or (judged[-1] if judged else None)
     if key is None or key not in judged:
-        _fail(f"no judge report for {key or 'any round'} (there: {', '.join(judged) or 'none'})")
-    rows = arena.lake.query("select * from report", report=("judge_quality", key)).to_pylist()
+        _fail(f"no battles of {key or 'any round'} (there: {', '.join(judged) or 'none'})")
+    try:
+        audit = audit_judges(arena.lake, key, judge_prices(arena.arena), labels, testset)
+    except ValueError as error:
+        _fail(str(error))
+    rows = audit.to_pylist()
     if format is Format.json:
         _print_json(rows)
         return
-    print_table(f"judges of {key}", tuple(rows[0]) if rows else (), rows)
+    names = audit.column_names
+    behaviour, cut = names[1:11], names.index("reference")
+    print_table(f"judges of {key}", behaviour, rows)
+    against = "labels" if labels else "the judge that decides"
+    print_table(f"agreement with {against}, and cost", ("judge", *names[cut:]), rows, "unknown")
+
+
+@app.command()
+def rejudge(
+    rounds: Annotated[list[str], typer.Argument(help="rounds whose responses are judged again")],
+    judge: Annotated[
+        Path | None,
+        typer.Option(help="YAML of one more judge that decides nothing: judge, battles"),
+    ] = None,
+) -> None:
+    """Judge stored responses again, after the profile's judge changed or with one more judge."""
+    from arena_assets.rounds import UnknownRound
+    from arena_assets.wheel import WheelStopped
+    from arena_assets.wheel import rejudge as judge_again
+
+    try:
+        judge_again(rounds, str(judge.resolve()) if judge else None)
+    except (WheelStopped, UnknownRound) as error:
+        _fail(str(error))
+    for key in rounds:
+        judges(round=key)
+
+
+@app.command()
+def plan(
+    until: Annotated[str | None, typer.Option(help="the last round to plan; default: all")] = None,
+    format: FormatOption = Format.table,
+) -> None:
+    """Print what a run will take: responses, games, tokens, time and cost, before it starts."""
+    from arena_assets.planning import plan as plan_work
+    from arena_assets.planning import total_of
+    from arena_assets.rounds import UnknownRound
+
+    try:
+        works = plan_work(_arena(), until)
+    except UnknownRound as error:
+        _fail(str(error))
+    rows = [asdict(work) for work in works]
+    if format is Format.json:
+        _print_json({"work": rows, "total": total_of(works)})
+        return
+    print_table("plan", tuple(rows[0]), [*rows, total_of(works)], "unknown")
 
 
 @app.command()

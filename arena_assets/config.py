@@ -136,19 +136,55 @@ class LLMJudge(Settings):
     kind: Literal["llm"]
     name: Name
     model: Name
-    template: str = Field("profiles/judge_templates/pairwise-v1.yaml")
+    template: str = Field("profiles/judge_templates/pairwise-v2.yaml")
     sampling: Sampling = Sampling(max_tokens=512)
-    attempts: int = Field(2, ge=1, description="tries for output that cannot be parsed")
+    attempts: int = Field(3, ge=1, description="tries for output that cannot be used")
+    self_judging: Literal["abstain", "allow"] = Field(
+        "abstain", description="in battles of a contestant with the judge's own weights or name"
+    )
 
 
-Judge = Annotated[VerifierJudge | LLMJudge, Field(discriminator="kind")]
+SingleJudge = Annotated[VerifierJudge | LLMJudge, Field(discriminator="kind")]
+
+
+class Juror(Settings):
+    """A member of a jury; its scores count `weight` times."""
+
+    judge: SingleJudge
+    weight: float = Field(1.0, gt=0)
+
+
+class Jury(Settings):
+    """Several judges that decide together: a game's score is the weighted mean of its members'."""
+
+    kind: Literal["jury"]
+    name: Name = "jury"
+    members: tuple[Juror, ...] = Field(min_length=2)
+    quorum: float = Field(
+        0.5, gt=0, le=1, description="share of the weight that has to give a verdict"
+    )
+
+
+Judge = Annotated[VerifierJudge | LLMJudge | Jury, Field(discriminator="kind")]
+
+
+class Battles(Settings):
+    """How the two games of a battle become its result."""
+
+    scores: Literal["mean"] = Field("mean", description="of the contestant's scores in both games")
+    flips: Literal["inconsistent", "mean"] = Field(
+        "inconsistent",
+        description="a winner that changes with the order: decides nothing, or the mean decides",
+    )
 
 
 class ShadowJudge(Settings):
     """A judge that decides nothing: it repeats a sample of battles for comparison."""
 
     judge: LLMJudge
-    battles: int = Field(gt=0, description="battles a round (two games each)")
+    battles: int | None = Field(
+        None, gt=0, description="battles a round (two games each), drawn at random; null: all"
+    )
 
 
 class Source(Settings):
@@ -387,8 +423,9 @@ class Ratings(Settings):
 
 
 class Quality(Settings):
-    """Limits of the blocking checks."""
+    """Limits of the checks."""
 
+    failed_responses: float = Field(0.01, ge=0, le=1, description="largest share without an answer")
     failed_judgments: float = Field(0.05, ge=0, le=1, description="largest share of failed games")
     minimum_training_rows: int = Field(8, ge=1)
 
@@ -403,6 +440,7 @@ class Arena(Settings):
     opponents: tuple[Opponent, ...] = Field(min_length=1)
     judge: Judge
     shadow_judges: tuple[ShadowJudge, ...] = ()
+    battles: Battles = Battles()
     prompts: Prompts
     rounds: dict[str, RoundSettings] = Field(min_length=1)
     promotion: Literal["best", "latest"] = "best"
@@ -411,6 +449,13 @@ class Arena(Settings):
     ratings: Ratings
     quality: Quality = Quality()
     executor: Literal["in_process", "multiprocess"] = "in_process"
+
+    @property
+    def single_judges(self) -> list[VerifierJudge | LLMJudge]:
+        """Every judge: the deciding one or the jury's members, then the shadows."""
+        deciding = self.judge
+        members = [j.judge for j in deciding.members] if isinstance(deciding, Jury) else [deciding]
+        return [*members, *(shadow.judge for shadow in self.shadow_judges)]
 
     @field_validator("rounds")
     @classmethod
@@ -423,7 +468,7 @@ class Arena(Settings):
     def references_resolve(self) -> Arena:
         users = {"target": self.target.model}
         users |= {f"opponents.{o.name}": o.model for o in self.opponents if o.model}
-        judges = [self.judge, *(shadow.judge for shadow in self.shadow_judges)]
+        judges = self.single_judges
         users |= {f"judge {j.name}": j.model for j in judges if isinstance(j, LLMJudge)}
         if rater := self.prompts.testset.rater:
             users["prompts.testset.rater"] = rater.model
@@ -449,7 +494,9 @@ class Arena(Settings):
                 raise ValueError(
                     f"opponents: the name {name!r} is kept for the target's checkpoints"
                 )
-        judges = [self.judge.name, *(shadow.judge.name for shadow in self.shadow_judges)]
+        judges = [judge.name for judge in self.single_judges]
+        if isinstance(self.judge, Jury):
+            judges.append(self.judge.name)
         if len(set(judges)) != len(judges):
             raise ValueError(f"judges: names must be distinct, got {judges}")
         if self.ratings.anchor not in ("base", *names):

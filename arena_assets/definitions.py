@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 from dagster_dbt import DbtCliResource
 
-from arena_assets.assets import battles, consistency, curation, prompts, ratings, training
+from arena_assets.assets import audit, battles, consistency, curation, prompts, ratings, training
 from arena_assets.assets.dbt import arena_dbt, dbt_project
 from arena_assets.automation import advance_rounds
 from arena_assets.checks.expectations import expectation_checks
@@ -32,6 +32,13 @@ round_job = dg.define_asset_job(
     description="Turn the wheel by one round: battles, training, the arena, the promotion.",
 )
 
+rejudge_job = dg.define_asset_job(
+    "rejudge",
+    selection=dg.AssetSelection.assets("judgments", "battles", "judge_audit"),
+    partitions_def=rounds_partitions,
+    description="Judge the stored responses of a round again: another judge, another template.",
+)
+
 executors = {
     # one process: weights that several assets use are loaded once
     "in_process": dg.in_process_executor,
@@ -39,14 +46,14 @@ executors = {
     "multiprocess": dg.multiprocess_executor.configured({"max_concurrent": 1}),
 }
 
-modules = [prompts, curation, battles, training, ratings]
+modules = [prompts, curation, battles, audit, training, ratings]
 if ARENA.ratings.reference:
     modules.append(consistency)
 
 defs = dg.Definitions(
     assets=[*dg.load_assets_from_modules(modules), arena_dbt],
     asset_checks=expectation_checks(),
-    jobs=[collect_job, prepare_job, round_job],
+    jobs=[collect_job, prepare_job, round_job, rejudge_job],
     sensors=[advance_rounds],
     resources={"arena": arena_resource(), "dbt": DbtCliResource(project_dir=dbt_project)},
     executor=executors[ARENA.executor],

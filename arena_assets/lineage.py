@@ -17,10 +17,10 @@ from arena_assets.config import Arena, LLMJudge, Source, resolve
 from arena_assets.curation.sources import filesystem_of
 from arena_assets.generation.contestants import (
     Contestant,
-    Weights,
     opponent_contestant,
     target_contestant,
 )
+from arena_assets.generation.engines import Weights
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 
@@ -40,16 +40,20 @@ class TargetModel:
 
 def models(resource: ArenaResource) -> dict[str, Weights]:
     """The weights of every model of the profile, as the `models` asset resolved them."""
-    return {
-        row["name"]: Weights(
+    known = {}
+    for row in resource.lake.read("models").to_pylist():
+        model = resource.arena.models.get(row["name"])
+        if model is None:
+            continue
+        known[row["name"]] = Weights(
             row["name"],
-            Path(row["path"]),
+            Path(row["path"]) if row["path"] else None,
             row["digest"],
-            resource.arena.models[row["name"]].trust_remote_code,
+            model.trust_remote_code,
+            model.chat_template,
+            model.endpoint,
         )
-        for row in resource.lake.read("models").to_pylist()
-        if row["name"] in resource.arena.models
-    }
+    return known
 
 
 def target_of(resource: ArenaResource, key: str) -> TargetModel:
@@ -84,7 +88,7 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
 
 
 def _checkpoint_weights(resource: ArenaResource, name: str, digest: str) -> Weights:
-    """A checkpoint needs the code that the weights it was trained from need."""
+    """A checkpoint needs the code of the weights it was trained from; it has their template."""
     trusted = resource.arena.models[resource.arena.target.model].trust_remote_code
     return Weights(name, resource.checkpoints.path(name), digest, trusted)
 
@@ -115,9 +119,17 @@ def arena_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
 def _opponents(resource: ArenaResource) -> list[Contestant]:
     known = models(resource)
     return [
-        opponent_contestant(opponent, known[opponent.model] if opponent.model else None)
+        opponent_contestant(
+            opponent,
+            known[opponent.model] if opponent.model else recording(opponent.recorded),
+        )
         for opponent in resource.arena.opponents
     ]
+
+
+def recording(path: str) -> Weights:
+    """A file of recorded answers in the place of weights."""
+    return Weights("recorded", resolve(path), _file_digest(path), recorded=True)
 
 
 def prompts_fingerprint(arena: Arena) -> str:
@@ -221,6 +233,7 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
             "opponents",
             "judge",
             "shadow_judges",
+            "battles",
             "promotion",
             "training",
             "ratings",
@@ -229,8 +242,7 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
     files = [arena.target.system_prompt]
     for opponent in arena.opponents:
         files += [opponent.system_prompt, opponent.recorded]
-    judges = [arena.judge, *(shadow.judge for shadow in arena.shadow_judges)]
-    files += [judge.template for judge in judges if isinstance(judge, LLMJudge)]
+    files += [judge.template for judge in arena.single_judges if isinstance(judge, LLMJudge)]
     return _hash(
         slice_digest(resource, round_.slice),
         testset_fingerprint(arena),

@@ -9,8 +9,13 @@ from typing import Any
 _RATINGS = ("rating", "lower", "upper")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows under a title; numbers stand to the right."""
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    missing: str = "-",
+) -> None:
+    """Print rows under a title; numbers stand to the right, None as `missing`."""
     from rich.console import Console
     from rich.table import Table
 
@@ -19,14 +24,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, 
         numeric = any(isinstance(row[column], int | float) for row in rows)
         table.add_column(column.replace("_", " "), justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(_cell(column, row[column]) for column in columns))
+        cells = [missing if row[c] is None else _cell(c, row[c]) for c in columns]
+        table.add_row(*cells)
     # a pipe has no width; a table that is cut helps nobody
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _cell(column: str, value: Any) -> str:
-    if value is None:
-        return "-"
     if isinstance(value, float):
         return f"{value:.0f}" if column in _RATINGS else f"{value:.2f}"
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -2,7 +2,8 @@
 
 Responses and judgments are kept under a key that is the hash of all that determines them, in
 Parquet shards that are written whole or not at all. A run that is killed finds its finished shards
-again; rounds share them.
+again; rounds share them. Whoever adds to a store holds its lock, so that two runs that want the
+same rows do not both pay for them: the second one waits, and then finds them.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
 from arena_assets.lake import write_atomically
 
@@ -27,6 +30,12 @@ def content_key(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def content_key_sql(*columns: str) -> str:
+    """The same idea in DuckDB: 32 hexadecimal digits over columns of text, null as nothing."""
+    joined = " || chr(31) || ".join(f"coalesce({column}, '')" for column in columns)
+    return f"substr(sha256({joined}), 1, 32)"
+
+
 class Store:
     """Rows by `key`, below one folder, one Parquet shard an append."""
 
@@ -35,30 +44,48 @@ class Store:
         self.schema = schema
         self.key = key
 
+    @contextmanager
+    def locked(self, log: Callable[[str], None]) -> Iterator[None]:
+        """Hold the store for writing; waits for another run that holds it, and says so.
+
+        The lock ends with the process, however it ends. What a killed writer left half-written is
+        removed.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            log(
+                f"another run works on {self.folder.name}: waiting for it, then taking what it made"
+            )
+            lock.acquire()
+        try:
+            for leftover in self.folder.glob(".*.partial"):
+                leftover.unlink()
+            yield
+        finally:
+            lock.release()
+
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows as one new shard; nothing that is there is touched."""
         if rows:
             shard = self.folder / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet"
-            write_atomically(pa.Table.from_pylist(list(rows), schema=self.schema), shard)
+            table = pa.Table.from_pylist(list(rows), schema=self.schema)
+            write_atomically(table.to_reader(), shard)
 
-    def missing(self, keys: Sequence[str]) -> set[str]:
-        """Those of `keys` that have no row yet."""
-        return set(keys) - set(self.select(keys, columns=(self.key,))[self.key].to_pylist())
-
-    def select(self, keys: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """The rows of `keys`, each once (the earliest where two runs wrote the same)."""
-        names = list(columns or self.schema.names)
-        if not any(self.folder.glob("*.parquet")):
-            return pa.schema([self.schema.field(name) for name in names]).empty_table()
-        wanted = pa.table({"wanted": pa.array(sorted(set(keys)), pa.string())})  # noqa: F841
-        listed = ", ".join(f"rows.{name}" for name in names)
-        with duckdb.connect() as connection:
-            return connection.sql(
-                f"""
-                select {listed}
-                from read_parquet($shards, filename = true) as rows
-                join wanted on wanted.wanted = rows.{self.key}
-                qualify row_number() over (partition by rows.{self.key} order by rows.filename) = 1
-                """,
-                params={"shards": str(self.folder / "*.parquet")},
-            ).to_arrow_table()
+    def create_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
+        """The rows as a view, each key once (the earliest, should a copied lake hold it twice)."""
+        if any(self.folder.glob("*.parquet")):
+            shards = str(self.folder / "*.parquet").replace("'", "''")
+            source = f"read_parquet('{shards}', filename = true)"
+        else:
+            connection.register(f"{name}_empty", self.schema.empty_table())
+            source = f"(select *, '' as filename from {name}_empty)"
+        connection.execute(
+            f"""
+            create or replace temp view {name} as
+            select * exclude (filename) from {source}
+            qualify row_number() over (partition by {self.key} order by filename) = 1
+            """
+        )

@@ -130,8 +130,11 @@ RESPONSES = _table(
     model_digest=_TEXT,
     system_prompt=_TEXT,  # its version; "none" without
     sampling=_TEXT,  # JSON
+    status=_TEXT,  # ok, or failed where the backend gave no answer
+    error__null=_TEXT,  # why not
     text=_TEXT,
-    finish_reason=_TEXT,  # stop, length or recorded
+    turns=pa.list_(pa.string()),  # its answer to every open turn; the last one is the text
+    finish_reason=_TEXT,  # stop, length, recorded, refused or error
     prompt_tokens=_INT,
     completion_tokens=_INT,
     sample=_INT,  # which of the samples of a best-of-n contestant was kept
@@ -149,13 +152,41 @@ JUDGMENTS = _table(
     response_b=_TEXT,
     judge=_TEXT,
     judge_version=_TEXT,
-    role=_TEXT,  # deciding or shadow
+    role=_TEXT,  # deciding, juror or shadow
+    jury__null=_TEXT,  # the jury that a juror sits on
+    weight=_FLOAT,  # of a juror's scores
     status=_TEXT,  # ok, failed or abstained
+    failure__null=_TEXT,  # truncated, unparsable, out of range, refused or backend error
     score_a__null=_FLOAT,  # 1-10
     score_b__null=_FLOAT,
     explanation__null=_TEXT,
     raw__null=_TEXT,  # the judge's own words where they could not be used
     attempts=_INT,
+    prompt_tokens=_INT,  # of all attempts
+    completion_tokens=_INT,
+    seconds=_FLOAT,
+)
+JUDGE_AUDIT = _table(
+    "One row per judge of the round: how it behaved, how far it agrees with a reference, its cost.",
+    ("judge",),
+    round=_TEXT,
+    judge=_TEXT,
+    role=_TEXT,  # deciding, juror or shadow
+    version__null=_TEXT,  # null for a jury
+    battles=_INT,
+    games__null=_INT,  # judge calls; null for a jury, whose members make them
+    failed_rate__null=_FLOAT,  # share of games without a usable verdict
+    abstained_rate__null=_FLOAT,
+    flip_rate__null=_FLOAT,  # share of battles whose winner changed with the order
+    first_position_preference__null=_FLOAT,  # share of games won by the answer shown first
+    longer_preference__null=_FLOAT,  # share of decided battles won by the longer answer
+    reference__null=_TEXT,  # the deciding judge, or "labels"
+    battles_compared=_INT,  # that both settled
+    agreement__null=_FLOAT,
+    kappa__null=_FLOAT,
+    prompt_tokens__null=_INT,
+    completion_tokens__null=_INT,
+    cost__null=_FLOAT,  # in the currency of the profile's prices; null where they are unknown
 )
 RATINGS = _table(
     "One row per contestant: its Bradley-Terry rating on the arena test set.",
@@ -216,6 +247,7 @@ TABLES = {
     "responses": RESPONSES,
     "arena_responses": RESPONSES,
     "judgments": JUDGMENTS,
+    "judge_audit": JUDGE_AUDIT,
     "arena_judgments": JUDGMENTS,
     "ratings": RATINGS,
     "promotions": PROMOTIONS,

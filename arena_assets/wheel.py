@@ -73,7 +73,23 @@ def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
     return states
 
 
-def _run(job: str, partition: str | None, instance: dg.DagsterInstance) -> None:
+def rejudge(keys: Iterable[str], judge: str | None) -> None:
+    """Judge the stored responses of rounds again, with the profile's judges and `judge` (YAML).
+
+    Nothing is generated; what a judge said already is found. Raises WheelStopped where it fails.
+    """
+    with dg.DagsterInstance.get() as instance:
+        for key in keys:
+            config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
+            _run("rejudge", arena_resource().round(key).key, instance, config)
+
+
+def _run(
+    job: str,
+    partition: str | None,
+    instance: dg.DagsterInstance,
+    config: dict[str, Any] | None = None,
+) -> None:
     from arena_assets.definitions import defs
 
     # without the console logger Dagster prints every event, and dbt prints every test
@@ -82,7 +98,7 @@ def _run(job: str, partition: str | None, instance: dg.DagsterInstance) -> None:
             instance=instance,
             partition_key=partition,
             raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {}}}},
+            run_config={"loggers": {"console": {"config": {}}}, **(config or {})},
         )
     if result.success:
         return

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.config import Language, Slices, Source, Testset, Unsafe
+from arena_assets.config import Language, Slices, Source, Unsafe
+from arena_assets.config import Testset as ArenaTestset
 from arena_assets.curation import filters
 from arena_assets.curation.contamination import Items, nearest
 from arena_assets.curation.difficulty import rate
@@ -79,7 +80,10 @@ def test_alpaca_inputs_and_earlier_turns_are_kept(tmp_path):
 
 def test_consecutive_turns_of_the_user_wait_for_the_contestant(tmp_path):
     turns = [{"role": "user", "content": text} for text in ("One", "Two")]
-    rows = [{"prompt": "One", "second_turn": "Two"}, {"messages": turns}]
+    rows = [
+        {"prompt_id": "1", "prompt": "One", "second_turn": "Two"},
+        {"prompt_id": "2", "messages": turns},
+    ]
     prompts, quarantine = read(source_file(tmp_path, "a.jsonl", [json.dumps(row) for row in rows]))
     assert prompts["messages"].to_pylist() == [turns, turns] and quarantine.num_rows == 0
 
@@ -392,7 +396,7 @@ def test_each_rule_of_decontamination_says_what_it_found():
             [
                 "what is A.I. ...",
                 "Hello. Write a long poem about the autumn rain in Lisbon. Thanks!",
-                "write a long poem about the summer sun in Madrid and about what is ai",
+                "write a long poem on the summer sun in Madrid and about what is ai",
             ]
         ),
     )
@@ -424,7 +428,7 @@ def test_nearest_neighbours_are_the_top_ones_above_the_floor():
 
 # -- the test set ------------------------------------------------------------------------------
 
-TESTSET = Testset(clusters=10, diverse_per_cluster=2, hard=10, constrained_only=True)
+TESTSET = ArenaTestset(clusters=10, diverse_per_cluster=2, hard=10, constrained_only=True)
 
 
 def vectors_of(table):
@@ -494,7 +498,7 @@ class LengthRater:
 
 
 def test_difficulty_is_asked_once_again_where_it_cannot_be_parsed_and_then_kept(tmp_path):
-    settings = Testset.model_validate({"rater": {"model": "m"}}).rater
+    settings = ArenaTestset.model_validate({"rater": {"model": "m"}}).rater
     table, engine = as_table(prompt_rows(3)), LengthRater()
     rated = rate(table, settings, "digest", lambda: engine, tmp_path)
     assert rated == {"p0000": 4.5, "p0001": 4.5, "p0002": 4.5}

@@ -1,19 +1,22 @@
 """The battles of a round: who the target is, what everybody answered, and how the judge saw it."""
 
+from collections.abc import Callable
+
 import dagster as dg
 import pyarrow as pa
+from pydantic import Field
 
-from arena_assets.assets.metadata import table_metadata
-from arena_assets.config import Judge as JudgeSettings
-from arena_assets.config import LLMJudge
-from arena_assets.generation.contestants import Contestant, Weights
-from arena_assets.generation.engines import Engine, open_engine
-from arena_assets.generation.responses import Prompt, respond
-from arena_assets.generation.responses import open_store as open_response_store
-from arena_assets.judging.active import judge_actively
-from arena_assets.judging.games import Judge, judge_games, pair_up
-from arena_assets.judging.games import open_store as open_judgment_store
-from arena_assets.judging.judges import LanguageModelJudge, Verifier
+from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.generation.contestants import Contestant
+from arena_assets.generation.engines import BackendDown, Engine, Weights, open_engine
+from arena_assets.generation.responses import Setting, respond
+from arena_assets.judging.panel import (
+    Member,
+    deciding_members,
+    judge_round,
+    read_shadow_judge,
+    shadow_members,
+)
 from arena_assets.lineage import (
     BrokenChain,
     arena_contestants,
@@ -73,6 +76,12 @@ def responses(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mat
     return answer_all(context, arena, "responses", contestants, prompts)
 
 
+class Rejudge(dg.Config):
+    """Another judge over the stored responses, beside those of the profile."""
+
+    judge: str = Field("", description="YAML of a shadow judge: judge, battles (left out: all)")
+
+
 @dg.asset(
     group_name="flywheel",
     partitions_def=rounds_partitions,
@@ -80,8 +89,16 @@ def responses(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mat
     kinds={"parquet"},
     description=TABLES["judgments"].description,
 )
-def judgments(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    return judge_all(context, arena, "judgments", "responses", shadows=True)
+def judgments(
+    context: dg.AssetExecutionContext, config: Rejudge, arena: ArenaResource
+) -> dg.MaterializeResult:
+    known, engine = models(arena), _opener(arena)
+    members = deciding_members(arena.arena.judge, known, engine)
+    shadows = list(arena.arena.shadow_judges)
+    if config.judge:
+        shadows.append(read_shadow_judge(config.judge, arena.arena))
+    members += shadow_members(shadows, known, engine)
+    return judge_and_report(context, arena, "judgments", "responses", members)
 
 
 @dg.asset(
@@ -117,7 +134,10 @@ def arena_responses(
 def arena_judgments(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:
-    return judge_all(context, arena, "arena_judgments", "arena_responses", shadows=False)
+    members = deciding_members(arena.arena.judge, models(arena), _opener(arena))
+    return judge_and_report(
+        context, arena, "arena_judgments", "arena_responses", members, active=True
+    )
 
 
 def _group(find, arena: ArenaResource, key: str) -> list[Contestant]:
@@ -130,9 +150,7 @@ def _group(find, arena: ArenaResource, key: str) -> list[Contestant]:
         contestants = find(arena, key)
     except BrokenChain as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
-    digests = [
-        contestant.weights.digest if contestant.weights else "" for contestant in contestants
-    ]
+    digests = [contestant.weights.digest for contestant in contestants]
     by_weights = zip(digests, contestants, strict=True)
     return [contestant for _, contestant in sorted(by_weights, key=lambda p: digests.index(p[0]))]
 
@@ -145,90 +163,84 @@ def answer_all(
     prompts: pa.Table,
 ) -> dg.MaterializeResult:
     """Let every contestant answer every prompt; what is in the store is reused."""
-    key, settings = context.partition_key, arena.arena
-    asked = [Prompt(**row) for row in prompts.to_pylist()]
-    store = open_response_store(arena.lake.root)
-    rows, generated, tokens, seconds = [], 0, 0, 0.0
-    for contestant in contestants:
-        answers, progress = respond(
-            contestant,
-            asked,
-            store,
-            lambda contestant=contestant: _engine(arena, contestant.weights),
-            settings.seed,
-            settings.generation.batch,
-            context.log.info,
-        )
-        context.log.info(
-            f"{contestant.name}: {progress.generated} generated, {progress.found} found, "
-            f"{progress.tokens_per_second:.0f} tokens/s"
-        )
-        rows += [{"round": key, **answer} for answer in answers]
-        generated += progress.generated
-        tokens += progress.completion_tokens
-        seconds += progress.seconds
-    written = arena.lake.write(table, rows, key)
+    key, generation = context.partition_key, arena.arena.generation
+    setting = Setting(
+        _opener(arena),
+        arena.arena.seed,
+        generation.batch,
+        context.log.info,
+    )
+    try:
+        progress = respond(arena.lake, table, key, prompts, contestants, setting)
+    except BackendDown as down:
+        raise dg.Failure(f"{table} {key}: {down}", allow_retries=False) from down
+    failed = {name: count for name, count in progress.failed.items() if count}
     return dg.MaterializeResult(
         metadata=table_metadata(
-            written,
-            generated=generated,
-            reused=len(rows) - generated,
-            completion_tokens=tokens,
-            tokens_per_second=round(tokens / seconds, 1) if seconds else 0.0,
+            arena.lake,
+            table,
+            key,
+            generated=progress.generated,
+            reused=progress.found,
+            failed=sum(failed.values()),
+            failed_by_contestant=failed,
+            completion_tokens=progress.completion_tokens,
+            tokens_per_second=round(progress.tokens_per_second, 1),
             contestants=", ".join(contestant.name for contestant in contestants),
         ),
         data_version=dg.DataVersion(arena.lake.digest(table, key)),
     )
 
 
-def judge_all(
+def judge_and_report(
     context: dg.AssetExecutionContext,
     arena: ArenaResource,
     table: str,
     responses: str,
-    shadows: bool,
+    members: list[Member],
+    active: bool = False,
 ) -> dg.MaterializeResult:
-    """Let the deciding judge see every game, and shadow judges a sample of them."""
-    key, settings, lake = context.partition_key, arena.arena, arena.lake
-    answers, prompts = lake.read(responses, key), lake.read("prompts_curated")
-    store = open_judgment_store(lake.root)
-    panel = [("deciding", settings.judge, None)]
-    if shadows:
-        panel += [("shadow", shadow.judge, shadow.battles) for shadow in settings.shadow_judges]
-    rows, judged = [], {}
-    for role, judge_settings, battles in panel:
-        judge = _judge(arena, judge_settings)
-        games = pair_up(answers, prompts, battles, settings.seed)
-        log, batch = context.log.info, settings.generation.batch
-        active = settings.ratings.sampling
-        if active and not shadows:
-            found, anew = judge_actively(judge, games, store, active, settings.seed, batch, log)
-        else:
-            found, anew = judge_games(judge, games, store, batch, log)
-        rows += [{"round": key, "role": role, **row} for row in found]
-        judged[judge.name] = anew
-        context.log.info(f"{judge.name}: {anew} games judged, {len(found) - anew} found")
-    written = lake.write(table, rows, key)
-    failed = sum(row["status"] == "failed" for row in rows)
+    """Judge a partition; metadata says what was judged anew and how often it failed, and why."""
+    key, lake = context.partition_key, arena.lake
+    try:
+        judged = judge_round(
+            lake, table, responses, key, members, arena.arena, context.log.info, active
+        )
+    except BackendDown as down:
+        raise dg.Failure(f"{table} {key}: {down}", allow_retries=False) from down
+    anew = sum(judged.anew.values())
+    (counted,) = lake.query(
+        """
+        select count(*) as games, count(*) filter (where status = 'failed') as failed,
+               coalesce(avg((status = 'failed')::int), 0) as failed_rate,
+               count(*) filter (where status = 'abstained') as abstained
+        from judgments
+        """,
+        judgments=(table, key),
+    ).to_pylist()
+    failures = lake.query(
+        """
+        select judge, failure, count(*) as games from judgments where failure is not null
+        group by all order by games desc
+        """,
+        judgments=(table, key),
+    )
     return dg.MaterializeResult(
         metadata=table_metadata(
-            written,
-            judged=sum(judged.values()),
-            reused=len(rows) - sum(judged.values()),
-            failed=failed,
-            failed_rate=round(failed / len(rows), 4) if rows else 0.0,
+            lake,
+            table,
+            key,
+            judged=anew,
+            reused=counted["games"] - anew - counted["abstained"],
+            failed=counted["failed"],
+            failed_rate=round(counted["failed_rate"], 4),
+            failures=dg.MetadataValue.md(markdown_table(failures)),
         ),
         data_version=dg.DataVersion(lake.digest(table, key)),
     )
 
 
-def _judge(arena: ArenaResource, settings: JudgeSettings) -> Judge:
-    if not isinstance(settings, LLMJudge):
-        return Verifier(settings.name)
-    weights = models(arena)[settings.model]
-    return LanguageModelJudge(settings, weights, lambda: _engine(arena, weights))
-
-
-def _engine(arena: ArenaResource, weights: Weights) -> Engine:
-    settings = {**arena.arena.generation.engine, "trust_remote_code": weights.trust_remote_code}
-    return open_engine(weights.path, arena.arena.seed, settings)
+def _opener(arena: ArenaResource) -> Callable[[Weights], Engine]:
+    """Opens the engine of some weights with the profile's settings."""
+    settings = arena.arena
+    return lambda weights: open_engine(weights, settings.seed, settings.generation.engine)

@@ -78,6 +78,8 @@ def arena_dbt(
             "minimum_gap": round_.minimum_gap,
             "trains_on": list(round_.trains_on),
             "rounds_so_far": until(arena.rounds, round_.key),
+            "flips": arena.arena.battles.flips,
+            "quorum": getattr(arena.arena.judge, "quorum", 1.0),
             "scratch": scratch,
         }
         arguments = ["build", "--vars", json.dumps(variables)]

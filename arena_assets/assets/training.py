@@ -15,6 +15,7 @@ from arena_assets.checkpoints import (
     versions,
 )
 from arena_assets.checks.expectations import failed_expectations
+from arena_assets.config import resolve
 from arena_assets.generation.engines import close_engines
 from arena_assets.lineage import BrokenChain, TargetModel, models, target_of
 from arena_assets.partitions import rounds_partitions
@@ -57,6 +58,7 @@ def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
             output=scratch,
             training=arena.arena.training,
             trust_remote_code=parent.weights.trust_remote_code,
+            chat_template=_chat_template(parent),
             seed=arena.arena.seed,
         )
         try:
@@ -93,6 +95,11 @@ def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
         },
         data_version=dg.DataVersion(manifest.digest),
     )
+
+
+def _chat_template(parent: TargetModel) -> str | None:
+    template = parent.weights.chat_template
+    return resolve(template).read_text("utf-8") if template else None
 
 
 def _parent(arena: ArenaResource, key: str) -> TargetModel:

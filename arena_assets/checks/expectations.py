@@ -36,6 +36,7 @@ def validate(arena: ArenaResource, suite: Suite, partition: str) -> Any:
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     table = arena.lake.query(
         suite.sql.format(table=suite.table),
+        dict(suite.parameters),
         **{suite.table: (suite.table, partition)},
         **{other: (other, ALL) for other in suite.others},
     )

@@ -31,7 +31,7 @@ class Suite:
     sql: str = "select * from {table}"
     others: tuple[str, ...] = ()
     partitions: str = "round"
-    columns: tuple[str, ...] = field(default=())
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def expect(name: str, type_: str, *, blocking: bool = True, **kwargs: Any) -> dict[str, Any]:
@@ -76,7 +76,8 @@ def _filled(name: str, column: str, blocking: bool = True) -> dict[str, Any]:
 def suites(arena: Arena) -> Mapping[str, Suite]:
     """The suite of every table, by the table's name."""
     judged = _judgment_suites(arena)
-    answered = [_response_suite("responses"), _response_suite("arena_responses")]
+    limit = arena.quality.failed_responses
+    answered = [_response_suite(table, limit) for table in ("responses", "arena_responses")]
     return {
         suite.table: suite
         for suite in [*_prompt_suites(arena.prompts), *answered, *judged, *_round_suites(arena)]
@@ -226,7 +227,19 @@ def _drops_suite(table: str) -> Suite:
     return Suite(table, rules, partitions="none")
 
 
-def _response_suite(table: str) -> Suite:
+# Words that only make sense to a judge: orders, scores, verdicts and marks of a judge's prompt.
+ADDRESSES_JUDGE = (
+    r"(?i)(ignore|disregard|forget)\s+(all\s+|any\s+|the\s+|previous\s+|prior\s+|above\s+|your\s+)+"
+    r"(instructions?|rules|prompts?)"
+    r"|score_[ab]|\[\[\s*[ab]\s*>?.*\]\]|answer [ab] (begins|ends)"
+    r"|(dear|attention|note to|as)( the)? (judge|evaluator|grader)"
+    r"|(give|award|assign|rate)\s+(this|me|it|answer|assistant|response|model)\b.{0,30}\b(10|ten|highest|full|top)\b"
+    r"|assistant [ab] is (better|the winner)|<\|im_(start|end)\|>"
+)
+_REPEATED_CHARACTERS = 40  # a short answer ("no", "42") fits many prompts
+
+
+def _response_suite(table: str, failed_limit: float) -> Suite:
     return Suite(
         table,
         (
@@ -235,7 +248,19 @@ def _response_suite(table: str) -> Suite:
             _unique("prompt_id", "contestant"),
             _only("everybody_answered", "lacking", 0),
             _only("known_roles", "role", "target", "opponent"),
-            _only("finish_reasons", "finish_reason", "stop", "length", "recorded"),
+            _only(
+                "finish_reasons", "finish_reason", "stop", "length", "recorded", "refused", "error"
+            ),
+            _only("known_status", "status", "ok", "failed"),
+            expect(
+                "failed_rate",
+                "column_mean_to_be_between",
+                column="failed",
+                max_value=failed_limit,
+            ),
+            # the unexpected values are the names of those who do it
+            _only("nobody_repeats_one_answer", "repeater", "", blocking=False),
+            _only("nobody_addresses_the_judge", "addresser", "", blocking=False),
             expect(
                 "mostly_not_cut_off",
                 "column_mean_to_be_between",
@@ -252,11 +277,28 @@ def _response_suite(table: str) -> Suite:
             ),
         ),
         """
-        select t.*, (t.finish_reason = 'length')::int as cut_off, (trim(t.text) = '')::int as empty,
+        with counted as (
+            select *, count(*) over (partition by contestant, trim(lower(text))) as same,
+                   count(*) over (partition by contestant) as answers
+            from {table}
+        ),
+        marked as (
+            select *, length(text) >= """
+        + str(_REPEATED_CHARACTERS)
+        + """ and same > 1 as repeated, regexp_matches(text, $addresses_judge) as addressed
+            from counted
+        )
+        select t.* exclude (turns), (t.finish_reason = 'length')::int as cut_off,
+               (t.status = 'ok' and trim(t.text) = '')::int as empty,
+               (t.status = 'failed')::int as failed,
                (select count(distinct contestant) from {table})
-                 - count(*) over (partition by t.prompt_id) as lacking
-        from {table} as t
+                 - count(*) over (partition by t.prompt_id) as lacking,
+               if(answers > 4 and avg(repeated::int) over (partition by contestant) > 0.2,
+                  contestant, '') as repeater,
+               if(addressed, contestant, '') as addresser
+        from marked as t
         """,
+        parameters={"addresses_judge": ADDRESSES_JUDGE},
     )
 
 
@@ -272,6 +314,8 @@ def _judgment_suites(arena: Arena) -> list[Suite]:
                 _unique("prompt_id", "contestant_a", "contestant_b", "judge"),
                 _only("both_games_present", "games", 2),
                 _only("known_status", "status", "ok", "failed", "abstained"),
+                _only("known_roles", "role", "deciding", "juror", "shadow"),
+                _only("failures_explained", "failure_matches_status", True),
                 expect(
                     "score_a_range",
                     "column_values_to_be_between",
@@ -308,9 +352,10 @@ def _judgment_suites(arena: Arena) -> list[Suite]:
                        least(t.contestant_a, t.contestant_b), greatest(t.contestant_a, t.contestant_b)
                    ) as games,
                    (t.status = 'ok') = (t.score_a is not null and t.score_b is not null) as score_matches_status,
+                   (t.status = 'failed') = (t.failure is not null) as failure_matches_status,
                    (t.status = 'failed')::int as failed,
                    -- a shadow judge decides nothing, so its failures do not count here
-                   case when t.role = 'deciding' then (t.status = 'failed')::int end as deciding_failed
+                   case when t.role != 'shadow' then (t.status = 'failed')::int end as deciding_failed
             from {table} as t
             """,
         )

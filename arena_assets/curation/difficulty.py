@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -51,7 +52,7 @@ def rate(
         messages = _render(template, row["messages"])
         key = content_key(model_digest, sampling, messages)
         keys[row["prompt_id"]], requests[key] = key, Request(row["prompt_id"], messages)
-    pending = sorted(store.missing(list(requests)))
+    pending = sorted(set(requests) - _kept(store, requests).keys())
     for attempt in range(settings.attempts):
         if not pending:
             break
@@ -65,9 +66,19 @@ def rate(
         rated = {key: _parse(text.text) for key, (text,) in zip(pending, outputs, strict=True)}
         store.append([{"key": key, **found} for key, found in rated.items() if found])
         pending = [key for key in pending if not rated[key]]
-    found = store.select(list(requests))
-    by_key = dict(zip(found["key"].to_pylist(), found["difficulty"].to_pylist(), strict=True))
+    by_key = _kept(store, requests)
     return {prompt_id: by_key[key] for prompt_id, key in keys.items() if key in by_key}
+
+
+def _kept(store: Store, keys: Iterable[str]) -> dict[str, float]:
+    """The ratings of the store among `keys`."""
+    with duckdb.connect() as connection:
+        store.create_view(connection, "ratings")
+        rows = connection.execute(
+            "select key, difficulty from ratings where list_contains($keys, key)",
+            {"keys": list(keys)},
+        ).fetchall()
+    return dict(rows)
 
 
 def _render(template: _Template, messages: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -1,20 +1,18 @@
-"""Contestants: a model, how it is prompted and sampled, and the key of an answer."""
+"""Contestants: a model, how it is prompted and sampled, and the key of its answers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from arena_assets.config import Opponent, Sampling, Settings, Target, resolve
+from arena_assets.generation.engines import Message, Weights
 from arena_assets.store import content_key
-
-Message = dict[str, str]
 
 
 class Example(Settings):
@@ -33,26 +31,15 @@ class SystemPrompt(Settings):
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A folder that vLLM and TRL can load, and the digest of what is in it."""
-
-    name: str
-    path: Path
-    digest: str
-    trust_remote_code: bool = False
-
-
-@dataclass(frozen=True)
 class Contestant:
-    """Who answers. `weights` is None for a contestant whose answers are recorded."""
+    """Who answers: a model, or a recording of its answers, with its prompting and sampling."""
 
     name: str
     role: str  # target or opponent
-    weights: Weights | None
+    weights: Weights
     sampling: Sampling
     system_prompt: SystemPrompt | None = None
     best_of: int = 1
-    recorded: Path | None = None
 
     def render(self, messages: Sequence[Message]) -> list[Message]:
         """The conversation as this contestant sees it: system prompt, examples, then the prompt."""
@@ -72,20 +59,17 @@ class Contestant:
         settings: dict[str, Any] = self.sampling.model_dump(mode="json")
         return json.dumps(settings | {"best_of": self.best_of}, sort_keys=True)
 
-    def response_key(self, messages: Sequence[Message], constraints: str, seed: int) -> str:
-        """Hash of all that determines the answer.
+    def key(self, seed: int) -> str:
+        """Hash of all that determines an answer but the prompt.
 
-        The seed matters only where text is drawn at random, the constraints only where they choose
-        the best of several answers.
+        The seed matters only where text is drawn at random.
         """
-        assert self.weights is not None
-        drawn = self.sampling.temperature > 0
+        prompt = self.system_prompt
         return content_key(
             self.weights.digest,
-            self.render(messages),
+            prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
             self.sampling_json(),
-            seed if drawn else None,
-            constraints if self.best_of > 1 else None,
+            seed if self.sampling.temperature > 0 else None,
         )
 
 
@@ -106,7 +90,7 @@ def target_contestant(target: Target, name: str, weights: Weights) -> Contestant
     )
 
 
-def opponent_contestant(opponent: Opponent, weights: Weights | None) -> Contestant:
+def opponent_contestant(opponent: Opponent, weights: Weights) -> Contestant:
     """An opponent of the profile."""
     return Contestant(
         opponent.name,
@@ -115,5 +99,4 @@ def opponent_contestant(opponent: Opponent, weights: Weights | None) -> Contesta
         opponent.sampling,
         read_system_prompt(opponent.system_prompt),
         opponent.best_of,
-        resolve(opponent.recorded) if opponent.recorded else None,
     )

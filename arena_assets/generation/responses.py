@@ -1,196 +1,310 @@
 """Responses: every contestant answers every prompt; what is in the store is not generated again.
 
-Text is generated in batches, and every finished batch is appended to the store, so a run that is
-killed goes on where it was. The partition of the responses table is then a look-up of the store by
-key.
+Keys are computed, looked up and joined in DuckDB, text is generated in batches, and every finished
+batch is one shard of the store, so a run that is killed goes on where it was. The batches of a
+contestant are the same whatever is in the store already: what is computed together decides the last
+bits of a number, and with them, now and then, a word.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from arena_assets.generation.contestants import Contestant, Message
-from arena_assets.generation.engines import Completion, Engine
+from arena_assets.generation.contestants import Contestant
+from arena_assets.generation.dialogue import open_turns, with_answers
+from arena_assets.generation.engines import (
+    Completion,
+    Engine,
+    Message,
+    Request,
+    Weights,
+    refuse_silence,
+)
 from arena_assets.judging.constraints import parse_constraints
 from arena_assets.judging.verifier import verify
-from arena_assets.store import Store, content_key
+from arena_assets.lake import Lake
+from arena_assets.store import Store, content_key_sql
+from arena_assets.tables import RESPONSES
 
 STORE_SCHEMA = pa.schema(
     [
         ("response_id", pa.string()),
         ("text", pa.string()),
+        ("turns", pa.list_(pa.string())),
         ("finish_reason", pa.string()),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("sample", pa.int64()),
+        ("samples", pa.list_(pa.string())),  # all that were drawn, the kept one among them
+        ("seconds", pa.float64()),  # the batch's time, shared evenly
     ]
 )
+_ROWS = 10_000  # rows an Arrow batch
 
 
-@dataclass(frozen=True)
-class Prompt:
-    """What a contestant is asked, and the constraints its answer is checked against."""
-
-    prompt_id: str
-    messages: list[Message]
-    constraints: str
-
-
-@dataclass(frozen=True)
+@dataclass
 class Progress:
-    """What one call made anew, beside what it found in the store."""
+    """What was made anew, beside what was found; `failed` by contestant."""
 
-    generated: int
-    found: int
-    completion_tokens: int
-    seconds: float
+    generated: int = 0
+    found: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+    failed: Counter[str] | None = None
 
     @property
     def tokens_per_second(self) -> float:
         return self.completion_tokens / self.seconds if self.seconds else 0.0
 
 
-class MissingRecording(ValueError):
-    """A recorded contestant that has no answer to some of the prompts."""
+@dataclass(frozen=True)
+class Setting:
+    """How a round's text is made: the engine of some weights, the seed, requests a batch."""
+
+    engine: Callable[[Weights], Engine]
+    seed: int
+    batch: int
+    log: Callable[[str], None]
 
 
-def open_store(lake_root: Path) -> Store:
-    """The store of generated answers of a lake; all rounds share it."""
-    return Store(lake_root / "store" / "responses", STORE_SCHEMA, "response_id")
+def open_store(lake: Lake, contestant: Contestant, seed: int) -> Store:
+    """The stored answers of a contestant; all rounds share them, and whoever answers alike."""
+    folder = lake.root / "store" / "responses" / contestant.key(seed)
+    return Store(folder, STORE_SCHEMA, "response_id")
 
 
 def respond(
-    contestant: Contestant,
-    prompts: Sequence[Prompt],
-    store: Store,
-    engine: Callable[[], Engine],
-    seed: int,
-    batch: int,
-    log: Callable[[str], None],
-) -> tuple[list[dict[str, Any]], Progress]:
-    """One contestant's answers in the order of `prompts`, as rows without the round.
+    lake: Lake,
+    table: str,
+    partition: str,
+    prompts: pa.Table,
+    contestants: Sequence[Contestant],
+    setting: Setting,
+) -> Progress:
+    """Write a partition of a responses table: every contestant's answer to every prompt.
 
-    `engine` is called only where something has to be generated.
+    `prompts` has prompt_id, messages and constraints. Where the backend gave no answer, the row's
+    status is "failed"; it is not stored, and is asked for again the next time. Raises BackendDown
+    where not one request of a batch was answered; what was finished before is kept.
     """
-    if contestant.recorded is not None:
-        return _recorded_rows(contestant, prompts), Progress(0, len(prompts), 0, 0.0)
-    keys = {
-        prompt.prompt_id: contestant.response_key(prompt.messages, prompt.constraints, seed)
-        for prompt in prompts
-    }
-    missing = store.missing(list(keys.values()))
-    # two prompts of the same words share a key and an answer
-    todo = list({keys[p.prompt_id]: p for p in prompts if keys[p.prompt_id] in missing}.items())
-    started, tokens, done = time.monotonic(), 0, 0
-    answering = engine() if todo else None
-    loaded = time.monotonic()
-    if loaded - started > 1:
-        log(f"{contestant.name}: engine ready after {loaded - started:.0f} s")
-    for part in _batches(todo, batch):
-        completions = answering.chat(
-            [contestant.render(prompt.messages) for _, prompt in part],
-            contestant.sampling,
-            samples=contestant.best_of,
+    progress = Progress(failed=Counter())
+    failures: dict[str, str] = {}
+    for contestant in contestants:
+        store = open_store(lake, contestant, setting.seed)
+        with store.locked(setting.log):
+            done = _generate(lake, store, prompts, contestant, setting, failures)
+        progress.generated += done.generated
+        progress.found += done.found
+        progress.completion_tokens += done.completion_tokens
+        progress.seconds += done.seconds
+        progress.failed.update(done.failed or {})
+        setting.log(
+            f"{contestant.name}: {done.generated} generated, {done.found} found, "
+            f"{done.tokens_per_second:.0f} tokens/s"
         )
-        store.append(
-            [
-                {"response_id": key, **_best(prompt, samples)}
-                for (key, prompt), samples in zip(part, completions, strict=True)
-            ]
-        )
-        tokens += sum(sample.completion_tokens for samples in completions for sample in samples)
-        done += len(part)
-        log(
-            f"{contestant.name}: {done}/{len(todo)} answers, "
-            f"{tokens / (time.monotonic() - loaded):.0f} tokens/s"
-        )
-    progress = Progress(
-        len(todo), len(prompts) - len(todo), tokens, time.monotonic() - loaded if todo else 0.0
+    rows = _partition_rows(lake, partition, prompts, contestants, setting.seed, failures)
+    lake.write(table, pa.RecordBatchReader.from_batches(RESPONSES.schema, rows), partition)
+    return progress
+
+
+def create_requested(connection: duckdb.DuckDBPyConnection, contestant: Contestant, seed: int):
+    """The view `requested` over the view `prompts`: each prompt with the key of its answer.
+
+    The constraints are part of a key only where they choose the best of several answers.
+    """
+    constraints = "constraints" if contestant.best_of > 1 else "''"
+    connection.execute("set variable contestant_key = $key", {"key": contestant.key(seed)})
+    key = content_key_sql(
+        "getvariable('contestant_key')", "to_json(messages)::varchar", constraints
     )
-    found = {row["response_id"]: row for row in store.select(list(keys.values())).to_pylist()}
-    rows = [_row(contestant, prompt.prompt_id, found[keys[prompt.prompt_id]]) for prompt in prompts]
-    return rows, progress
+    connection.execute(
+        f"create or replace temp view requested as select *, {key} as response_id from prompts"
+    )
 
 
-def _best(prompt: Prompt, samples: Sequence[Completion]) -> dict[str, Any]:
-    """The sample that the verifier scores highest; the first of equals."""
-    constraints = parse_constraints(prompt.constraints)
-    best = 0
-    if len(samples) > 1 and constraints:
-        scores = [verify(constraints, sample.text).score for sample in samples]
+def _generate(
+    lake: Lake,
+    store: Store,
+    prompts: pa.Table,
+    contestant: Contestant,
+    setting: Setting,
+    failures: dict[str, str],
+) -> Progress:
+    """Answer what the store lacks; errors go to `failures` by response_id."""
+    progress = Progress(failed=Counter())
+    with lake.connect(prompts=prompts) as connection:
+        create_requested(connection, contestant, setting.seed)
+        store.create_view(connection, "stored")
+        # two prompts of the same words share a key and an answer
+        connection.execute(
+            """
+            create temp table todo as
+            with numbered as (
+                select response_id, min(prompt_id) as prompt_id,
+                       (row_number() over (order by min(prompt_id)) - 1) // $batch as batch
+                from requested group by response_id
+            )
+            select * from numbered where response_id not in (select response_id from stored)
+            """,
+            {"batch": setting.batch},
+        )
+        waiting = connection.table("todo").count("*").fetchone()[0]
+        progress.found = prompts.num_rows - waiting
+        if not waiting:
+            return progress
+        started = time.monotonic()
+        engine = setting.engine(contestant.weights)
+        if (loading := time.monotonic() - started) > 1:
+            setting.log(f"{contestant.name}: engine ready after {loading:.0f} s")
+        reader = connection.sql(
+            """
+            select todo.batch, todo.response_id, prompts.prompt_id, prompts.messages,
+                   prompts.constraints
+            from todo join prompts on prompts.prompt_id = todo.prompt_id
+            order by todo.batch, prompts.prompt_id
+            """
+        ).to_arrow_reader(_ROWS)
+        for rows in batches_of(reader):
+            began = time.monotonic()
+            answered = _answer(contestant, rows, engine)
+            seconds = time.monotonic() - began
+            finished = [row for row in answered if row["finish_reason"] != "error"]
+            store.append([row | {"seconds": seconds / len(answered)} for row in finished])
+            errors = [row for row in answered if row["finish_reason"] == "error"]
+            failures.update({row["response_id"]: row["error"] for row in errors})
+            progress.failed[contestant.name] += len(errors)
+            progress.generated += len(finished)
+            progress.completion_tokens += sum(row["completion_tokens"] for row in finished)
+            progress.seconds += seconds
+            setting.log(
+                f"{contestant.name}: {progress.generated}/{waiting} answers, "
+                f"{progress.tokens_per_second:.0f} tokens/s"
+                + (f", {len(errors)} without an answer" if errors else "")
+            )
+    return progress
+
+
+def batches_of(reader: pa.RecordBatchReader) -> Iterator[list[dict[str, Any]]]:
+    """Rows that are ordered by their column `batch`, a list a batch."""
+    rows = (row for part in reader for row in part.to_pylist())
+    for _, batch in itertools.groupby(rows, key=lambda row: row["batch"]):
+        yield list(batch)
+
+
+def _answer(
+    contestant: Contestant, rows: Sequence[dict[str, Any]], engine: Engine
+) -> list[dict[str, Any]]:
+    """A store row for each of `rows`, turn by turn where a dialogue has several open ones."""
+    turns = [open_turns(row["messages"]) for row in rows]
+    answered = [
+        {
+            "response_id": row["response_id"],
+            "turns": [],
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "finish_reason": "stop",
+        }
+        for row in rows
+    ]
+    for turn in range(max(turns)):
+        for last in (False, True):  # only the last turn's samples are compared
+            asked = [
+                index
+                for index, answer in enumerate(answered)
+                if (turn == turns[index] - 1 if last else turn < turns[index] - 1)
+                and answer["finish_reason"] not in ("error", "refused")
+            ]
+            if not asked:
+                continue
+            requests = [_request(contestant, rows[i], answered[i]["turns"]) for i in asked]
+            samples = contestant.best_of if last else 1
+            completions = engine.chat(requests, contestant.sampling, samples)
+            refuse_silence(contestant.name, completions)
+            for index, drawn in zip(asked, completions, strict=True):
+                constraints = rows[index]["constraints"] if last else "[]"
+                _add_turn(answered[index], drawn, constraints)
+    return answered
+
+
+def _request(contestant: Contestant, row: dict[str, Any], answers: Sequence[str]) -> Request:
+    messages: list[Message] = with_answers(row["messages"], answers)
+    return Request(row["prompt_id"], contestant.render(messages), len(answers))
+
+
+def _add_turn(answer: dict[str, Any], samples: Sequence[Completion], constraints: str) -> None:
+    """Add a turn: the sample that the verifier scores highest, the first of equals."""
+    stated, best = parse_constraints(constraints), 0
+    if len(samples) > 1 and stated:
+        scores = [verify(stated, sample.text).score for sample in samples]
         best = scores.index(max(scores))
-    return asdict(samples[best]) | {"sample": best}
-
-
-def _row(contestant: Contestant, prompt_id: str, answer: dict[str, Any]) -> dict[str, Any]:
-    weights = contestant.weights
-    prompt = contestant.system_prompt
-    return {
-        "response_id": answer["response_id"],
-        "prompt_id": prompt_id,
-        "contestant": contestant.name,
-        "role": contestant.role,
-        "model": weights.name if weights else "recorded",
-        "model_digest": weights.digest if weights else "recorded",
-        "system_prompt": prompt.version if prompt else "none",
-        "sampling": contestant.sampling_json() if weights else "{}",
-        "text": answer["text"],
-        "finish_reason": answer["finish_reason"],
-        "prompt_tokens": answer["prompt_tokens"],
-        "completion_tokens": answer["completion_tokens"],
-        "sample": answer["sample"],
+    chosen = samples[best]
+    answer["turns"] = [*answer["turns"], chosen.text]
+    answer["prompt_tokens"] += chosen.prompt_tokens
+    # all samples were paid for
+    answer["completion_tokens"] += sum(sample.completion_tokens for sample in samples)
+    answer |= {
+        "text": chosen.text,
+        "finish_reason": chosen.finish_reason,
+        "error": chosen.error,
+        "sample": best,
+        "samples": [sample.text for sample in samples],
     }
 
 
-def _recorded_rows(contestant: Contestant, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
-    """The recorded author's answers to these prompts; MissingRecording where it has none."""
-    texts = read_recording(contestant.recorded)
-    lacking = [prompt.prompt_id for prompt in prompts if prompt.prompt_id not in texts]
-    if lacking:
-        raise MissingRecording(
-            f"{contestant.recorded}: no answer to {len(lacking)} of {len(prompts)} prompts, for "
-            f"example {', '.join(lacking[:3])}; every contestant of an arena answers every prompt"
-        )
-    return [
-        _row(
-            contestant,
-            prompt.prompt_id,
-            {
-                "response_id": content_key("recorded", contestant.name, texts[prompt.prompt_id]),
-                "text": texts[prompt.prompt_id],
-                "finish_reason": "recorded",
-                "prompt_tokens": 0,
-                "completion_tokens": 0,
-                "sample": 0,
-            },
-        )
-        for prompt in prompts
-    ]
-
-
-def read_recording(path: Path) -> dict[str, str]:
-    """Recorded answers by prompt_id, from JSONL or Parquet with the columns prompt_id and text."""
-    with duckdb.connect() as connection:
-        relation = (
-            connection.read_parquet(str(path))
-            if path.suffix == ".parquet"
-            else connection.read_json(str(path), format="newline_delimited")
-        )
-        lacking = {"prompt_id", "text"} - set(relation.columns)
-        if lacking:
-            raise ValueError(
-                f"{path}: columns {', '.join(sorted(lacking))} missing (there: {relation.columns})"
-            )
-        return dict(relation.select("prompt_id, text").fetchall())
-
-
-def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _partition_rows(
+    lake: Lake,
+    partition: str,
+    prompts: pa.Table,
+    contestants: Sequence[Contestant],
+    seed: int,
+    failures: dict[str, str],
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a partition, contestant by contestant, prompts in order."""
+    errors = pa.table(
+        {
+            "response_id": pa.array(failures.keys(), pa.string()),
+            "error": pa.array(failures.values(), pa.string()),
+        }
+    )
+    for contestant in contestants:
+        prompt = contestant.system_prompt
+        with lake.connect(prompts=prompts, errors=errors) as connection:
+            create_requested(connection, contestant, seed)
+            open_store(lake, contestant, seed).create_view(connection, "stored")
+            reader = connection.sql(
+                """
+                select requested.response_id, $round as round, requested.prompt_id,
+                       $contestant as contestant, $role as role, $model as model,
+                       $digest as model_digest, $system_prompt as system_prompt,
+                       $sampling as sampling,
+                       if(stored.text is null, 'failed', 'ok') as status, errors.error,
+                       coalesce(stored.text, '') as text, coalesce(stored.turns, []) as turns,
+                       coalesce(stored.finish_reason, 'error') as finish_reason,
+                       coalesce(stored.prompt_tokens, 0) as prompt_tokens,
+                       coalesce(stored.completion_tokens, 0) as completion_tokens,
+                       coalesce(stored.sample, 0) as sample
+                from requested
+                left join stored on stored.response_id = requested.response_id
+                left join errors on errors.response_id = requested.response_id
+                order by requested.prompt_id
+                """,
+                params={
+                    "round": partition,
+                    "contestant": contestant.name,
+                    "role": contestant.role,
+                    "model": contestant.weights.name,
+                    "digest": contestant.weights.digest,
+                    "system_prompt": prompt.version if prompt else "none",
+                    "sampling": contestant.sampling_json(),
+                },
+            ).to_arrow_reader(_ROWS)
+            for part in reader:
+                yield part.select(RESPONSES.schema.names).cast(RESPONSES.schema)

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 
 from arena_assets.config import ActiveSampling
-from arena_assets.judging.games import Game, Judge, judge_games
+from arena_assets.judging.games import Games, Seat
 from arena_assets.ratings.sampling import choose_pairs
-from arena_assets.store import Store, content_key
+
+_POINTS = """
+    select contestant_a, contestant_b,
+           sum(0.5 * (0.5 + 0.5 * sign(score_a - score_b))) as points_a,
+           sum(0.5 * (0.5 - 0.5 * sign(score_a - score_b))) as points_b
+    from rows where status = 'ok' group by contestant_a, contestant_b
+"""
 
 
 def judge_actively(
-    judge: Judge,
-    games: Sequence[Game],
-    store: Store,
+    open_games: Callable[[pa.Table], Games],
+    battles: pa.Table,
     settings: ActiveSampling,
     seed: int,
-    batch: int,
     log: Callable[[str], None],
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows of the judgments table for a share of the battles, and how many games were judged anew.
+) -> tuple[pa.Table, int]:
+    """The share of `battles` that was chosen and judged, and how many games were judged anew.
 
-    `games` are both games of every pair, as of pair_up. The first batch is spread evenly; each next
-    one goes where it narrows the intervals between close ratings most. Which prompts a pair meets
-    on is random and follows the seed, so that a second run asks for the same games.
+    The first batch is spread evenly; each next one goes where it narrows intervals between close
+    ratings most. Which prompts a pair meets on is random and follows the seed, so that a second run
+    asks for the same games.
     """
-    battles = [list(both) for _, both in itertools.groupby(games, key=_battle)]
-    names = sorted({game.contestant_a for game in games})
+    names = sorted(
+        {*battles["first"].unique().to_pylist(), *battles["second"].unique().to_pylist()}
+    )
     position = {name: number for number, name in enumerate(names)}
-    waiting: dict[tuple[int, int], list[list[Game]]] = {}
-    for battle in sorted(battles, key=lambda both: content_key(seed, _battle(both[0]))):
-        pair = position[battle[0].contestant_a], position[battle[0].contestant_b]
-        waiting.setdefault(pair, []).append(battle)
+    waiting = _shuffled_by_pair(battles, position, seed)
     generator = np.random.default_rng(seed)
     totals = np.zeros((len(names), len(names)))
-    rows: list[dict[str, Any]] = []
-    judged, budget = 0, round(settings.share * len(battles))
+    chosen_so_far: list[np.ndarray] = []
+    judged, budget = 0, round(settings.share * battles.num_rows)
     size = -(-budget // settings.batches)
     for start in range(0, budget, size):
         left = np.zeros(totals.shape, np.int64)
@@ -47,27 +48,37 @@ def judge_actively(
             left[pair] = len(unplayed)
         wanted = min(size, budget - start)
         chosen = choose_pairs(totals, left, wanted, generator)
-        now: list[Game] = []
+        now = []
         for pair in zip(*np.nonzero(chosen), strict=True):
-            taken, waiting[pair] = waiting[pair][: chosen[pair]], waiting[pair][chosen[pair] :]
-            now += itertools.chain.from_iterable(taken)
-        found, anew = judge_games(judge, now, store, batch, log)
-        for row in found:
-            _add_points(totals, row, position)
-        rows, judged = rows + found, judged + anew
-        log(f"{judge.name}: {start + wanted} of {len(battles)} battles chosen")
-    return rows, judged
+            now.append(waiting[pair][: chosen[pair]])
+            waiting[pair] = waiting[pair][chosen[pair] :]
+        indices = np.sort(np.concatenate(now))
+        games = open_games(battles.take(indices))
+        judged += games.judge_missing(log)
+        _add_points(totals, games, position)
+        chosen_so_far.append(indices)
+        log(f"{games.judge.name}: {start + wanted} of {battles.num_rows} battles chosen")
+    return battles.take(np.sort(np.concatenate(chosen_so_far))), judged
 
 
-def _battle(game: Game) -> tuple[str, str, str]:
-    return game.prompt_id, *sorted((game.contestant_a, game.contestant_b))
+def _shuffled_by_pair(
+    battles: pa.Table, position: dict[str, int], seed: int
+) -> dict[tuple[int, int], np.ndarray]:
+    """Row numbers of each pair's battles, in a random order that the seed decides."""
+    first = np.array([position[name] for name in battles["first"].to_pylist()])
+    second = np.array([position[name] for name in battles["second"].to_pylist()])
+    order = np.random.default_rng(seed).permutation(battles.num_rows)
+    pairs = np.stack([first, second], axis=1)[order]
+    return {
+        (int(a), int(b)): order[(pairs[:, 0] == a) & (pairs[:, 1] == b)]
+        for a, b in np.unique(pairs, axis=0)
+    }
 
 
-def _add_points(totals: np.ndarray, row: dict[str, Any], position: dict[str, int]) -> None:
+def _add_points(totals: np.ndarray, games: Games, position: dict[str, int]) -> None:
     """Half a point a game: good enough to choose by; ratings come from whole battles."""
-    if row["status"] != "ok":
-        return
-    a, b = position[row["contestant_a"]], position[row["contestant_b"]]
-    share = 0.5 + 0.5 * np.sign(row["score_a"] - row["score_b"])
-    totals[a, b] += 0.5 * share
-    totals[b, a] += 0.5 * (1 - share)
+    parts = list(games.rows("", Seat("deciding")))
+    games.connection.register("rows", pa.Table.from_batches(parts))
+    for a, b, points_a, points_b in games.connection.sql(_POINTS).fetchall():
+        totals[position[a], position[b]] += points_a
+        totals[position[b], position[a]] += points_b

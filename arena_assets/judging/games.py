@@ -1,163 +1,287 @@
-"""Games: every pair of responses to a prompt meets twice, with the order swapped."""
+"""Games: every pair of responses to a prompt meets twice, with the order swapped.
+
+Which games there are, their keys and what the store holds of them is worked out in DuckDB; texts
+are read only for games that have to be judged, batch by batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
 
-from arena_assets.generation.contestants import Message
-from arena_assets.store import Store
+from arena_assets.generation.engines import Message
+from arena_assets.generation.responses import batches_of
+from arena_assets.judging.verdicts import BACKEND_ERROR, Verdict
+from arena_assets.lake import Lake
+from arena_assets.store import Store, content_key_sql
+from arena_assets.tables import JUDGMENTS
 
 STORE_SCHEMA = pa.schema(
     [
         ("judgment_id", pa.string()),
         ("status", pa.string()),
+        ("failure", pa.string()),
         ("score_a", pa.float64()),
         ("score_b", pa.float64()),
         ("explanation", pa.string()),
         ("raw", pa.string()),
         ("attempts", pa.int64()),
+        ("prompt_tokens", pa.int64()),
+        ("completion_tokens", pa.int64()),
+        ("seconds", pa.float64()),  # the batch's time, shared evenly
     ]
 )
+_ROWS = 10_000  # rows an Arrow batch
 
 
 @dataclass(frozen=True)
 class Game:
     """Two responses to one prompt in one order, all that a judge gets to see."""
 
+    judgment_id: str
     prompt_id: str
     messages: list[Message]
     constraints: str
     reference: str | None
-    game: int
-    contestant_a: str
-    contestant_b: str
-    response_a: str
-    response_b: str
     text_a: str
     text_b: str
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What came of one game.
-
-    status "ok" has both scores (1-10); "failed" is output that could not be used, kept in `raw`;
-    "abstained" is a judge that has nothing to go by. The latter two are neither ties nor zeros.
-    """
-
-    status: str
-    score_a: float | None = None
-    score_b: float | None = None
-    explanation: str | None = None
-    raw: str | None = None
-    attempts: int = 1
+    turns_a: list[str]
+    turns_b: list[str]
 
 
 class Judge(Protocol):
-    """Scores games; `key` is the hash of all that determines a verdict."""
+    """Scores games.
+
+    `key` is the hash of all that determines a verdict but the game; `abstains_for` the digest of
+    the weights whose battles the judge stays out of, or None.
+    """
 
     name: str
     version: str
 
-    def key(self, game: Game) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def abstains_for(self) -> str | None: ...
 
     def judge(self, games: Sequence[Game]) -> list[Verdict]: ...
 
 
-def open_store(lake_root: Path) -> Store:
-    """The store of verdicts of a lake; all rounds and judges share it."""
-    return Store(lake_root / "store" / "judgments", STORE_SCHEMA, "judgment_id")
+@dataclass(frozen=True)
+class Seat:
+    """What a judge's verdicts count for: deciding, juror (with the jury and a weight) or shadow."""
+
+    role: str
+    jury: str | None = None
+    weight: float = 1.0
 
 
-def pair_up(responses: pa.Table, prompts: pa.Table, battles: int | None, seed: int) -> list[Game]:
-    """Both games of every pair of contestants on every prompt, in a fixed order.
+def open_store(lake: Lake, judge: Judge) -> Store:
+    """The stored verdicts of a judge; all rounds share them."""
+    return Store(lake.root / "store" / "judgments" / judge.key, STORE_SCHEMA, "judgment_id")
 
-    With `battles`, a random sample of that many pairs (the same for the same seed).
+
+def create_answers(connection: duckdb.DuckDBPyConnection) -> None:
+    """The table `answers` over the views `responses` and `prompts`: who answered, as hashes."""
+    connection.execute(
+        """
+        create or replace temp table answers as
+        select responses.prompt_id, responses.contestant, responses.response_id,
+               responses.model_digest,
+               sha256(to_json(responses.turns)::varchar || responses.text) as text_digest,
+               sha256(to_json(struct_pack(m := prompts.messages, c := prompts.constraints,
+                                          r := prompts.reference))::varchar) as prompt_digest
+        from responses join prompts on prompts.prompt_id = responses.prompt_id
+        where responses.status = 'ok'
+        """
+    )
+
+
+def draw_battles(
+    connection: duckdb.DuckDBPyConnection, limit: int | None = None, seed: int = 0
+) -> pa.Table:
+    """Every pair of contestants on every prompt: prompt_id, first, second, in order.
+
+    Prompts without an answer of one of them are left out. With `limit`, a random sample of that
+    many battles (the same for the same seed).
     """
-    with duckdb.connect() as connection:
-        connection.register("responses", responses)
-        connection.register("prompts", prompts)
-        rows = connection.sql(
-            """
-            with pairs as (
-                select one.prompt_id, one.contestant as first, two.contestant as second,
-                       one.response_id as first_response, two.response_id as second_response,
-                       one.text as first_text, two.text as second_text
-                from responses as one
-                join responses as two
-                  on one.prompt_id = two.prompt_id and one.contestant < two.contestant
-            ),
-            sampled as (
-                select * from pairs
-                order by md5(concat_ws('|', $seed, prompt_id, first, second))
-                limit $battles
-            ),
-            games as (
-                select prompt_id, 1 as game, first as contestant_a, second as contestant_b,
-                       first_response as response_a, second_response as response_b,
-                       first_text as text_a, second_text as text_b, first, second
-                from sampled
+    return connection.sql(
+        """
+        with pairs as (
+            select one.prompt_id, one.contestant as first, two.contestant as second
+            from answers as one
+            join answers as two
+              on one.prompt_id = two.prompt_id and one.contestant < two.contestant
+        ),
+        sampled as (
+            select * from pairs
+            order by md5(concat_ws('|', $seed, prompt_id, first, second)) limit $limit
+        )
+        select * from sampled order by prompt_id, first, second
+        """,
+        params={"seed": seed, "limit": limit},
+    ).to_arrow_table()
+
+
+class Games:
+    """Both games of some battles before one judge.
+
+    `connection` has the views `responses` and `prompts` and the table `answers`. `failures` takes
+    what the judge's backend refused, by judgment_id: such games are failed in the table, but not in
+    the store, and are judged the next time.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        battles: pa.Table,
+        judge: Judge,
+        store: Store,
+        batch: int,
+        failures: dict[str, Verdict],
+    ):
+        self.connection = connection
+        self.judge = judge
+        self.store = store
+        self.failures = failures
+        connection.register("battles", battles)
+        key = content_key_sql("$judge_key", "a.prompt_digest", "a.text_digest", "b.text_digest")
+        # one order for all games, so that batches are the same whatever is in the store already
+        connection.execute(
+            f"""
+            create or replace temp table games as
+            with sides as (
+                select prompt_id, first, second, 1 as game, first as contestant_a,
+                       second as contestant_b from battles
                 union all
-                select prompt_id, 2, second, first, second_response, first_response,
-                       second_text, first_text, first, second
-                from sampled
+                select prompt_id, first, second, 2, second, first from battles
             )
-            select games.prompt_id, prompts.messages, prompts.constraints, prompts.reference,
-                   games.game, games.contestant_a, games.contestant_b,
-                   games.response_a, games.response_b, games.text_a, games.text_b
-            from games join prompts on prompts.prompt_id = games.prompt_id
+            select sides.*, a.response_id as response_a, b.response_id as response_b,
+                   {key} as judgment_id,
+                   coalesce($abstains_for in (a.model_digest, b.model_digest)
+                            or ($abstains_for is not null
+                                and $judge in (sides.contestant_a, sides.contestant_b)),
+                            false) as abstains,
+                   (row_number() over (order by sides.prompt_id, first, second, game) - 1) // $batch
+                       as batch
+            from sides
+            join answers as a
+              on a.prompt_id = sides.prompt_id and a.contestant = sides.contestant_a
+            join answers as b
+              on b.prompt_id = sides.prompt_id and b.contestant = sides.contestant_b
+            """,
+            {
+                "judge_key": judge.key,
+                "judge": judge.name,
+                "abstains_for": judge.abstains_for,
+                "batch": batch,
+            },
+        )
+
+    def judge_missing(self, log: Callable[[str], None]) -> int:
+        """Judge what the store lacks; how many games that were.
+
+        Raises BackendDown where not one game of a batch got an answer; finished batches are kept.
+        """
+        with self.store.locked(log):
+            waiting = self.waiting()
+            done, seconds = 0, 0.0
+            for rows in self._batches() if waiting else ():
+                games = [Game(**{n: row[n] for n in Game.__annotations__}) for row in rows]
+                began = time.monotonic()
+                verdicts = self.judge.judge(games)
+                spent = time.monotonic() - began
+                self._keep(games, verdicts, spent / len(games))
+                done, seconds = done + len(games), seconds + spent
+                pace = f", {done / seconds:.1f} games/s" if seconds > 1 else ""
+                log(f"{self.judge.name}: {done}/{waiting} games{pace}")
+        return waiting
+
+    def waiting(self) -> int:
+        """How many games the store lacks; the table `todo` lists them."""
+        self.store.create_view(self.connection, "stored")
+        self.connection.execute(
+            """
+            create or replace temp table todo as
+            select * from games
+            where not abstains and judgment_id not in (select judgment_id from stored)
+            qualify row_number() over (partition by judgment_id order by batch) = 1
+            """
+        )
+        return self.connection.table("todo").count("*").fetchone()[0]
+
+    def _batches(self) -> Iterator[list[dict[str, Any]]]:
+        return batches_of(
+            self.connection.sql(
+                """
+                select todo.batch, todo.judgment_id, todo.prompt_id, prompts.messages,
+                       prompts.constraints, prompts.reference, a.text as text_a, b.text as text_b,
+                       a.turns as turns_a, b.turns as turns_b
+                from todo
+                join prompts on prompts.prompt_id = todo.prompt_id
+                join responses as a
+                  on a.prompt_id = todo.prompt_id and a.contestant = todo.contestant_a
+                join responses as b
+                  on b.prompt_id = todo.prompt_id and b.contestant = todo.contestant_b
+                order by todo.batch, todo.prompt_id, todo.first, todo.second, todo.game
+                """
+            ).to_arrow_reader(_ROWS)
+        )
+
+    def _keep(self, games: Sequence[Game], verdicts: Sequence[Verdict], seconds: float) -> None:
+        final = []
+        for game, verdict in zip(games, verdicts, strict=True):
+            if verdict.failure == BACKEND_ERROR:
+                self.failures[game.judgment_id] = verdict
+            else:
+                final.append(
+                    {"judgment_id": game.judgment_id, "seconds": seconds, **asdict(verdict)}
+                )
+        self.store.append(final)
+
+    def rows(self, round_: str, seat: Seat) -> Iterator[pa.RecordBatch]:
+        """The games as rows of the judgments table, in order."""
+        self.store.create_view(self.connection, "stored")
+        failed = [{"judgment_id": key, **asdict(v)} for key, v in self.failures.items()]
+        self.connection.register("failed", pa.Table.from_pylist(failed, schema=STORE_SCHEMA))
+        reader = self.connection.sql(
+            """
+            with verdicts as (
+                select * from stored
+                union all by name
+                select * from failed where judgment_id not in (select judgment_id from stored)
+            )
+            select games.judgment_id, $round as round, games.prompt_id, games.game,
+                   games.contestant_a, games.contestant_b, games.response_a, games.response_b,
+                   $judge as judge, $version as judge_version, $role as role, $jury as jury,
+                   $weight::double as weight,
+                   if(games.abstains, 'abstained', verdicts.status) as status,
+                   verdicts.failure, verdicts.score_a, verdicts.score_b,
+                   if(games.abstains, 'The judge stays out of battles of its own weights.',
+                      verdicts.explanation) as explanation,
+                   verdicts.raw, coalesce(verdicts.attempts, 0) as attempts,
+                   coalesce(verdicts.prompt_tokens, 0) as prompt_tokens,
+                   coalesce(verdicts.completion_tokens, 0) as completion_tokens,
+                   coalesce(verdicts.seconds, 0) as seconds
+            from games
+            left join verdicts
+              on verdicts.judgment_id = games.judgment_id and not games.abstains
             order by games.prompt_id, games.first, games.second, games.game
             """,
-            params={"seed": seed, "battles": battles},
-        ).to_arrow_table()
-    return [Game(**row) for row in rows.to_pylist()]
-
-
-def judge_games(
-    judge: Judge,
-    games: Sequence[Game],
-    store: Store,
-    batch: int,
-    log: Callable[[str], None],
-) -> tuple[list[dict[str, Any]], int]:
-    """One judge's rows (less round and role), and how many games were judged anew.
-
-    Verdicts that are in the store are not asked for again.
-    """
-    keys = [judge.key(game) for game in games]
-    missing = store.missing(keys)
-    todo = list(
-        {key: game for key, game in zip(keys, games, strict=True) if key in missing}.items()
-    )
-    for start in range(0, len(todo), batch):
-        part = todo[start : start + batch]
-        verdicts = judge.judge([game for _, game in part])
-        store.append(
-            [
-                {"judgment_id": key, **asdict(verdict)}
-                for (key, _), verdict in zip(part, verdicts, strict=True)
-            ]
-        )
-        log(f"{judge.name}: {start + len(part)}/{len(todo)} games")
-    verdict_of = {row["judgment_id"]: row for row in store.select(keys).to_pylist()}
-    rows = [
-        {
-            "prompt_id": game.prompt_id,
-            "game": game.game,
-            "contestant_a": game.contestant_a,
-            "contestant_b": game.contestant_b,
-            "response_a": game.response_a,
-            "response_b": game.response_b,
-            "judge": judge.name,
-            "judge_version": judge.version,
-            **verdict_of[key],
-        }
-        for key, game in zip(keys, games, strict=True)
-    ]
-    return rows, len(todo)
+            params={
+                "round": round_,
+                "judge": self.judge.name,
+                "version": self.judge.version,
+                "role": seat.role,
+                "jury": seat.jury,
+                "weight": seat.weight,
+            },
+        ).to_arrow_reader(_ROWS)
+        for part in reader:
+            yield part.select(JUDGMENTS.schema.names).cast(JUDGMENTS.schema)

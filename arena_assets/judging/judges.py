@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from arena_assets.config import LLMJudge, Sampling, Settings, resolve
-from arena_assets.generation.contestants import Message, Weights
-from arena_assets.generation.engines import Engine
+from arena_assets.generation.dialogue import with_answers
+from arena_assets.generation.engines import Engine, Message, Request, Weights, refuse_silence
 from arena_assets.judging.constraints import parse_constraints
-from arena_assets.judging.games import Game, Verdict
+from arena_assets.judging.fence import fence, marker_of, neutralise
+from arena_assets.judging.games import Game
+from arena_assets.judging.verdicts import Verdict, scores_schema, to_verdict
 from arena_assets.judging.verifier import Verification, verify
 from arena_assets.store import content_key
+
+_RETRY_TEMPERATURE = 0.7
 
 
 class Verifier:
@@ -26,12 +30,11 @@ class Verifier:
     """
 
     version = "verifier-1"
+    key = version
+    abstains_for = None  # it shares weights with nobody
 
     def __init__(self, name: str):
         self.name = name
-
-    def key(self, game: Game) -> str:
-        return content_key(self.version, game.constraints, game.text_a, game.text_b)
 
     def judge(self, games: Sequence[Game]) -> list[Verdict]:
         return [self._verdict(game) for game in games]
@@ -51,29 +54,19 @@ def _verified(constraints: str, text: str) -> Verification:
 
 
 class JudgeTemplate(Settings):
-    """What an LLM judge is told, read from YAML; the hash of its text goes into every key."""
+    """What an LLM judge is told, read from YAML; its whole text goes into every key."""
 
     version: str
     system: str
-    user: str = Field(description="Jinja: messages, reference, answer_a, answer_b")
+    user: str = Field(description="Jinja: messages, reference, answer_a, answer_b, marker")
     explanation_characters: int = Field(600, gt=0)
-
-
-class _Scores(BaseModel):
-    """The judge's answer: an explanation first, so that the scores follow from it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    explanation: str
-    score_a: float = Field(ge=1, le=10)
-    score_b: float = Field(ge=1, le=10)
 
 
 class LanguageModelJudge:
     """Asks a language model for an explanation and two scores, as JSON under a schema.
 
-    Output that cannot be parsed is asked for again with some temperature, `attempts` times in all,
-    and is "failed" after that, with the last raw text kept.
+    Output that cannot be used is asked for again with another seed and some temperature, `attempts`
+    times in all, and is "failed" after that, with the last raw text kept.
     """
 
     def __init__(self, settings: LLMJudge, weights: Weights, engine: Callable[[], Engine]):
@@ -84,56 +77,64 @@ class LanguageModelJudge:
         self.template = read_template(settings.template)
         self.version = self.template.version
 
-    def key(self, game: Game) -> str:
+    @property
+    def abstains_for(self) -> str | None:
+        """The digest of the weights whose battles this judge stays out of."""
+        return self.weights.digest if self.settings.self_judging == "abstain" else None
+
+    @cached_property
+    def key(self) -> str:
         return content_key(
             self.weights.digest,
             self.settings.sampling.model_dump(mode="json"),
             self.settings.attempts,
-            self.template.explanation_characters,
-            self.render(game),
+            self.template.model_dump(mode="json"),
         )
 
-    def render(self, game: Game) -> list[Message]:
-        from jinja2 import StrictUndefined
-        from jinja2.sandbox import SandboxedEnvironment
-
-        environment = SandboxedEnvironment(undefined=StrictUndefined)
-        user = environment.from_string(self.template.user).render(
-            messages=game.messages,
-            reference=game.reference,
-            answer_a=game.text_a,
-            answer_b=game.text_b,
+    def render(self, game: Game, attempt: int = 1) -> list[Message]:
+        """The judge's prompt. What games share comes first, so that a prefix cache pays off."""
+        shown = with_answers(game.messages, [])
+        answers = {side: _shown(game, side) for side in ("a", "b")}
+        marker = marker_of(game.judgment_id, attempt, tuple(answers.values()))
+        user = self._compiled.render(
+            messages=[message | {"content": neutralise(message["content"])} for message in shown],
+            reference=neutralise(game.reference) if game.reference else None,
+            marker=marker,
+            answer_a=fence(answers["a"], "A", marker),
+            answer_b=fence(answers["b"], "B", marker),
         )
         return [
             {"role": "system", "content": self.template.system},
             {"role": "user", "content": user},
         ]
 
-    def schema(self) -> dict[str, Any]:
-        score = {"type": "integer", "minimum": 1, "maximum": 10}
-        limit = self.template.explanation_characters
-        return {
-            "type": "object",
-            "properties": {
-                "explanation": {"type": "string", "maxLength": limit},
-                "score_a": score,
-                "score_b": score,
-            },
-            "required": ["explanation", "score_a", "score_b"],
-            "additionalProperties": False,
-        }
+    @cached_property
+    def _compiled(self) -> Any:
+        from jinja2 import StrictUndefined
+        from jinja2.sandbox import SandboxedEnvironment
+
+        return SandboxedEnvironment(undefined=StrictUndefined).from_string(self.template.user)
 
     def judge(self, games: Sequence[Game]) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
         pending = list(range(len(games)))
+        schema = scores_schema(self.template.explanation_characters)
         for attempt in range(1, self.settings.attempts + 1):
-            outputs = self.engine().chat(
-                [self.render(games[index]) for index in pending],
-                self._sampling(attempt),
-                json_schema=self.schema(),
-            )
+            requests = [
+                Request(games[index].prompt_id, self.render(games[index], attempt))
+                for index in pending
+            ]
+            outputs = self.engine().chat(requests, self._sampling(attempt), json_schema=schema)
+            if attempt == 1:
+                refuse_silence(self.name, outputs)
             for index, (completion,) in zip(pending, outputs, strict=True):
-                verdicts[index] = parse_verdict(completion.text, attempt)
+                spent = verdicts.get(index, Verdict(""))
+                verdicts[index] = replace(
+                    to_verdict(completion),
+                    attempts=attempt,
+                    prompt_tokens=spent.prompt_tokens + completion.prompt_tokens,
+                    completion_tokens=spent.completion_tokens + completion.completion_tokens,
+                )
             pending = [index for index in pending if verdicts[index].status == "failed"]
             if not pending:
                 break
@@ -142,22 +143,24 @@ class LanguageModelJudge:
     def _sampling(self, attempt: int) -> Sampling:
         """Greedy output would fail the same way again, so a retry draws at random."""
         sampling = self.settings.sampling
-        if attempt == 1 or sampling.temperature > 0:
+        if attempt == 1:
             return sampling
-        return sampling.model_copy(update={"temperature": 0.7})
+        changes: dict[str, Any] = {}
+        if sampling.temperature == 0:
+            changes["temperature"] = _RETRY_TEMPERATURE
+        if sampling.top_p == 1:  # vLLM stops on a CPU where a seed meets top_p
+            changes["seed"] = (sampling.seed or 0) + attempt
+        return sampling.model_copy(update=changes)
 
 
-def parse_verdict(text: str, attempt: int = 1) -> Verdict:
-    """The verdict in a judge's output; "failed" with the text kept where there is none.
-
-    Only the JSON object with exactly the three keys counts: a number elsewhere is no score.
-    """
-    try:
-        scores = _Scores.model_validate(json.loads(text))
-    except (json.JSONDecodeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
-        return Verdict("failed", explanation=reason, raw=text, attempts=attempt)
-    return Verdict("ok", scores.score_a, scores.score_b, scores.explanation, None, attempt)
+def _shown(game: Game, side: str) -> str:
+    """An answer as the judge reads it: the text, or the rest of a dialogue of several turns."""
+    turns = game.turns_a if side == "a" else game.turns_b
+    if len(turns) < 2:
+        return game.text_a if side == "a" else game.text_b
+    asked = len(with_answers(game.messages, []))
+    rest = with_answers(game.messages, turns)[asked:]
+    return "\n".join(f"({message['role']}) {message['content']}" for message in rest)
 
 
 def read_template(path: str) -> JudgeTemplate:

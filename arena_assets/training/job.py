@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from arena_assets.config import Settings, Training
 
 
@@ -18,6 +20,7 @@ class Job(Settings):
     training: Training
     seed: int
     trust_remote_code: bool = False
+    chat_template: str | None = Field(None, description="Jinja; default: the tokenizer's own")
 
     @classmethod
     def read(cls, path: Path) -> Job:

@@ -27,6 +27,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from arena_assets.config import Optimisation, Training
+from arena_assets.generation.dialogue import with_answers
 from arena_assets.training.job import Job
 
 METRICS = "metrics.jsonl"
@@ -54,7 +55,7 @@ def _sft(job: Job) -> None:
 
     rows = _rows(job, "sft")
     dataset = Dataset.from_list(
-        [{"prompt": r["messages"], "completion": _answer(r["chosen"])} for r in rows]
+        [{"prompt": _asked(row), "completion": _answer(row, "chosen")} for row in rows]
     )
     settings = job.training.sft
     config = SFTConfig(
@@ -100,7 +101,7 @@ def _reinforce(job: Job) -> None:
     """Fit a reward model to the preferences, then optimise the policy against it."""
     import trl
 
-    prompts = Dataset.from_list([{"prompt": r["messages"]} for r in _rows(job, "prompt")])
+    prompts = Dataset.from_list([{"prompt": _asked(row)} for row in _rows(job, "prompt")])
     reward_folder = _fit_reward_model(job)
     settings = job.training.rl
     shared = _shared(job, settings, "rl")
@@ -189,17 +190,23 @@ def _preferences(job: Job) -> Dataset:
     return Dataset.from_list(
         [
             {
-                "prompt": row["messages"],
-                "chosen": _answer(row["chosen"]),
-                "rejected": _answer(row["rejected"]),
+                "prompt": _asked(row),
+                "chosen": _answer(row, "chosen"),
+                "rejected": _answer(row, "rejected"),
             }
             for row in _rows(job, "preference")
         ]
     )
 
 
-def _answer(text: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": text}]
+def _asked(row: dict[str, Any]) -> list[dict[str, str]]:
+    """The dialogue up to the first turn that a contestant answered itself."""
+    return with_answers(row["messages"], [])
+
+
+def _answer(row: dict[str, Any], side: str) -> list[dict[str, str]]:
+    """What follows the prompt: one answer, or several with the user's turns between them."""
+    return with_answers(row["messages"], row[f"{side}_turns"])[len(_asked(row)) :]
 
 
 def _dtype(training: Training) -> torch.dtype:
@@ -230,6 +237,8 @@ def _tokenizer(job: Job, padding_side: str = "right") -> Any:
     )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if job.chat_template:  # the checkpoint keeps it
+        tokenizer.chat_template = job.chat_template
     return tokenizer
 
 

@@ -3,9 +3,66 @@
 
   status: decided or tie (both games agree), inconsistent (the winner changed with the order), failed (a game has no
   usable verdict), abstained (the judge has nothing to go by). The score of a contestant is the mean of the two games.
+  With the variable flips: mean, the mean decides where the winner changed with the order.
+
+  A jury is one more judge, the one that decides: its score in a game is the weighted mean of its members' scores, if
+  members with at least the quorum of the weight gave one. Members that abstain have no vote; all of them: the jury
+  abstains.
 #}
 {% macro battles_from(games) %}
-with verdicts as (
+{%- set flipped = 'paired.games_won_1 > 0 and paired.games_won_2 > 0' if var('flips') == 'inconsistent' else 'false' %}
+with voters as (
+    select games.*, case when games.status != 'abstained' then games.weight end as vote
+    from {{ games }} as games
+    where games.role = 'juror'
+),
+
+jury_games as (
+    select
+        voters.round,
+        voters.prompt_id,
+        voters.jury as judge,
+        'deciding' as role,
+        case
+            when sum(voters.vote) is null then 'abstained'
+            when coalesce(sum(voters.vote) filter (where voters.status = 'ok'), 0) < {{ var('quorum') }} * sum(voters.vote)
+                then 'failed'
+            else 'ok'
+        end as status,
+        voters.contestant_a,
+        voters.contestant_b,
+        any_value(voters.response_a) as response_a,
+        any_value(voters.response_b) as response_b,
+        sum(voters.score_a * voters.weight) / sum(voters.weight) filter (where voters.status = 'ok') as score_a,
+        sum(voters.score_b * voters.weight) / sum(voters.weight) filter (where voters.status = 'ok') as score_b
+    from voters
+    group by voters.round, voters.prompt_id, voters.jury, voters.contestant_a, voters.contestant_b
+),
+
+all_games as (
+    select
+        games.round,
+        games.prompt_id,
+        games.judge,
+        games.role,
+        games.status,
+        games.contestant_a,
+        games.contestant_b,
+        games.response_a,
+        games.response_b,
+        games.score_a,
+        games.score_b
+    from {{ games }} as games
+    union all by name
+    select
+        jury_games.* replace (
+            case when jury_games.status = 'ok' then jury_games.score_a end as score_a,
+            case when jury_games.status = 'ok' then jury_games.score_b end as score_b
+        )
+    from jury_games
+),
+
+verdicts as (
     select
         games.round,
         games.prompt_id,
@@ -18,7 +75,7 @@ with verdicts as (
         case when games.contestant_a < games.contestant_b then games.response_b else games.response_a end as response_2,
         case when games.contestant_a < games.contestant_b then games.score_a else games.score_b end as score_1,
         case when games.contestant_a < games.contestant_b then games.score_b else games.score_a end as score_2
-    from {{ games }} as games
+    from all_games as games
 ),
 
 paired as (
@@ -55,17 +112,19 @@ select
     case
         when paired.games_failed > 0 then 'failed'
         when paired.games_ok < 2 then 'abstained'
-        when paired.games_won_1 > 0 and paired.games_won_2 > 0 then 'inconsistent'
+        when {{ flipped }} then 'inconsistent'
         when paired.score_1 = paired.score_2 then 'tie'
         else 'decided'
     end as status,
     paired.games,
     paired.games_ok,
+    paired.games_won_1,
+    paired.games_won_2,
     case when paired.games_ok = 2 then paired.score_1 end as score_1,
     case when paired.games_ok = 2 then paired.score_2 end as score_2,
     case when paired.games_ok = 2 then abs(paired.score_1 - paired.score_2) end as gap,
     case
-        when paired.games_ok < 2 or (paired.games_won_1 > 0 and paired.games_won_2 > 0) then null
+        when paired.games_ok < 2 or ({{ flipped }}) then null
         when paired.score_1 > paired.score_2 then paired.contestant_1
         when paired.score_2 > paired.score_1 then paired.contestant_2
     end as winner

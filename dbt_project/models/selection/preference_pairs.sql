@@ -7,9 +7,11 @@ with pairs as (
         winning.contestant as chosen_contestant,
         winning.response_id as chosen_response,
         winning.text as chosen,
+        winning.turns as chosen_turns,
         losing.contestant as rejected_contestant,
         losing.response_id as rejected_response,
         losing.text as rejected,
+        losing.turns as rejected_turns,
         (winning.role = 'target' or losing.role = 'target') as with_target
     from {{ ref('battles') }} as battles
     join {{ source('lake', 'responses') }} as winning
@@ -44,6 +46,8 @@ select
     prompts.messages,
     clearest.chosen,
     clearest.rejected,
+    clearest.chosen_turns,
+    clearest.rejected_turns,
     clearest.battle_id,
     clearest.chosen_contestant,
     clearest.rejected_contestant,

@@ -9,6 +9,8 @@ select
     prompts.messages,
     null::varchar as chosen,
     null::varchar as rejected,
+    null::varchar[] as chosen_turns,
+    null::varchar[] as rejected_turns,
     null::varchar as battle_id,
     null::varchar as chosen_contestant,
     null::varchar as rejected_contestant,

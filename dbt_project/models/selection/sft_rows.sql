@@ -7,9 +7,11 @@ with target_battles as (
         battles.winner,
         winning.response_id as chosen_response,
         winning.text as chosen,
+        winning.turns as chosen_turns,
         target.contestant as rejected_contestant,
         target.response_id as rejected_response,
         target.text as rejected,
+        target.turns as rejected_turns,
         case when battles.winner = battles.contestant_1 then battles.score_1 else battles.score_2 end as winning_score
     from {{ ref('battles') }} as battles
     join {{ source('lake', 'responses') }} as target
@@ -44,6 +46,8 @@ select
     prompts.messages,
     best.chosen,
     best.rejected,
+    best.chosen_turns,
+    best.rejected_turns,
     best.battle_id,
     best.winner as chosen_contestant,
     best.rejected_contestant,

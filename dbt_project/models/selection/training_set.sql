@@ -19,6 +19,8 @@ select
     accumulated.messages,
     accumulated.chosen,
     accumulated.rejected,
+    accumulated.chosen_turns,
+    accumulated.rejected_turns,
     accumulated.battle_id,
     accumulated.chosen_contestant,
     accumulated.rejected_contestant,

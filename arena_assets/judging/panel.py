@@ -1,0 +1,135 @@
+"""The judges of a round and what each counts for: one that decides or a jury, and shadows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import yaml
+from pydantic import ValidationError
+
+from arena_assets.config import Arena, Jury, LLMJudge, ShadowJudge, resolve
+from arena_assets.config import Judge as JudgeSettings
+from arena_assets.generation.engines import Engine, Weights
+from arena_assets.judging.active import judge_actively
+from arena_assets.judging.games import Games, Judge, Seat, create_answers, draw_battles, open_store
+from arena_assets.judging.judges import LanguageModelJudge, Verifier
+from arena_assets.judging.verdicts import Verdict
+from arena_assets.lake import Lake
+from arena_assets.tables import JUDGMENTS
+
+
+@dataclass(frozen=True)
+class Member:
+    """A judge, its seat, and how many battles it sees (None: all)."""
+
+    judge: Judge
+    seat: Seat
+    battles: int | None = None
+
+
+@dataclass
+class Judged:
+    """How many games were judged anew, and how many rows were written, by judge."""
+
+    anew: dict[str, int] = field(default_factory=dict)
+
+
+def open_judge(
+    settings: JudgeSettings, known: dict[str, Weights], engine: Callable[[Weights], Engine]
+) -> Judge:
+    """A single judge of the profile."""
+    if not isinstance(settings, LLMJudge):
+        return Verifier(settings.name)
+    weights = known[settings.model]
+    return LanguageModelJudge(settings, weights, lambda: engine(weights))
+
+
+def deciding_members(
+    settings: JudgeSettings, known: dict[str, Weights], engine: Callable[[Weights], Engine]
+) -> list[Member]:
+    """The judge that decides, or the members of the jury that does."""
+    if not isinstance(settings, Jury):
+        return [Member(open_judge(settings, known, engine), Seat("deciding"))]
+    return [
+        Member(open_judge(juror.judge, known, engine), Seat("juror", settings.name, juror.weight))
+        for juror in settings.members
+    ]
+
+
+def shadow_members(
+    shadows: Sequence[ShadowJudge], known: dict[str, Weights], engine: Callable[[Weights], Engine]
+) -> list[Member]:
+    """Judges that decide nothing and see a sample of the battles."""
+    return [
+        Member(open_judge(shadow.judge, known, engine), Seat("shadow"), shadow.battles)
+        for shadow in shadows
+    ]
+
+
+def read_shadow_judge(path: str, arena: Arena) -> ShadowJudge:
+    """A shadow judge from a YAML file; ValueError names the file and what is wrong in it."""
+    try:
+        shadow = ShadowJudge.model_validate(yaml.safe_load(resolve(path).read_text("utf-8")))
+        Arena.model_validate(
+            arena.model_dump() | {"shadow_judges": [*arena.shadow_judges, shadow]}
+        )  # names and models as of the profile
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ValueError(f"judge {path}: {error}") from error
+    return shadow
+
+
+def judge_round(
+    lake: Lake,
+    table: str,
+    responses: str,
+    partition: str,
+    members: Sequence[Member],
+    arena: Arena,
+    log: Callable[[str], None],
+    active: bool = False,
+) -> Judged:
+    """Write a partition of a judgments table: what every member said of its games.
+
+    With `active` and sampling in the profile, the deciding judges see only the battles that narrow
+    the ratings' intervals most; a jury's members all see those that the first one chose.
+    """
+    judged, failures = Judged(), {}
+    views = {"responses": (responses, partition), "prompts": ("prompts_curated", "all")}
+    with lake.connect(**views) as connection:
+        create_answers(connection)
+
+        def games_of(judge: Judge, battles: pa.Table) -> Games:
+            of_judge: dict[str, Verdict] = failures.setdefault(judge.name, {})
+            batch = arena.generation.batch
+            return Games(connection, battles, judge, open_store(lake, judge), batch, of_judge)
+
+        drawn: dict[str, pa.Table] = {}
+        chosen: pa.Table | None = None
+        for member in members:
+            judge = member.judge
+            battles = draw_battles(connection, member.battles, arena.seed)
+            sampling = arena.ratings.sampling if active else None
+            if sampling and chosen is None:
+                chosen, judged.anew[judge.name] = judge_actively(
+                    lambda some, judge=judge: games_of(judge, some),
+                    battles,
+                    sampling,
+                    arena.seed,
+                    log,
+                )
+                battles = chosen
+            else:
+                battles = battles if chosen is None else chosen
+                judged.anew[judge.name] = games_of(judge, battles).judge_missing(log)
+            drawn[judge.name] = battles
+            log(f"{judge.name}: {judged.anew[judge.name]} games judged anew")
+
+        def rows() -> Iterator[pa.RecordBatch]:
+            for member in members:
+                games = games_of(member.judge, drawn[member.judge.name])
+                yield from games.rows(partition, member.seat)
+
+        lake.write(table, pa.RecordBatchReader.from_batches(JUDGMENTS.schema, rows()), partition)
+    return judged
