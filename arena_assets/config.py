@@ -338,9 +338,8 @@ class Prompts(Settings):
         initial = self.slices.initial
         known = [source.name for source in self.sources]
         if initial and initial.source and initial.source not in known:
-            raise ValueError(
-                f"slices.initial.source: {initial.source!r} is no source (there: {', '.join(known)})"
-            )
+            there = ", ".join(known)
+            raise ValueError(f"slices.initial.source: {initial.source!r} is no source ({there})")
         return self
 
 

@@ -35,7 +35,7 @@ def real_prompts(folder: Path) -> list[str]:
 
 
 def synthesise(texts: list[str], count: int, seed: int) -> list[str]:
-    """Prompts of about 40 words; pieces of 6-16 words come from random places of `texts`."""
+    """Prompts of about 40 words, in runs of one to three words from random places of `texts`."""
     draw = random.Random(seed)
     words = [text.split() for text in texts]
     made: list[str] = []
@@ -43,10 +43,10 @@ def synthesise(texts: list[str], count: int, seed: int) -> list[str]:
         kind = draw.random()
         if kind < _OWN or not made:
             piece: list[str] = []
-            for _ in range(draw.randint(2, 6)):
+            for _ in range(draw.randint(8, 32)):
                 source = draw.choice(words)
                 start = draw.randrange(len(source))
-                piece += source[start : start + draw.randint(6, 16)]
+                piece += source[start : start + draw.randint(1, 3)]
         elif kind < _COPY:
             piece = draw.choice(made).split()
             piece[draw.randrange(len(piece))] = draw.choice(draw.choice(words))

@@ -13,7 +13,7 @@ from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.config import resolve
 from arena_assets.curation import filters
 from arena_assets.curation.collection import STEPS, count, refuse_shared_ids, remaining
-from arena_assets.curation.contamination import Items, nearest
+from arena_assets.curation.contamination import EXACT, NEIGHBOUR, OVERLAP, Items, nearest
 from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.words import HASHES, TEXT, hashed_words
@@ -301,8 +301,7 @@ def decontamination_report(
             ), against as (
                 select distinct benchmark as against from benchmarks union select 'arena_testset'
             ), rules as (
-                select against, unnest(['same words', 'n-gram overlap', 'nearest neighbour']) as reason
-                from against
+                select against, unnest($rules) as reason from against
             )
             select rules.against, rules.reason, count(hits.prompt_id) as rows,
                    coalesce(list({{
@@ -313,7 +312,8 @@ def decontamination_report(
             left join hits on hits.against = rules.against and hits.reason = rules.reason
             left join items on items.against = hits.against and items.item_id = hits.match
             group by all order by all
-            """
+            """,
+            params={"rules": [EXACT, OVERLAP, NEIGHBOUR]},
         ).to_arrow_table()
     arena.lake.write("decontamination_report", counted)
     return dg.MaterializeResult(

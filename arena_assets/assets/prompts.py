@@ -229,7 +229,9 @@ def prompts_curated(
         kept = connection.sql(
             f"""
             select {columns} from remaining
-            where prompt_id not in (select prompt_id from testset union all select prompt_id from near)
+            where prompt_id not in (
+                select prompt_id from testset union all select prompt_id from near
+            )
             union all select {columns} from testset order by prompt_id
             """
         )

@@ -58,7 +58,8 @@ def _with_phrase(connection: duckdb.DuckDBPyConnection, phrases: list[str]) -> p
         f"""
         with said as (
             select prompt_id,
-                   regexp_extract(' ' || array_to_string({WORDS}, ' ') || ' ', $pattern, 1) as phrase
+                   ' ' || array_to_string({WORDS}, ' ') || ' ' as words,
+                   regexp_extract(words, $pattern, 1) as phrase
             from remaining
         )
         select prompt_id, 'unsafe' as step, 'lexicon: ' || phrase as reason from said

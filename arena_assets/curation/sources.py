@@ -51,10 +51,10 @@ class Record:
 def read_source(source: Source, path: Path | str | None) -> tuple[pa.Table, pa.Table]:
     """The prompts of a source and its quarantine, in the columns of PROMPTS and QUARANTINE.
 
-    `path` is the resolved file, or its URI (s3://...); it is not used for `source.hub`. `line` of a quarantined row counts
-    from 1: the line of a JSONL or CSV file (where the row begins), the row of a Parquet file or
-    data set. Raises ValueError for a file type that is not understood and for a collection without
-    any recognised column, FileNotFoundError for a file that is not there.
+    `path` is the resolved file, or its URI (s3://...); it is not used for `source.hub`. `line` of a
+    quarantined row counts from 1: the line of a JSONL or CSV file (where the row begins), the row
+    of a Parquet file or data set. Raises ValueError for a file type that is not understood and for
+    a collection without any recognised column, FileNotFoundError for a file that is not there.
     """
     if source.hub:
         place, records = f"hub:{source.hub}/{source.split}", _hub(source.hub, source.split)
