@@ -150,7 +150,8 @@ def _source_state(source: Source) -> Any:
     if source.path is None:
         return None
     if not source.remote:
-        return _file_digest(source.path)
+        # a file that is missing is told by the asset that reads it
+        return _file_digest(source.path) if resolve(source.path).exists() else None
     filesystem, inside = filesystem_of(source.path)
     info = filesystem.get_file_info(inside)
     return [info.size, info.mtime_ns]
