@@ -40,8 +40,8 @@ _NONE = Weights("unknown", None, "unknown")
 class Work:
     """One kind of work of one contestant or judge in a round.
 
-    `total` is all that the round needs, `to_do` what is not stored yet (at most: answers that do not
-    exist yet may repeat others). Tokens, seconds and cost are those of `to_do`.
+    `total` is all that the round needs, `to_do` what is not stored yet (at most: answers that do
+    not exist yet may repeat others). Tokens, seconds and cost are those of `to_do`.
     """
 
     round: str
@@ -128,10 +128,10 @@ def _answers(
             with arena.lake.connect(prompts=prompts) as connection:
                 answering.create_requested(connection, contestant, arena.arena.seed)
                 store.create_view(connection, "stored")
-                (to_do,) = connection.sql(
+                (to_do,) = connection.execute(
                     "select count(distinct response_id) from requested "
                     "where response_id not in (select response_id from stored)"
-                ).fetchone()
+                ).fetchall()[0]
         rate = measured(arena.lake, store)
         if rate.seconds is None and contestant.role == "target" and known:
             # a checkpoint that does not exist yet answers about as fast as what it is trained from
@@ -194,9 +194,9 @@ def measured(lake: Lake, store: Store) -> Rate:
     with lake.connect() as connection:
         store.create_view(connection, "stored")
         return Rate(
-            *connection.sql(
+            *connection.execute(
                 "select avg(prompt_tokens), avg(completion_tokens), avg(seconds) from stored"
-            ).fetchone()
+            ).fetchall()[0]
         )
 
 

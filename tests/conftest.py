@@ -45,6 +45,7 @@ TINY_PROFILE = {
                 "name": "tiny-judge",
                 "model": "tiny",
                 "attempts": 1,
+                "self_judging": "allow",
                 "sampling": {"max_tokens": 48},
             },
         }

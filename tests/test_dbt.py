@@ -48,7 +48,7 @@ def fight(lake: Lake, round_: str, draw: random.Random) -> None:
             row = {"response_id": f"{prompt_id}-{name}", "round": round_, "prompt_id": prompt_id}
             row |= {"contestant": name, "role": role, "text": f"{name} says {prompt_id}"}
             row |= dict.fromkeys(("model", "model_digest", "system_prompt", "sampling"), "x")
-            row |= {"finish_reason": "stop"}
+            row |= {"finish_reason": "stop", "status": "ok", "turns": [row["text"]]}
             row |= dict.fromkeys(("prompt_tokens", "completion_tokens", "sample"), 1)
             responses.append(row)
         for one, two in itertools.combinations(sorted(CONTESTANTS), 2):
@@ -59,6 +59,7 @@ def fight(lake: Lake, round_: str, draw: random.Random) -> None:
                 row |= {"game": game, "contestant_a": a, "contestant_b": b, "judge": "j"}
                 row |= {"response_a": f"{prompt_id}-{a}", "response_b": f"{prompt_id}-{b}"}
                 row |= {"judge_version": "1", "role": "deciding", "status": status, "attempts": 1}
+                row |= {"weight": 1.0, "prompt_tokens": 1, "completion_tokens": 1, "seconds": 0.1}
                 judgments.append(row | {"score_a": score(), "score_b": score()})
     lake.write("responses", responses, round_)
     lake.write("judgments", [{"explanation": None, "raw": None} | row for row in judgments], round_)

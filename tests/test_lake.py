@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import duckdb
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from arena_assets.lake import Lake, MissingPartition
-from arena_assets.store import Store, content_key
+from arena_assets.store import Store, content_key, content_key_sql
 
 SLICES = [{"prompt_id": "p1", "slice": "D1"}, {"prompt_id": "p2", "slice": "D2"}]
 
@@ -79,14 +80,62 @@ def test_a_partition_tells_what_it_was_made_from(lake):
 SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
 
 
+def stored(store):
+    with duckdb.connect() as connection:
+        store.create_view(connection, "stored")
+        return sorted(connection.sql("select id, text from stored").fetchall())
+
+
 def test_a_store_returns_each_row_once_and_the_first_one_written(tmp_path):
-    store = Store(tmp_path, SCHEMA, "id")
-    assert store.missing(["a", "b"]) == {"a", "b"} and store.select(["a"]).num_rows == 0
+    store = Store(tmp_path / "it's a store", SCHEMA, "id")
+    assert stored(store) == []
     store.append([{"id": "a", "text": "first"}])
     store.append([{"id": "a", "text": "second"}, {"id": "b", "text": "b"}])
     store.append([])
-    assert store.missing(["a", "b", "c"]) == {"c"}
-    assert sorted(store.select(["a", "b", "a"])["text"].to_pylist()) == ["b", "first"]
+    assert stored(store) == [("a", "first"), ("b", "b")]
+
+
+def test_one_writer_at_a_time_and_what_a_killed_one_left_is_removed(tmp_path):
+    store, said = Store(tmp_path, SCHEMA, "id"), []
+    code = f"""
+        import time, pyarrow as pa
+        from pathlib import Path
+        from arena_assets.store import Store
+        with Store(Path({str(tmp_path)!r}), pa.schema([("id", pa.string())]), "id").locked(print):
+            print("held", flush=True)
+            time.sleep(600)
+    """
+    holder = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    (tmp_path / ".half.parquet.partial").write_bytes(b"half")
+    threading.Timer(0.5, holder.kill).start()
+    with store.locked(said.append):  # the lock ends with its process
+        assert not list(tmp_path.glob(".*.partial"))
+    holder.wait()
+    assert len(said) == 1 and "another run works on" in said[0]
+
+
+def test_keys_in_sql_differ_where_a_column_does():
+    key = content_key_sql("a", "b")
+    rows = duckdb.sql(f"""
+        select count(distinct {key}) from (values ('x', 'y'), ('xy', ''), ('x', null), (null, 'x'))
+        t(a, b)
+    """).fetchall()
+    assert rows == [(4,)]
+
+
+def test_a_reader_is_streamed_into_a_partition_or_not_at_all(lake):
+    def batches(bad):
+        yield pa.RecordBatch.from_pylist(SLICES)
+        yield pa.RecordBatch.from_pylist([{"prompt_id": "p3", "slice": None if bad else "D3"}])
+
+    schema = pa.schema([("prompt_id", pa.string()), ("slice", pa.string())])
+    lake.write("slices", pa.RecordBatchReader.from_batches(schema, batches(False)))
+    assert lake.read("slices").num_rows == 3
+    before = lake.digest("slices")
+    with pytest.raises(ValueError, match="1 rows have no slice"):
+        lake.write("slices", pa.RecordBatchReader.from_batches(schema, batches(True)))
+    assert lake.digest("slices") == before
 
 
 def test_keys_depend_on_every_part_and_not_on_the_order_of_mappings():

@@ -122,7 +122,7 @@ def test_reports_tell_progress_pairs_and_categories(arena):
             "leaderboard_history",
             "battles_by_pair",
             "category_gains",
-            "judge_quality",
+            "judge_audit",
         )
     }
     progress = read["target_progress"]
@@ -138,7 +138,7 @@ def test_reports_tell_progress_pairs_and_categories(arena):
     base = [row for row in read["category_gains"] if row["contestant"] == "base"]
     assert sum(row["prompts"] for row in base) == len(tested)
     assert {row["gain_over_base"] for row in base} == {0.0}
-    quality = {row["judge"]: row for row in read["judge_quality"]}
+    quality = {row["judge"]: row for row in read["judge_audit"]}
     assert quality["verifier"]["flip_rate"] == 0 and quality["tiny-judge"]["games"] == 8
 
 
@@ -169,9 +169,60 @@ def test_a_round_turned_again_finds_everything_and_changes_nothing(arena):
     assert again.returncode == 0, again.stderr
     assert "turned i01.1-sft" in again.stdout and "not trained again" in again.stderr
     assert "base: 0 generated, 16 found" in again.stderr
-    assert "verifier: 0 games judged" in again.stderr
+    assert "verifier: 0 games judged anew" in again.stderr
     assert before == {name: arena.lake.digest(name, "i01.1-sft") for name in before}
     assert arena.checkpoints.manifest("i01.1-sft") == weights
+
+
+def test_another_judge_sees_the_stored_responses_and_nothing_is_generated(arena, tmp_path):
+    judge = tmp_path / "judge.yaml"
+    judge.write_text(
+        "judge: {kind: llm, name: second-opinion, model: tiny, attempts: 1, self_judging: allow,"
+        " sampling: {max_tokens: 48}}\nbattles: 6\n",
+        "utf-8",
+    )
+    before = arena.lake.digest("responses", "i01.1-sft")
+    again = arena_command("rejudge", "i01.1-sft", "--judge", str(judge))
+    assert again.returncode == 0, again.stderr
+    assert "second-opinion" in again.stdout and "generated" not in again.stderr
+    assert arena.lake.digest("responses", "i01.1-sft") == before
+    audit = {row["judge"]: row for row in arena.lake.read("judge_audit", "i01.1-sft").to_pylist()}
+    assert audit["second-opinion"]["games"] == 12 and audit["second-opinion"]["role"] == "shadow"
+    assert audit["verifier"]["cost"] == 0 and audit["second-opinion"]["cost"] is None
+    wrong = arena_command("rejudge", "i01.1-sft", "--judge", str(tmp_path / "none.yaml"))
+    assert wrong.returncode == 1 and "none.yaml" in wrong.stderr
+
+
+def test_a_plan_of_what_is_done_has_nothing_to_do(arena):
+    planned = json.loads(arena_command("plan", "--format", "json").stdout)
+    work = {(row["round"], row["work"], row["who"]): row for row in planned["work"]}
+    assert work["i01.1-sft", "responses", "base"]["total"] == 16
+    assert work["i01.1-sft", "judgments", "verifier"]["total"] == 16 * 3 * 2
+    assert work["i01.1-sft", "judgments", "tiny-judge"]["total"] == 8
+    assert work["i01.3-rl", "arena_judgments", "verifier"]["total"] == 20 * 15 * 2
+    assert {row["to_do"] for row in planned["work"]} == {0}
+    assert planned["total"]["seconds"] == 0 and planned["total"]["cost"] == 0
+
+
+def test_judges_are_compared_with_labels_of_people(arena, tmp_path):
+    battles = arena.lake.query(
+        "select * from battles where role = 'deciding' and status in ('decided', 'tie')",
+        battles=("battles", "i01.1-sft"),
+    ).to_pylist()
+    labels = tmp_path / "labels.csv"
+    lines = ["prompt_id,contestant_a,contestant_b,winner"]
+    for row in battles:  # people see the contestants the other way round
+        winner = row["winner"] or "tie"
+        lines.append(f"{row['prompt_id']},{row['contestant_2']},{row['contestant_1']},{winner}")
+    labels.write_text("\n".join(lines), "utf-8")
+    arguments = ("judges", "--round", "i01.1-sft", "--labels", str(labels), "--format", "json")
+    audit = {row["judge"]: row for row in json.loads(arena_command(*arguments).stdout)}
+    assert audit["verifier"]["reference"] == "labels"
+    assert audit["verifier"]["battles_compared"] == len(battles)
+    assert audit["verifier"]["agreement"] == 1 and audit["verifier"]["kappa"] == pytest.approx(1)
+    labels.write_text(lines[0] + "\np,a,b,nobody\n", "utf-8")
+    wrong = arena_command(*arguments)
+    assert wrong.returncode == 1 and "'nobody' is none of the row's contestants" in wrong.stderr
 
 
 def test_data_docs_are_built(turned):

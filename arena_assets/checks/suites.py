@@ -45,7 +45,8 @@ def expect(name: str, type_: str, *, blocking: bool = True, **kwargs: Any) -> di
 
 
 def _columns(table: str) -> dict[str, Any]:
-    names = TABLES[table].schema.names
+    # lists are left out of what a suite looks at
+    names = [f.name for f in TABLES[table].schema if not str(f.type).startswith("list")]
     return expect(
         "columns_present", "table_columns_to_match_set", column_set=names, exact_match=False
     )
@@ -231,9 +232,10 @@ def _drops_suite(table: str) -> Suite:
 ADDRESSES_JUDGE = (
     r"(?i)(ignore|disregard|forget)\s+(all\s+|any\s+|the\s+|previous\s+|prior\s+|above\s+|your\s+)+"
     r"(instructions?|rules|prompts?)"
+    r"|(ignore|disregard|forget)\s+(all\s+|everything\s+)?(of\s+)?(the\s+)?(above|previous|prior)"
     r"|score_[ab]|\[\[\s*[ab]\s*>?.*\]\]|answer [ab] (begins|ends)"
     r"|(dear|attention|note to|as)( the)? (judge|evaluator|grader)"
-    r"|(give|award|assign|rate)\s+(this|me|it|answer|assistant|response|model)\b.{0,30}\b(10|ten|highest|full|top)\b"
+    r"|(give|award|assign|rate)\s+(this|me|it|answer|assistant|response|model)\b.{0,30}\b(10 ?/ ?10|10 out|highest|full marks|top score)"
     r"|assistant [ab] is (better|the winner)|<\|im_(start|end)\|>"
 )
 _REPEATED_CHARACTERS = 40  # a short answer ("no", "42") fits many prompts
@@ -288,7 +290,7 @@ def _response_suite(table: str, failed_limit: float) -> Suite:
         + """ and same > 1 as repeated, regexp_matches(text, $addresses_judge) as addressed
             from counted
         )
-        select t.* exclude (turns), (t.finish_reason = 'length')::int as cut_off,
+        select t.*, (t.finish_reason = 'length')::int as cut_off,
                (t.status = 'ok' and trim(t.text) = '')::int as empty,
                (t.status = 'failed')::int as failed,
                (select count(distinct contestant) from {table})

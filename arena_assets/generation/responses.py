@@ -156,7 +156,7 @@ def _generate(
             """,
             {"batch": setting.batch},
         )
-        waiting = connection.table("todo").count("*").fetchone()[0]
+        waiting = connection.execute("select count(*) from todo").fetchall()[0][0]
         progress.found = prompts.num_rows - waiting
         if not waiting:
             return progress

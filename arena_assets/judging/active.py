@@ -13,8 +13,8 @@ from arena_assets.ratings.sampling import choose_pairs
 
 _POINTS = """
     select contestant_a, contestant_b,
-           sum(0.5 * (0.5 + 0.5 * sign(score_a - score_b))) as points_a,
-           sum(0.5 * (0.5 - 0.5 * sign(score_a - score_b))) as points_b
+           sum(0.25 + 0.25 * sign(score_a - score_b))::double as points_a,
+           sum(0.25 - 0.25 * sign(score_a - score_b))::double as points_b
     from rows where status = 'ok' group by contestant_a, contestant_b
 """
 

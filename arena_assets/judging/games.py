@@ -214,7 +214,7 @@ class Games:
             qualify row_number() over (partition by judgment_id order by batch) = 1
             """
         )
-        return self.connection.table("todo").count("*").fetchone()[0]
+        return self.connection.execute("select count(*) from todo").fetchall()[0][0]
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         return batches_of(

@@ -1,8 +1,8 @@
 """Verdicts: what came of one game, and how a judge's words are read.
 
 Reading is strict, since a wrong score would become training data: the first brace of the text has
-to open a JSON object with an explanation and two scores, and no other brace may follow it. Numbers
-anywhere else, in the explanation too, are no scores.
+to open a JSON object with an explanation and two scores, and no other brace or bracket may stand
+outside of it. Numbers anywhere else, in the explanation too, are no scores.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def read_scores(text: str) -> Scores:
         found, end = decoder.raw_decode(text, start)
     except (ValueError, RecursionError) as error:
         raise BadVerdict(UNPARSABLE, f"not JSON: {error}") from None
-    if re.search(r"[{}]", text[end:]):
+    if re.search(r"[][{}]", text[:start] + text[end:]):
         raise BadVerdict(UNPARSABLE, "more than one JSON object")
     try:
         return Scores.model_validate(found)

@@ -175,7 +175,7 @@ def _rows(job: Job, kind: str) -> list[dict[str, Any]]:
     """The training rows of one kind; ValueError where there are none."""
     table = pq.read_table(
         job.training_set,
-        columns=["kind", "messages", "chosen", "rejected"],
+        columns=["kind", "messages", "chosen_turns", "rejected_turns"],
         filters=[("kind", "=", kind)],
         partitioning=None,
     )

@@ -1,0 +1,91 @@
+"""One run of a round's text, to be killed: answers, then games, on the tests' own profile.
+
+    python tests/drill.py LAKE answer|judge ENDPOINT-AS-JSON|MODEL-FOLDER
+
+It says "working" when the first batch begins, so that whoever kills it hits the work.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from arena_assets.config import Endpoint, LLMJudge, Sampling, load_arena
+from arena_assets.generation.contestants import Contestant, SystemPrompt
+from arena_assets.generation.engines import Engine, Weights, open_engine
+from arena_assets.generation.responses import Setting, respond
+from arena_assets.judging.games import Seat
+from arena_assets.judging.judges import LanguageModelJudge
+from arena_assets.judging.panel import Member, judge_round
+from arena_assets.lake import Lake
+
+ROUND, PROMPTS, BATCH = "i01.1-sft", 60, 4
+ENGINE = {"enforce_eager": True, "dtype": "float32", "max_model_len": 2048}
+
+
+def write_prompts(lake: Lake) -> None:
+    """Prompts of different lengths, some with two turns."""
+    rows = []
+    for number in range(PROMPTS):
+        asked = f"Question {number}: what is {'very ' * (number % 7)}far from {number * 37}?"
+        messages = [{"role": "user", "content": asked}]
+        if number % 5 == 0:
+            messages.append({"role": "user", "content": "And why?"})
+        rows.append(
+            {
+                "prompt_id": f"p{number:03d}",
+                "source": "drill",
+                "messages": messages,
+                "constraints": "[]",
+                "category": "drill",
+                "difficulty": None,
+                "reference": None,
+            }
+        )
+    lake.write("prompts_curated", rows)
+
+
+def weights_of(where: str) -> Weights:
+    if where.startswith("{"):
+        return Weights("tiny", None, "tiny", endpoint=Endpoint.model_validate_json(where))
+    return Weights("tiny", Path(where), "tiny")
+
+
+def opened(weights: Weights) -> Engine:
+    engine = open_engine(weights, 0, ENGINE)
+    print("working", flush=True)
+    return engine
+
+
+def answer(lake: Lake, weights: Weights) -> None:
+    """Two greedy contestants on the same weights answer every prompt."""
+    sampling = Sampling(max_tokens=24)
+    brief = SystemPrompt(version="brief", system="Be brief.")
+    contestants = [
+        Contestant("plain", "target", weights, sampling),
+        Contestant("brief", "opponent", weights, sampling, brief),
+    ]
+    prompts = lake.read("prompts_curated", columns=["prompt_id", "messages", "constraints"])
+    setting = Setting(opened, 0, BATCH, print)
+    respond(lake, "responses", ROUND, prompts, contestants, setting)
+
+
+def judge(lake: Lake, weights: Weights) -> None:
+    """One greedy judge sees every pair twice; what cannot be read is asked for again."""
+    sampling = Sampling(max_tokens=64)
+    settings = LLMJudge(
+        kind="llm", name="j", model="tiny", sampling=sampling, attempts=2, self_judging="allow"
+    )
+    member = Member(
+        LanguageModelJudge(settings, weights, lambda: opened(weights)), Seat("deciding")
+    )
+    arena = load_arena()
+    arena = arena.model_copy(
+        update={"generation": arena.generation.model_copy(update={"batch": BATCH})}
+    )
+    judge_round(lake, "judgments", "responses", ROUND, [member], arena, print)
+
+
+if __name__ == "__main__":
+    folder, phase, where = sys.argv[1:]
+    {"answer": answer, "judge": judge}[phase](Lake(Path(folder)), weights_of(where))
