@@ -37,7 +37,9 @@ def real_prompts(folder: Path) -> list[str]:
 def synthesise(texts: list[str], count: int, seed: int) -> list[str]:
     """Prompts of about 40 words, in runs of one to three words from random places of `texts`."""
     draw = random.Random(seed)
-    words = [text.split() for text in texts]
+    # texts without blanks would be copied whole
+    words = [[word for word in text.split() if len(word) <= 20] for text in texts]
+    words = [said for said in words if len(said) > 2]
     made: list[str] = []
     while len(made) < count:
         kind = draw.random()

@@ -53,10 +53,20 @@ def test_the_code_location_loads_without_cycles():
     dg.Definitions.validate_loadable(defs)
     graph = defs.resolve_asset_graph()
     order = [key.to_user_string() for key in graph.toposorted_asset_keys]
-    chain = ["slices", "target_model", "responses", "judgments", "battles", "training_set"]
+    chain = [
+        "dropped_unsafe",
+        "dropped_languages",
+        "arena_testset",
+        "slices",
+        "responses",
+        "judgments",
+        "battles",
+        "training_set",
+    ]
     chain += ["checkpoint", "arena_responses", "arena_judgments", "arena_battles", "ratings"]
     positions = [order.index(name) for name in [*chain, "leaderboard"]]
     assert positions == sorted(positions)
+    assert order.index("target_model") < order.index("responses")
     assert order.index("ratings") < order.index("promotions")
     assert {"collect", "prepare", "turn_round", "rejudge"} <= {
         job.name for job in defs.resolve_all_job_defs()
