@@ -17,6 +17,7 @@ from arena_assets.curation.contamination import EXACT, NEIGHBOUR, OVERLAP, Items
 from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.words import HASHES, TEXT, hashed_words
+from arena_assets.lake import Lake
 from arena_assets.lineage import prompts_fingerprint, settled_prompts, testset_version
 from arena_assets.resources import ArenaResource
 from arena_assets.tables import PROMPT_DROPS, PROMPT_EMBEDDINGS
@@ -46,6 +47,14 @@ def source_names(arena: ArenaResource) -> list[str]:
     return [source.name for source in arena.arena.prompts.sources]
 
 
+def materialized(lake: Lake, table: str, **more: Any) -> dg.MaterializeResult:
+    """What an asset without partitions says of the table that it wrote."""
+    return dg.MaterializeResult(
+        metadata=table_metadata(lake, table, **more),
+        data_version=dg.DataVersion(lake.digest(table)),
+    )
+
+
 def written_drops(
     context: dg.AssetExecutionContext,
     arena: ArenaResource,
@@ -57,11 +66,8 @@ def written_drops(
     dropped = PROMPT_DROPS.schema.empty_table() if dropped is None else dropped
     arena.lake.write(table, dropped.sort_by("prompt_id"))
     context.log.info(f"{before} prompts: {dropped.num_rows} dropped")
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            arena.lake, table, prompts_before=before, reasons=counted_reasons(arena, table)
-        ),
-        data_version=dg.DataVersion(arena.lake.digest(table)),
+    return materialized(
+        arena.lake, table, prompts_before=before, reasons=counted_reasons(arena, table)
     )
 
 
@@ -222,13 +228,10 @@ def prompt_embeddings(
                 PROMPT_EMBEDDINGS.schema, (_embedded(b, encoder, settings.batch) for b in reader)
             ),
         )
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            arena.lake,
-            "prompt_embeddings",
-            encoder=settings.package or settings.hub or settings.path,
-        ),
-        data_version=dg.DataVersion(arena.lake.digest("prompt_embeddings")),
+    return materialized(
+        arena.lake,
+        "prompt_embeddings",
+        encoder=settings.package or settings.hub or settings.path,
     )
 
 
@@ -263,12 +266,7 @@ def prompt_drops(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
             rows.to_arrow_reader(_BATCH),
             fingerprint=prompts_fingerprint(arena.arena),
         )
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            arena.lake, "prompt_drops", reasons=counted_reasons(arena, "prompt_drops")
-        ),
-        data_version=dg.DataVersion(arena.lake.digest("prompt_drops")),
-    )
+    return materialized(arena.lake, "prompt_drops", reasons=counted_reasons(arena, "prompt_drops"))
 
 
 @dg.asset(
@@ -316,14 +314,11 @@ def decontamination_report(
             params={"rules": [EXACT, OVERLAP, NEIGHBOUR]},
         ).to_arrow_table()
     arena.lake.write("decontamination_report", counted)
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            arena.lake,
-            "decontamination_report",
-            dropped=dg.MetadataValue.md(markdown_table(counted.drop(["examples"]))),
-            examples=dg.MetadataValue.json(
-                [row | {"examples": json.loads(row["examples"])} for row in counted.to_pylist()]
-            ),
+    return materialized(
+        arena.lake,
+        "decontamination_report",
+        dropped=dg.MetadataValue.md(markdown_table(counted.drop(["examples"]))),
+        examples=dg.MetadataValue.json(
+            [row | {"examples": json.loads(row["examples"])} for row in counted.to_pylist()]
         ),
-        data_version=dg.DataVersion(arena.lake.digest("decontamination_report")),
     )

@@ -7,7 +7,13 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from arena_assets.assets.curation import contaminated, source_names, stacked, written_drops
+from arena_assets.assets.curation import (
+    contaminated,
+    materialized,
+    source_names,
+    stacked,
+    written_drops,
+)
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checkpoints import digest_weights
 from arena_assets.config import Source, resolve
@@ -45,10 +51,7 @@ def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
         context.log.info(f"{name}: {origin} -> {path}, digest {digest[:12]}")
         rows.append({"name": name, "origin": origin, "path": str(path), "digest": digest})
     arena.lake.write("models", rows)
-    return dg.MaterializeResult(
-        metadata=table_metadata(arena.lake, "models"),
-        data_version=dg.DataVersion(arena.lake.digest("models")),
-    )
+    return materialized(arena.lake, "models")
 
 
 @dg.multi_asset(
@@ -93,10 +96,7 @@ def benchmarks(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
         context.log.info(f"{source.name}: {items.num_rows} items")
     schema = TABLES["benchmarks"].schema
     arena.lake.write("benchmarks", pa.concat_tables([schema.empty_table(), *rows]))
-    return dg.MaterializeResult(
-        metadata=table_metadata(arena.lake, "benchmarks"),
-        data_version=dg.DataVersion(arena.lake.digest("benchmarks")),
-    )
+    return materialized(arena.lake, "benchmarks")
 
 
 def source_place(source: Source) -> Path | str | None:
@@ -117,16 +117,13 @@ def arena_testset(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg
     if lake.fingerprint("arena_testset") == spec:
         context.log.info("frozen: the version that the profile asks for is there")
     else:
-        version = freeze(lake, _drawn_testset(context, arena))
+        version = freeze(lake, _drawn_testset(arena))
         context.log.info(f"new version {version}")
         lake.write("arena_testset", lake.read("testset_versions", version), fingerprint=spec)
-    return dg.MaterializeResult(
-        metadata=table_metadata(lake, "arena_testset", **_testset_metadata(lake)),
-        data_version=dg.DataVersion(lake.digest("arena_testset")),
-    )
+    return materialized(lake, "arena_testset", **_testset_metadata(lake))
 
 
-def _drawn_testset(context: dg.AssetExecutionContext, arena: ArenaResource) -> pa.Table:
+def _drawn_testset(arena: ArenaResource) -> pa.Table:
     settings, seed = arena.arena.prompts.testset, arena.arena.seed
     with remaining(arena.lake, source_names(arena)) as connection:
         connection.register(
@@ -236,10 +233,7 @@ def prompts_curated(
             """
         )
         lake.write("prompts_curated", kept.to_arrow_reader(10_000))
-    return dg.MaterializeResult(
-        metadata=table_metadata(lake, "prompts_curated"),
-        data_version=dg.DataVersion(lake.digest("prompts_curated")),
-    )
+    return materialized(lake, "prompts_curated")
 
 
 @dg.asset(
@@ -263,9 +257,6 @@ def slices(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
     )
     unused = free.num_rows - found.num_rows
     context.log.info(f"{found.num_rows} prompts in slices, {unused} in none")
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            lake, "slices", slices=dg.MetadataValue.md(markdown_table(counted)), in_no_slice=unused
-        ),
-        data_version=dg.DataVersion(lake.digest("slices")),
+    return materialized(
+        lake, "slices", slices=dg.MetadataValue.md(markdown_table(counted)), in_no_slice=unused
     )
