@@ -10,13 +10,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+
+from arena_assets.config import Endpoint
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORK = Path(tempfile.mkdtemp(prefix="arena-tests-"))
@@ -159,6 +166,71 @@ def tiny_model() -> Path:
     LlamaForCausalLM(config).save_pretrained(TINY_MODEL)
     fast.save_pretrained(TINY_MODEL)
     return TINY_MODEL
+
+
+@pytest.fixture(scope="session")
+def served_model(tiny_model) -> Iterator[Endpoint]:
+    """The tiny model behind vLLM's server, in processes of its own until the tests end."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # not the `vllm` command: in the CPU build it looks for a package of that name and stops
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    command += ["--model", str(tiny_model), "--served-model-name", "tiny"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--enforce-eager", "--dtype", "float32", "--max-model-len", "2048"]
+    # the sampling is ours: a server would fill gaps with the model's generation_config.json
+    command += ["--generation-config", "vllm"]
+    # a random model fills its limit with blanks where JSON allows them
+    structured = {"backend": "xgrammar", "disable_any_whitespace": True}
+    command += ["--structured-outputs-config", json.dumps(structured)]
+    environment = os.environ | {
+        "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        # forked workers need not import torch and vLLM again
+        "VLLM_WORKER_MULTIPROC_METHOD": "fork",
+    }
+    log = WORK / "served_model.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            command,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log, seconds=240)
+        yield Endpoint(urls=(f"http://127.0.0.1:{port}/v1",), model="tiny", timeout=120, retries=1)
+    finally:
+        _end_group(server)
+
+
+def _wait_until_healthy(
+    server: subprocess.Popen[bytes], url: str, log: Path, seconds: float
+) -> None:
+    deadline = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+            return
+        except OSError:  # nobody listens yet
+            time.sleep(0.2)
+    state = "is still not up" if server.poll() is None else f"ended with {server.returncode}"
+    pytest.fail(f"the server {state}; its log ends:\n{log.read_text('utf-8')[-6000:]}")
+
+
+def _end_group(server: subprocess.Popen[bytes]) -> None:
+    """End the server and its workers, which outlive it where it is killed alone."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(server.pid, how)
+            server.wait(timeout=15)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def arena_command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -48,7 +48,7 @@ def stored_keys(lake: Lake, phase: str) -> tuple[int, int]:
     """(rows, distinct keys) of all shards; a row that was made twice would stand there twice."""
     if not (files := [str(path) for path in shards(lake, phase)]):
         return 0, 0
-    table, key = TABLE[phase]
+    _, key = TABLE[phase]
     return duckdb.sql(
         f"select count(*), count(distinct parse_path(filename)[-2] || {key}) "
         f"from read_parquet({files!r}, filename = true)"
@@ -56,7 +56,7 @@ def stored_keys(lake: Lake, phase: str) -> tuple[int, int]:
 
 
 def kill_at_random(lake: Lake, phase: str, where: str, duration: float, draw: random.Random) -> int:
-    """Start and kill KILLS runs; how many of them were at work then. Whole shards stay as they are."""
+    """Start and kill KILLS runs, whole shards staying as they are; how many were at work then."""
     killed = 0
     for _ in range(KILLS):
         before = {path: path.read_bytes() for path in shards(lake, phase)}
