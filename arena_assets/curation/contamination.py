@@ -19,16 +19,8 @@ from arena_assets.curation.words import HASHES, Rows, grams, hashed_words, toget
 from arena_assets.tables import MESSAGES
 
 EXACT, OVERLAP, NEIGHBOUR = "same words", "n-gram overlap", "nearest neighbour"
-FOUND = pa.schema(
-    [
-        ("prompt_id", pa.string()),
-        ("reason", pa.string()),
-        ("against", pa.string()),
-        ("match", pa.string()),
-        ("score", pa.float64()),
-    ]
-)
 _LEAST = 4  # grams
+_BLOCK = 2_000  # items compared at once with a part of the prompts
 LETTERS = r"hash(regexp_replace(lower({}), '[^\p{{L}}\p{{M}}\p{{N}}]+', '', 'g'))"
 
 
@@ -68,7 +60,10 @@ class Items:
         self._grams, self._items = sets.values[order], sets.row_of_value[order]
 
     def exact(self, connection: duckdb.DuckDBPyConnection, prompts: str) -> list[dict[str, Any]]:
-        """The prompts of a relation with a user turn of an item's letters and digits."""
+        """The prompts of a relation with a user turn of an item's letters and digits.
+
+        Rows of prompt_drops without their step, as of the other two rules.
+        """
         connection.register("item_turns", self._turns)
         rows = connection.sql(
             f"""
@@ -132,20 +127,30 @@ def nearest(
     """The `neighbours` prompts nearest to each item, those as similar as `floor` or more.
 
     `items` are (benchmark, item) pairs, `parts` pairs of prompt_ids and vectors; all vectors have
-    length 1, so that their product is the cosine. Rows of FOUND, the most similar item a prompt.
+    length 1, so that their product is the cosine. Rows of prompt_drops without their step,
+    the most similar item a prompt.
     """
-    best = np.full((len(items), 0), -1.0)
-    best_ids = np.empty((len(items), 0), object)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(items), _BLOCK)]
+    best = [np.empty((len(items[block]), 0), np.float32) for block in blocks]
+    best_ids = [np.empty((len(items[block]), 0), object) for block in blocks]
     for ids, vectors in parts:
-        similar = item_vectors @ vectors.T
-        keep = min(neighbours, similar.shape[1])
-        top = np.argpartition(-similar, keep - 1, axis=1)[:, :keep]
-        best = np.concatenate([best, np.take_along_axis(similar, top, 1)], axis=1)
-        best_ids = np.concatenate([best_ids, ids[top]], axis=1)
-        # by similarity, then by identifier: equal ones do not depend on the order of the parts
-        order = np.lexsort((best_ids.astype(str), -best), axis=1)[:, :neighbours]
-        best = np.take_along_axis(best, order, 1)
-        best_ids = np.take_along_axis(best_ids, order, 1)
+        for number, block in enumerate(blocks):
+            similar = item_vectors[block] @ vectors.T
+            keep = min(neighbours, similar.shape[1])
+            top = np.argpartition(-similar, keep - 1, axis=1)[:, :keep]
+            score = np.concatenate([best[number], np.take_along_axis(similar, top, 1)], axis=1)
+            names = np.concatenate([best_ids[number], ids[top]], axis=1)
+            # by similarity, then by identifier: equal ones do not depend on the order of parts
+            order = np.lexsort((names.astype(str), -score), axis=1)[:, :neighbours]
+            best[number] = np.take_along_axis(score, order, 1)
+            best_ids[number] = np.take_along_axis(names, order, 1)
+    return _nearest_item(items, np.concatenate(best), np.concatenate(best_ids), floor)
+
+
+def _nearest_item(
+    items: Sequence[tuple[str, str]], best: np.ndarray, best_ids: np.ndarray, floor: float
+) -> list[dict[str, Any]]:
+    """For each prompt that is similar enough to any item: the most similar one."""
     found: dict[str, dict[str, Any]] = {}
     for item, place in np.argwhere(best >= floor):
         prompt_id, score = best_ids[item, place], float(best[item, place])
