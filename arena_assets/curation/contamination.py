@@ -1,9 +1,8 @@
 """Decontamination: prompts that repeat an item of a benchmark, or of the arena test set.
 
-Three rules, the first that holds is the reason: a turn has exactly the item's
-letters and digits; enough of the
-item's word n-grams occur in the prompt; the prompt is one of the item's nearest neighbours by
-embedding and more similar than a floor.
+Three rules, the first that holds is the reason: a turn has exactly the item's letters and digits;
+enough of the item's word n-grams occur in the prompt; the prompt is one of the item's nearest
+neighbours by embedding and more similar than a floor.
 """
 
 from __future__ import annotations
