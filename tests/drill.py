@@ -19,7 +19,14 @@ from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.judging.panel import Member, judge_round
 from arena_assets.lake import Lake
 
-ROUND, PROMPTS, BATCH = "i01.1-sft", 60, 4
+ROUND, PROMPTS, BATCH = "i01.1-sft", 24, 3
+# a random model does not come to an end by itself: a short explanation leaves room for scores
+TEMPLATE = """
+version: drill
+explanation_characters: 4
+system: Judge both answers in JSON.
+user: "{{ messages[-1].content }} {{ marker }}\\n{{ answer_a }}\\n{{ answer_b }}"
+"""
 ENGINE = {"enforce_eager": True, "dtype": "float32", "max_model_len": 2048}
 
 
@@ -59,7 +66,7 @@ def opened(weights: Weights) -> Engine:
 
 def answer(lake: Lake, weights: Weights) -> None:
     """Two greedy contestants on the same weights answer every prompt."""
-    sampling = Sampling(max_tokens=24)
+    sampling = Sampling(max_tokens=8)
     brief = SystemPrompt(version="brief", system="Be brief.")
     contestants = [
         Contestant("plain", "target", weights, sampling),
@@ -72,9 +79,16 @@ def answer(lake: Lake, weights: Weights) -> None:
 
 def judge(lake: Lake, weights: Weights) -> None:
     """One greedy judge sees every pair twice; what cannot be read is asked for again."""
-    sampling = Sampling(max_tokens=64)
+    template = lake.root / "template.yaml"
+    template.write_text(TEMPLATE, "utf-8")
     settings = LLMJudge(
-        kind="llm", name="j", model="tiny", sampling=sampling, attempts=2, self_judging="allow"
+        kind="llm",
+        name="j",
+        model="tiny",
+        template=str(template),
+        sampling=Sampling(max_tokens=48),
+        attempts=2,
+        self_judging="allow",
     )
     member = Member(
         LanguageModelJudge(settings, weights, lambda: opened(weights)), Seat("deciding")
