@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: help setup run test dev lint format bench bench-ratings manifest clean
+.PHONY: help setup run test dev lint format bench bench-ratings bench-curation manifest clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,10 @@ bench: setup manifest ## measure: load time of the code location, active samplin
 bench-ratings: setup .venv-arena-rank ## measure: ratings of 1M battles beside arena-rank and evalica, then 10M
 	$(BIN)/python benchmarks/ratings.py
 	$(BIN)/python benchmarks/ratings.py 10000000
+
+bench-curation: setup ## measure: curation of 69K, 138K and 276K prompts, MinHash beside datasketch (needs PROMPTS)
+	$(BIN)/pip install --quiet --no-deps datasketch==2.0.0
+	$(BIN)/python benchmarks/curation.py $(PROMPTS)
 
 .venv-arena-rank: # it pins other versions of our dependencies
 	$(PYTHON) -m venv $@

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 from dagster_dbt import DbtCliResource
 
-from arena_assets.assets import audit, battles, consistency, prompts, ratings, training
+from arena_assets.assets import audit, battles, consistency, curation, prompts, ratings, training
 from arena_assets.assets.dbt import arena_dbt, dbt_project
 from arena_assets.automation import advance_rounds
 from arena_assets.checks.expectations import expectation_checks
@@ -21,10 +21,9 @@ collect_job = dg.define_asset_job(
 )
 prepare_job = dg.define_asset_job(
     "prepare",
-    selection=dg.AssetSelection.assets(
-        "models", "prompts_curated", "prompt_drops", "arena_testset", "slices"
-    ),
-    description="Fetch the weights, draw slices and the arena test set.",
+    selection=dg.AssetSelection.groups("models", "prompts")
+    - dg.AssetSelection.assets("prompts", "quarantine"),
+    description="Fetch the weights, curate the prompts, draw slices and the arena test set.",
 )
 round_job = dg.define_asset_job(
     "turn_round",
@@ -47,7 +46,7 @@ executors = {
     "multiprocess": dg.multiprocess_executor.configured({"max_concurrent": 1}),
 }
 
-modules = [prompts, battles, audit, training, ratings]
+modules = [prompts, curation, battles, audit, training, ratings]
 if ARENA.ratings.reference:
     modules.append(consistency)
 

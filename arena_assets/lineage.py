@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from arena_assets.config import Arena, LLMJudge, resolve
+from arena_assets.config import Arena, LLMJudge, Source, resolve
+from arena_assets.curation.sources import filesystem_of
 from arena_assets.generation.contestants import (
     Contestant,
     opponent_contestant,
@@ -131,21 +133,103 @@ def recording(path: str) -> Weights:
 
 
 def prompts_fingerprint(arena: Arena) -> str:
-    """What prompts are made from: their settings and the content of local sources."""
-    files = [_file_digest(source.path) for source in arena.prompts.sources if source.path]
+    """What prompts are made from: their settings and the content of sources and benchmarks."""
     settings = arena.model_dump(mode="json", include={"seed", "prompts", "models"})
-    return _hash(settings, files)
+    sources = [*arena.prompts.sources, *arena.prompts.decontamination.benchmarks]
+    unsafe, rater = arena.prompts.unsafe, arena.prompts.testset.rater
+    files = [unsafe.lexicon if unsafe else None, rater.template if rater else None]
+    return _hash(
+        settings,
+        [_source_state(source) for source in sources],
+        [_file_digest(file) for file in files if file],
+    )
+
+
+def _source_state(source: Source) -> Any:
+    """What changes when a source does; a data set of the hub is taken as it was."""
+    if source.path is None:
+        return None
+    if not source.remote:
+        # a file that is missing is told by the asset that reads it
+        return _file_digest(source.path) if resolve(source.path).exists() else None
+    filesystem, inside = filesystem_of(source.path)
+    info = filesystem.get_file_info(inside)
+    return [info.size, info.mtime_ns]
+
+
+def testset_fingerprint(arena: Arena) -> str:
+    """What a version of the test set is made from. New prompts alone make no new version."""
+    prompts = arena.prompts
+    rater = prompts.testset.rater
+    return _hash(
+        arena.seed,
+        prompts.testset.model_dump(mode="json"),
+        prompts.encoder.model_dump(mode="json", exclude={"batch"}),
+        arena.models[rater.model].model_dump(mode="json") if rater else None,
+    )
+
+
+def testset_version(resource: ArenaResource) -> str:
+    """The name of the current version of the test set."""
+    return resource.lake.read("arena_testset", columns=["version"])["version"][0].as_py()
+
+
+def slices_fingerprint(arena: Arena) -> str:
+    """What slices are drawn with. As long as it stays, a prompt stays in its slice."""
+    slices = arena.prompts.slices.model_dump(mode="json", exclude={"names"})
+    return _hash(arena.seed, slices, testset_fingerprint(arena))
+
+
+def settled_prompts(resource: ArenaResource) -> list[str]:
+    """The prompts of the present test set and slices: new prompts that repeat them give way."""
+    lake, arena = resource.lake, resource.arena
+    found: set[str] = set()
+    for table, fingerprint in (
+        ("arena_testset", testset_fingerprint(arena)),
+        ("slices", slices_fingerprint(arena)),
+    ):
+        if lake.fingerprint(table) == fingerprint:
+            found |= set(lake.read(table, columns=["prompt_id"])["prompt_id"].to_pylist())
+    return sorted(found)
+
+
+def slice_digest(resource: ArenaResource, name: str) -> str | None:
+    """A hash of the prompts of a slice, as they are in the lake; None before it was drawn."""
+    lake = resource.lake
+    if not (lake.exists("slices") and lake.exists("prompts_curated")):
+        return None
+    paths = [lake.path(table) for table in ("slices", "prompts_curated")]
+    return _slice_digests(*((str(path), path.stat().st_mtime_ns) for path in paths)).get(name)
+
+
+@lru_cache(maxsize=8)  # every round asks, and again for the rounds before it
+def _slice_digests(slices: tuple[str, int], prompts: tuple[str, int]) -> dict[str, str]:
+    import duckdb
+
+    with duckdb.connect() as connection:
+        rows = connection.execute(
+            """
+            select slice, md5(string_agg(md5(prompts::varchar), '' order by prompt_id))
+            from read_parquet($slices) join read_parquet($prompts) as prompts using (prompt_id)
+            group by slice
+            """,
+            {"slices": slices[0], "prompts": prompts[0]},
+        ).fetchall()
+    return dict(rows)
 
 
 def round_fingerprint(resource: ArenaResource, key: str) -> str:
-    """What a round is made from: prompts, settings and all rounds before it.
+    """What a round is made from: its slice, the test set, settings and all rounds before it.
 
-    Same fingerprint, same inputs: such a round needs no second turn.
+    Same fingerprint, same inputs: such a round needs no second turn, also when prompts were added
+    that went into other slices.
     """
     arena, round_ = resource.arena, resource.round(key)
     settings = arena.model_dump(
         mode="json",
         include={
+            "seed",
+            "models",
             "target",
             "opponents",
             "judge",
@@ -161,7 +245,8 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
         files += [opponent.system_prompt, opponent.recorded]
     files += [judge.template for judge in arena.single_judges if isinstance(judge, LLMJudge)]
     return _hash(
-        prompts_fingerprint(arena),
+        slice_digest(resource, round_.slice),
+        testset_fingerprint(arena),
         settings,
         [_file_digest(file) for file in files if file],
         arena.rounds[key].model_dump(mode="json"),

@@ -61,13 +61,36 @@ QUARANTINE = _table(
     reason=_TEXT,
     raw=_TEXT,
 )
+BENCHMARKS = _table(
+    "One row per benchmark item that no training prompt may repeat.",
+    ("benchmark", "item_id"),
+    benchmark=_TEXT,
+    item_id=_TEXT,
+    messages=MESSAGES,
+)
 PROMPT_DROPS = _table(
     "One row per prompt that curation left out, with the step that did and why.",
     ("prompt_id",),
     prompt_id=_TEXT,
     step=_TEXT,
     reason=_TEXT,
-    match__null=_TEXT,  # the prompt that it repeats
+    against__null=_TEXT,  # the benchmark that it repeats
+    match__null=_TEXT,  # the prompt or the item that it repeats
+    score__null=_FLOAT,  # how similar it is, or what the classifier or detector said (0-1)
+)
+DECONTAMINATION_REPORT = _table(
+    "One row per benchmark and rule: how many prompts it dropped, with examples.",
+    ("against", "reason"),
+    against=_TEXT,
+    reason=_TEXT,
+    rows=_INT,
+    examples=_TEXT,  # JSON: prompt_id, text, match, item, score
+)
+PROMPT_EMBEDDINGS = _table(
+    "One row per prompt that is not a duplicate: its embedding, of length 1.",
+    ("prompt_id",),
+    prompt_id=_TEXT,
+    embedding=pa.list_(pa.float32()),
 )
 SLICES = _table(
     "One row per curated prompt with the slice that it was drawn into.",
@@ -83,6 +106,17 @@ ARENA_TESTSET = _table(
     cluster=_INT,
     category=_TEXT,
     difficulty__null=_FLOAT,
+    turns__null=_INT,  # of the user
+    version__null=_TEXT,
+)
+TESTSET_VERSIONS = _table(
+    "One row per prompt of one version of the arena test set, complete: a version never changes.",
+    ("prompt_id",),
+    **{f.name + "__null" * f.nullable: f.type for f in PROMPTS.schema},
+    part=_TEXT,
+    cluster=_INT,
+    turns=_INT,
+    version=_TEXT,
 )
 RESPONSES = _table(
     "One row per prompt and contestant: the answer and all that determined it.",
@@ -196,9 +230,20 @@ TABLES = {
     "prompts": PROMPTS,
     "prompts_curated": PROMPTS,
     "quarantine": QUARANTINE,
+    "benchmarks": BENCHMARKS,
+    "dropped_unsafe": PROMPT_DROPS,
+    "dropped_short": PROMPT_DROPS,
+    "dropped_prefixes": PROMPT_DROPS,
+    "dropped_near_duplicates": PROMPT_DROPS,
+    "prompt_embeddings": PROMPT_EMBEDDINGS,
+    "dropped_contaminated": PROMPT_DROPS,
+    "dropped_languages": PROMPT_DROPS,
+    "dropped_near_testset": PROMPT_DROPS,
     "prompt_drops": PROMPT_DROPS,
+    "decontamination_report": DECONTAMINATION_REPORT,
     "slices": SLICES,
     "arena_testset": ARENA_TESTSET,
+    "testset_versions": TESTSET_VERSIONS,
     "responses": RESPONSES,
     "arena_responses": RESPONSES,
     "judgments": JUDGMENTS,

@@ -44,11 +44,9 @@ def turn(until: str | None, log: Callable[[str], None], force: Iterable[str] = (
 
 def prepared(arena: ArenaResource) -> bool:
     """Whether models, slices and test set were made from the present settings and files."""
+    # prompt_drops is written when all the rest of the preparation is there
     current = prompts_fingerprint(arena.arena)
-    tables = ("slices", "arena_testset", "prompts_curated")
-    return arena.lake.exists("models") and all(
-        arena.lake.fingerprint(table) == current for table in tables
-    )
+    return arena.lake.exists("models") and arena.lake.fingerprint("prompt_drops") == current
 
 
 def round_states(arena: ArenaResource) -> list[dict[str, Any]]:

@@ -59,6 +59,7 @@ TINY_PROFILE = {
     ],
     "prompts": {
         "sources": [{"name": "seed", "path": str(WORK / "prompts.jsonl")}],
+        "decontamination": {"overlap": 0.8, "similarity": 0.99},
         "slices": {"names": ["D1", "D2", "D3"], "rows": 16},
         "testset": {
             "clusters": 8,

@@ -53,10 +53,20 @@ def test_the_code_location_loads_without_cycles():
     dg.Definitions.validate_loadable(defs)
     graph = defs.resolve_asset_graph()
     order = [key.to_user_string() for key in graph.toposorted_asset_keys]
-    chain = ["slices", "target_model", "responses", "judgments", "battles", "training_set"]
+    chain = [
+        "dropped_unsafe",
+        "dropped_languages",
+        "arena_testset",
+        "slices",
+        "responses",
+        "judgments",
+        "battles",
+        "training_set",
+    ]
     chain += ["checkpoint", "arena_responses", "arena_judgments", "arena_battles", "ratings"]
     positions = [order.index(name) for name in [*chain, "leaderboard"]]
     assert positions == sorted(positions)
+    assert order.index("target_model") < order.index("responses")
     assert order.index("ratings") < order.index("promotions")
     assert {"collect", "prepare", "turn_round", "rejudge"} <= {
         job.name for job in defs.resolve_all_job_defs()
@@ -167,10 +177,21 @@ def test_too_many_answers_that_a_backend_did_not_give_block(arena):
 
 
 def test_a_slice_that_overlaps_the_test_set_fails(arena):
+    rain = "Write a long and quiet poem about the autumn rain in the old town"
+    texts = {"p1": rain, "p2": "Explain how tides work to a child", "p3": rain + " today"}
+    curated = [
+        {"prompt_id": name, "source": "seed", "messages": [{"role": "user", "content": text}]}
+        | {"constraints": "[]", "category": "x"}
+        for name, text in texts.items()
+    ]
+    arena.lake.write("prompts_curated", curated)
     tested = {"part": "hard", "cluster": 0, "category": "x", "difficulty": None}
     arena.lake.write("arena_testset", [{"prompt_id": "p1"} | tested])
     arena.lake.write("slices", [{"prompt_id": p, "slice": "D1"} for p in ("p1", "p2")])
-    assert failed_expectations(arena, "slices", "all") == ["disjoint_from_testset"]
+    overlapping = ["disjoint_from_testset", "no_near_duplicate_of_testset"]
+    assert failed_expectations(arena, "slices", "all") == overlapping
+    arena.lake.write("slices", [{"prompt_id": p, "slice": "D1"} for p in ("p3", "p2")])
+    assert failed_expectations(arena, "slices", "all") == ["no_near_duplicate_of_testset"]
     arena.lake.write("slices", [{"prompt_id": p, "slice": "D1"} for p in ("p2", "p2")])
     assert failed_expectations(arena, "slices", "all") == ["key_unique"]
 
@@ -373,7 +394,7 @@ def test_every_profile_key_of_a_round_changes_its_fingerprint(arena, tmp_path):
         "target/sampling/max_tokens": 13,
         "training/sft/epochs": 2,
         "rounds/i01.1-sft/minimum_gap": 1.0,
-        "prompts/minimum_words": 5,
+        "prompts/testset/edition": 2,
         "seed": 4,
         "opponents/1/sampling/temperature": 0.5,
     }
@@ -389,3 +410,22 @@ def test_every_profile_key_of_a_round_changes_its_fingerprint(arena, tmp_path):
         other = ArenaResource(profile=str(file), lake_root=arena.lake_root)
         assert round_fingerprint(other, FIRST) != fingerprint, path
     assert arena_resource().rounds.keys() == {FIRST, SECOND, THIRD}
+
+
+def test_a_round_is_out_of_date_when_a_prompt_of_its_slice_changes_and_not_when_others_come(arena):
+    def curated(**texts):
+        rows = [
+            {"prompt_id": name, "source": "seed", "messages": [{"role": "user", "content": text}]}
+            | {"constraints": "[]", "category": "x"}
+            for name, text in texts.items()
+        ]
+        arena.lake.write("prompts_curated", rows)
+        return [round_fingerprint(arena, key) for key in (FIRST, SECOND)]
+
+    slices = {"p1": "D1", "p2": "D2"}
+    arena.lake.write("slices", [{"prompt_id": p, "slice": s} for p, s in slices.items()])
+    first, second = curated(p1="one", p2="two")
+    assert curated(p1="one", p2="two", p3="new") == [first, second]
+    later = curated(p1="one", p2="changed", p3="new")
+    assert later[0] == first and later[1] != second
+    assert curated(p1="changed", p2="two")[0] != first

@@ -8,8 +8,9 @@ from collections import Counter
 import pytest
 
 from arena_assets.config import PROJECT, Source, load_arena
-from arena_assets.curation.curate import curate
+from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.sources import read_source
+from arena_assets.curation.words import words_of
 from arena_assets.judging.constraints import parse_constraints
 from arena_assets.judging.verifier import verify
 
@@ -59,7 +60,7 @@ def test_the_recorded_author_answers_every_prompt_and_meets_every_constraint(pro
 
 def test_few_of_them_repeat_each_other(prompts):
     table, quarantine = read_source(Source(name="seed", path="x"), SEED / "prompts.jsonl")
-    kept, dropped = curate(table, load_arena("profiles/pocket.yaml").prompts)
-    assert quarantine.num_rows == 0
-    assert kept.num_rows + dropped.num_rows == len(prompts)
-    assert dropped.num_rows < 0.02 * len(prompts)
+    settings = load_arena("profiles/pocket.yaml").prompts.near_duplicates
+    repeated = near_duplicates(words_of(table), settings.threshold, settings.words)
+    assert quarantine.num_rows == 0 and table.num_rows == len(prompts)
+    assert repeated.num_rows < 0.02 * len(prompts)

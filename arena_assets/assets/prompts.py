@@ -1,18 +1,31 @@
 """From raw collections to slices and the arena test set, and the weights that the profile names."""
 
-from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
+from arena_assets.assets.curation import (
+    contaminated,
+    materialized,
+    source_names,
+    stacked,
+    written_drops,
+)
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checkpoints import digest_weights
-from arena_assets.config import resolve
-from arena_assets.curation.curate import curate
+from arena_assets.config import Source, resolve
+from arena_assets.curation.collection import count, remaining
+from arena_assets.curation.difficulty import rate
 from arena_assets.curation.slices import draw_slices
 from arena_assets.curation.sources import read_source
-from arena_assets.curation.testset import build_testset
-from arena_assets.lineage import prompts_fingerprint
+from arena_assets.curation.testset import build_testset, freeze
+from arena_assets.generation.engines import open_engine
+from arena_assets.lake import Lake
+from arena_assets.lineage import models as known_models
+from arena_assets.lineage import slices_fingerprint, testset_fingerprint, testset_version
 from arena_assets.partitions import sources_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.store import content_key
@@ -38,10 +51,7 @@ def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
         context.log.info(f"{name}: {origin} -> {path}, digest {digest[:12]}")
         rows.append({"name": name, "origin": origin, "path": str(path), "digest": digest})
     arena.lake.write("models", rows)
-    return dg.MaterializeResult(
-        metadata=table_metadata(arena.lake, "models"),
-        data_version=dg.DataVersion(arena.lake.digest("models")),
-    )
+    return materialized(arena.lake, "models")
 
 
 @dg.multi_asset(
@@ -58,7 +68,7 @@ def prompts_of_source(
     """Reads one source; rows that cannot be read go to quarantine with their file and line."""
     name = context.partition_key
     source = next(source for source in arena.arena.prompts.sources if source.name == name)
-    prompts, quarantine = read_source(source, resolve(source.path) if source.path else None)
+    prompts, quarantine = read_source(source, source_place(source))
     context.log.info(f"{name}: {prompts.num_rows} prompts, {quarantine.num_rows} rows quarantined")
     for table, rows in (("prompts", prompts), ("quarantine", quarantine)):
         arena.lake.write(table, rows, name)
@@ -67,70 +77,186 @@ def prompts_of_source(
         )
 
 
-@dg.multi_asset(
-    group_name="prompts",
-    specs=[
-        dg.AssetSpec(
-            "prompts_curated",
-            deps=["prompts"],
-            kinds={"parquet"},
-            description="The prompts that curation kept, of all sources.",
-        ),
-        dg.AssetSpec(
-            "prompt_drops",
-            deps=["prompts"],
-            kinds={"parquet"},
-            description=TABLES["prompt_drops"].description,
-        ),
-        dg.AssetSpec(
-            "arena_testset",
-            deps=["prompts"],
-            kinds={"parquet"},
-            description=TABLES["arena_testset"].description,
-        ),
-        dg.AssetSpec(
-            "slices",
-            deps=["prompts"],
-            kinds={"parquet"},
-            description=TABLES["slices"].description,
-        ),
-    ],
-)
-def curated(
-    context: dg.AssetExecutionContext, arena: ArenaResource
-) -> Iterator[dg.MaterializeResult]:
-    """Drops duplicates, holds the arena test set back, and draws disjoint slices from the rest."""
-    import pyarrow as pa
-
-    settings, seed, lake = arena.arena.prompts, arena.arena.seed, arena.lake
-    read = [lake.read("prompts", source.name) for source in settings.sources]
-    collected = pa.concat_tables([PROMPTS.schema.empty_table(), *read])
-    kept, drops = curate(collected, settings)
-    testset = build_testset(kept, settings.testset, seed)
-    slices, contaminated = draw_slices(kept, testset, settings, seed)
-    dropped = pa.concat_tables([drops, contaminated])
-    context.log.info(
-        f"{collected.num_rows} prompts: {kept.num_rows} kept, {dropped.num_rows} dropped, "
-        f"{testset.num_rows} held out, {slices.num_rows} in slices"
-    )
-    fingerprint = prompts_fingerprint(arena.arena)
-    tables = {
-        "prompts_curated": kept,
-        "prompt_drops": dropped,
-        "arena_testset": testset,
-        "slices": slices,
-    }
-    for name, rows in tables.items():
-        lake.write(name, rows, fingerprint=fingerprint)
-        more = {}
-        if name == "prompt_drops":
-            counted = Counter(
-                zip(*(dropped[c].to_pylist() for c in ("step", "reason")), strict=True)
+@dg.asset(group_name="prompts", kinds={"parquet"}, description=TABLES["benchmarks"].description)
+def benchmarks(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+    rows = []
+    for source in arena.arena.prompts.decontamination.benchmarks:
+        items, quarantine = read_source(source, source_place(source))
+        if quarantine.num_rows:
+            (first,) = quarantine.slice(0, 1).to_pylist()
+            raise dg.Failure(
+                f"benchmark {source.name}: {first['path']}, line {first['line']}: "
+                f"{first['reason']}; a benchmark that is read in part protects nothing",
+                allow_retries=False,
             )
-            reasons = [{"step": s, "reason": r, "rows": n} for (s, r), n in counted.most_common(20)]
-            more["reasons"] = dg.MetadataValue.md(markdown_table(pa.Table.from_pylist(reasons)))
-        yield dg.MaterializeResult(
-            asset_key=name,
-            metadata=table_metadata(lake, name, **more),
-            data_version=dg.DataVersion(lake.digest(name)),
+        names = {"source": "benchmark", "prompt_id": "item_id"}
+        rows.append(
+            items.select([*names, "messages"]).rename_columns(names | {"messages": "messages"})
         )
+        context.log.info(f"{source.name}: {items.num_rows} items")
+    schema = TABLES["benchmarks"].schema
+    arena.lake.write("benchmarks", pa.concat_tables([schema.empty_table(), *rows]))
+    return materialized(arena.lake, "benchmarks")
+
+
+def source_place(source: Source) -> Path | str | None:
+    """Where a source lies: its URI, its resolved path, or None for the hub."""
+    if source.path is None or source.remote:
+        return source.path
+    return resolve(source.path)
+
+
+@dg.asset(
+    group_name="prompts",
+    deps=["dropped_languages", "prompt_embeddings", "models"],
+    kinds={"parquet"},
+    description=TABLES["arena_testset"].description,
+)
+def arena_testset(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+    lake, spec = arena.lake, testset_fingerprint(arena.arena)
+    if lake.fingerprint("arena_testset") == spec:
+        context.log.info("frozen: the version that the profile asks for is there")
+    else:
+        version = freeze(lake, _drawn_testset(arena))
+        context.log.info(f"new version {version}")
+        lake.write("arena_testset", lake.read("testset_versions", version), fingerprint=spec)
+    return materialized(lake, "arena_testset", **_testset_metadata(lake))
+
+
+def _drawn_testset(arena: ArenaResource) -> pa.Table:
+    settings, seed = arena.arena.prompts.testset, arena.arena.seed
+    with remaining(arena.lake, source_names(arena)) as connection:
+        connection.register(
+            "embedded", connection.read_parquet(str(arena.lake.present("prompt_embeddings")))
+        )
+        candidates = connection.sql(
+            f"""
+            select {", ".join(f"remaining.{name}" for name in PROMPTS.schema.names)}, embedding
+            from remaining join embedded using (prompt_id) order by remaining.prompt_id
+            """
+        ).to_arrow_table()
+
+    def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
+        weights = known_models(arena)[settings.rater.model]
+        engine = arena.arena.generation.engine
+        return rate(
+            prompts,
+            settings.rater,
+            weights.digest,
+            lambda: open_engine(weights, seed, engine),
+            arena.lake.root / "difficulty",
+        )
+
+    return build_testset(
+        candidates.select(PROMPTS.schema.names),
+        stacked(candidates),
+        settings,
+        seed,
+        rate_difficulty if settings.rater else None,
+    )
+
+
+def _testset_metadata(lake: Lake) -> dict[str, Any]:
+    counted = lake.query(
+        """
+        select part, count(*) as prompts, count(distinct cluster) as clusters,
+               count(distinct category) as categories, avg(difficulty) as difficulty,
+               avg((turns > 1)::int) as multi_turn_share, any_value(version) as version
+        from (select * from testset union all by name select * replace ('mix' as part) from testset)
+        group by part order by part
+        """,
+        testset=("arena_testset", "all"),
+    )
+    *_, mix = sorted(counted.to_pylist(), key=lambda row: row["part"] == "mix")
+    return {
+        "parts": dg.MetadataValue.md(markdown_table(counted)),
+        "version": mix["version"] or "-",
+        "multi_turn_share": round(mix["multi_turn_share"] or 0.0, 4),
+        "versions": ", ".join(lake.partitions("testset_versions")),
+    }
+
+
+@dg.asset(
+    group_name="prompts",
+    deps=["arena_testset", "dropped_languages", "prompt_embeddings"],
+    kinds={"parquet"},
+    description="Prompts that repeat one of the arena test set.",
+)
+def dropped_near_testset(
+    context: dg.AssetExecutionContext, arena: ArenaResource
+) -> dg.MaterializeResult:
+    lake = arena.lake
+    items = lake.query(
+        "select 'arena_testset' as against, prompt_id as item_id, messages from testset",
+        testset=("testset_versions", testset_version(arena)),
+    )
+    with remaining(lake, source_names(arena)) as connection:
+        held_out = pa.table({"prompt_id": items["item_id"]})
+        connection.register("held_out", held_out)
+        connection.execute(
+            """
+            create or replace temp view outside as select * from remaining where prompt_id not in (
+                select prompt_id from held_out)
+            """
+        )
+        before = count(connection, "outside")
+        dropped = contaminated(connection, arena, items, "outside")
+    return written_drops(context, arena, "dropped_near_testset", dropped, before)
+
+
+@dg.asset(
+    group_name="prompts",
+    deps=["dropped_near_testset", "arena_testset"],
+    kinds={"parquet"},
+    description="The prompts that curation kept, of all sources, and those of the test set.",
+)
+def prompts_curated(
+    context: dg.AssetExecutionContext, arena: ArenaResource
+) -> dg.MaterializeResult:
+    lake = arena.lake
+    columns = ", ".join(PROMPTS.schema.names)
+    with remaining(lake, source_names(arena)) as connection:
+        for name, table, partition in (
+            ("testset", "testset_versions", testset_version(arena)),
+            ("near", "dropped_near_testset", "all"),
+        ):
+            file = str(lake.present(table, partition))
+            connection.register(name, connection.read_parquet(file))
+        # a test set is complete in itself: its prompts stay though their source has changed
+        kept = connection.sql(
+            f"""
+            select {columns} from remaining
+            where prompt_id not in (
+                select prompt_id from testset union all select prompt_id from near
+            )
+            union all select {columns} from testset order by prompt_id
+            """
+        )
+        lake.write("prompts_curated", kept.to_arrow_reader(10_000))
+    return materialized(lake, "prompts_curated")
+
+
+@dg.asset(
+    group_name="prompts",
+    deps=["prompts_curated", "arena_testset"],
+    kinds={"parquet"},
+    description=TABLES["slices"].description,
+)
+def slices(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+    lake, draw = arena.lake, slices_fingerprint(arena.arena)
+    free = lake.query(
+        "select prompt_id, source from prompts anti join testset using (prompt_id)",
+        prompts=("prompts_curated", "all"),
+        testset=("arena_testset", "all"),
+    )
+    drawn = lake.read("slices") if lake.fingerprint("slices") == draw else None
+    found = draw_slices(free, arena.arena.prompts.slices, arena.arena.seed, drawn)
+    lake.write("slices", found, fingerprint=draw)
+    counted = lake.query(
+        "select slice, count(*) as prompts from s group by slice order by slice", s=found
+    )
+    unused = free.num_rows - found.num_rows
+    context.log.info(f"{found.num_rows} prompts in slices, {unused} in none")
+    return materialized(
+        lake, "slices", slices=dg.MetadataValue.md(markdown_table(counted)), in_no_slice=unused
+    )

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from arena_assets.config import Arena
+from arena_assets.config import Arena, Prompts
+from arena_assets.curation.collection import STEPS
+from arena_assets.curation.words import WORDS
 from arena_assets.tables import TABLES
 
 
@@ -79,11 +81,13 @@ def suites(arena: Arena) -> Mapping[str, Suite]:
     answered = [_response_suite(table, limit) for table in ("responses", "arena_responses")]
     return {
         suite.table: suite
-        for suite in [*_prompt_suites(), *answered, *judged, *_round_suites(arena)]
+        for suite in [*_prompt_suites(arena.prompts), *answered, *judged, *_round_suites(arena)]
     }
 
 
-def _prompt_suites() -> list[Suite]:
+def _prompt_suites(prompts: Prompts) -> list[Suite]:
+    size = prompts.near_duplicates.words
+    said = WORDS.replace("{", "{{").replace("}", "}}")  # the table's name is filled in later
     words = "list_aggregate(list_transform(messages, lambda m: m.content), 'string_agg', ' ')"
     with_text = f"select * exclude (messages), {words} as text, messages[-1].role as last_role from {{table}}"
     prompt_rules = (
@@ -119,10 +123,39 @@ def _prompt_suites() -> list[Suite]:
             ),
             partitions="source",
         ),
-        Suite("prompts_curated", prompt_rules, with_text, partitions="none"),
         Suite(
-            "prompt_drops",
-            (_columns("prompt_drops"), _unique("prompt_id"), _filled("reason_given", "reason")),
+            "prompts_curated",
+            (*prompt_rules, _only("holds_the_test_set", "test_prompts_missing", 0)),
+            f"""
+            select t.*, (
+                select count(*) from arena_testset
+                where prompt_id not in (select prompt_id from {{table}})
+            ) as test_prompts_missing
+            from ({with_text}) as t
+            """,
+            others=("arena_testset",),
+            partitions="none",
+        ),
+        Suite(
+            "benchmarks",
+            (_unique("benchmark", "item_id"),),
+            partitions="none",
+        ),
+        *(_drops_suite(table) for table in (*STEPS, "dropped_near_testset", "prompt_drops")),
+        Suite(
+            "prompt_embeddings",
+            (_rows(), _unique("prompt_id"), _only("unit_length", "unit", True)),
+            """
+            select *, len(embedding) > 0 and (
+                -- a text without any known word has no direction
+                abs(list_dot_product(embedding, embedding) - 1) < 1e-3 or list_max(embedding) = 0
+            ) as unit from {table}
+            """,
+            partitions="none",
+        ),
+        Suite(
+            "decontamination_report",
+            (_columns("decontamination_report"), _unique("against", "reason")),
             partitions="none",
         ),
         Suite(
@@ -132,12 +165,10 @@ def _prompt_suites() -> list[Suite]:
                 _rows(),
                 _unique("prompt_id"),
                 _only("known_parts", "part", "diverse", "hard"),
-                _only("prompt_exists", "exists_", True),
+                _filled("version_given", "version"),
+                _only("one_version", "versions", 1),
             ),
-            """
-            select t.*, t.prompt_id in (select prompt_id from prompts_curated) as exists_ from {table} as t
-            """,
-            others=("prompts_curated",),
+            "select t.*, (select count(distinct version) from {table}) as versions from {table} as t",
             partitions="none",
         ),
         Suite(
@@ -147,14 +178,54 @@ def _prompt_suites() -> list[Suite]:
                 _rows(),
                 _unique("prompt_id"),
                 _only("disjoint_from_testset", "in_testset", False),
+                expect(
+                    "no_near_duplicate_of_testset",
+                    "column_values_to_be_between",
+                    column="similarity_to_testset",
+                    max_value=prompts.near_duplicates.threshold,
+                    strict_max=True,
+                ),
             ),
-            """
-            select t.*, t.prompt_id in (select prompt_id from arena_testset) as in_testset from {table} as t
+            f"""
+            with words as (
+                select prompt_id, {said} as words from prompts_curated
+            ), grams as (
+                -- a prompt shorter than a gram is one gram of its own
+                select prompt_id, unnest(list_distinct(list_transform(
+                    range(1, greatest(len(words) - {size} + 1, 1) + 1),
+                    lambda i: hash(array_to_string(words[i:i + {size - 1}], ' '))
+                ))) as gram
+                from words
+            ), sizes as (
+                select prompt_id, count(*) as size from grams group by prompt_id
+            ), tested as (
+                select grams.* from grams semi join arena_testset using (prompt_id)
+            ), common as (
+                select grams.prompt_id, tested.prompt_id as test_id, count(*) as both_hold
+                from grams join tested using (gram)
+                where grams.prompt_id in (select prompt_id from {{table}})
+                group by all
+            ), nearest as (
+                select common.prompt_id,
+                       max(both_hold / (one.size + two.size - both_hold)) as similarity
+                from common
+                join sizes as one on one.prompt_id = common.prompt_id
+                join sizes as two on two.prompt_id = common.test_id
+                group by common.prompt_id
+            )
+            select t.*, t.prompt_id in (select prompt_id from arena_testset) as in_testset,
+                   coalesce(nearest.similarity, 0) as similarity_to_testset
+            from {{table}} as t left join nearest using (prompt_id)
             """,
-            others=("arena_testset",),
+            others=("arena_testset", "prompts_curated"),
             partitions="none",
         ),
     ]
+
+
+def _drops_suite(table: str) -> Suite:
+    rules = (_columns(table), _unique("prompt_id"), _filled("reason_given", "reason"))
+    return Suite(table, rules, partitions="none")
 
 
 # Words that only make sense to a judge: orders, scores, verdicts and marks of a judge's prompt.

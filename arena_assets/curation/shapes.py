@@ -1,8 +1,9 @@
 """The shapes of prompt collections that are understood, and how a row of each becomes messages.
 
-A prompt is a dialogue that waits for an answer: an optional system message, then turns of user and
-assistant by turns, the last one the user's. Collections that hold the answer too lose their last
-assistant turn.
+A prompt is a dialogue that waits for an answer: an optional system message, then turns of the user,
+the last one too. Recorded turns of the assistant between them are history; where one is absent the
+contestant itself answers, as in benchmarks with a second turn. Collections that hold the answer too
+lose their last assistant turn.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Message = dict[str, str]
 
 TEXT_COLUMNS = ("prompt", "instruction", "question", "text")
 EXTRA_COLUMNS = ("prompt_id", "constraints", "category", "difficulty", "reference")
-COLUMNS = ("messages", "conversations", "input", *TEXT_COLUMNS, *EXTRA_COLUMNS)
+COLUMNS = ("messages", "conversations", "input", "second_turn", *TEXT_COLUMNS, *EXTRA_COLUMNS)
 UNDERSTOOD = (
     "messages (role, content), conversations (from, value), instruction with input, "
     f"or a text column ({', '.join(TEXT_COLUMNS)})"
@@ -51,7 +52,8 @@ def to_messages(row: Mapping[str, Any], column: str) -> list[Message]:
     if column == "instruction" and row.get("input"):
         context = _text(row["input"], "input", blank=True)
         text = f"{text}\n\n{context}" if context.strip() else text
-    return [{"role": "user", "content": text}]
+    turns = [text, row["second_turn"]] if row.get("second_turn") else [text]
+    return [{"role": "user", "content": _text(turn, "second_turn")} for turn in turns]
 
 
 def constraints_of(row: Mapping[str, Any]) -> str:
@@ -127,16 +129,17 @@ def _turns(value: Any, column: str, role: str, content: str) -> list[Message]:
 
 
 def _dialogue(turns: Sequence[Message], column: str) -> list[Message]:
-    """The turns up to the last user message, refused where user and assistant do not alternate."""
+    """The turns up to the last user message, refused where an answer has no question."""
     first = 1 if turns and turns[0]["role"] == "system" else 0
+    before = "assistant"
     for number, turn in enumerate(turns[first:], start=first + 1):
-        expected = "user" if (number - first) % 2 else "assistant"
-        if turn["role"] != expected:
+        role = turn["role"]
+        if role == "system" or (role == "assistant" and before == "assistant"):
             raise ValueError(
-                f"{column}, turn {number}: expected {expected}, got {turn['role']} "
-                "(a dialogue starts with the user, after at most one system message, and then "
-                "alternates)"
+                f"{column}, turn {number}: expected user, got {role} (a dialogue starts with the "
+                "user, after at most one system message, and the assistant speaks once at a time)"
             )
+        before = role
     dialogue = list(turns)
     if dialogue and dialogue[-1]["role"] == "assistant":
         dialogue.pop()

@@ -8,14 +8,16 @@ are held in memory.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from arena_assets.config import Source
 from arena_assets.curation import shapes
@@ -46,18 +48,18 @@ class Record:
         return raw.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def read_source(source: Source, path: Path | None) -> tuple[pa.Table, pa.Table]:
+def read_source(source: Source, path: Path | str | None) -> tuple[pa.Table, pa.Table]:
     """The prompts of a source and its quarantine, in the columns of PROMPTS and QUARANTINE.
 
-    `path` is the resolved file; it is not used for `source.hub`. `line` of a quarantined row counts
-    from 1: the line of a JSONL or CSV file (where the row begins), the row of a Parquet file or
-    data set. Raises ValueError for a file type that is not understood and for a collection without
-    any recognised column, FileNotFoundError for a file that is not there.
+    `path` is the resolved file, or its URI (s3://...); it is not used for `source.hub`. `line` of a
+    quarantined row counts from 1: the line of a JSONL or CSV file (where the row begins), the row
+    of a Parquet file or data set. Raises ValueError for a file type that is not understood and for
+    a collection without any recognised column, FileNotFoundError for a file that is not there.
     """
     if source.hub:
         place, records = f"hub:{source.hub}/{source.split}", _hub(source.hub, source.split)
     else:
-        place, records = str(path), _file(path)
+        place, records = str(path), _file(str(path))
     prompts, quarantine = _Rows(PROMPTS.schema), _Rows(QUARANTINE.schema)
     first_line: dict[str, int] = {}
     for record in _with_known_columns(records, place):
@@ -149,18 +151,35 @@ def _unknown_columns(place: str, columns: Iterable[str]) -> ValueError:
     )
 
 
-def _file(path: Path) -> Iterator[Record]:
+def _file(path: str) -> Iterator[Record]:
     readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    if path.suffix.lower() not in readers:
+    filesystem, inside = filesystem_of(path)
+    suffix = PurePosixPath(inside).suffix.lower()
+    if suffix not in readers:
         raise ValueError(
-            f"{path}: file type {path.suffix!r} is not understood (valid: {', '.join(readers)}); "
+            f"{path}: file type {suffix!r} is not understood (valid: {', '.join(readers)}); "
             f"shapes understood: {shapes.UNDERSTOOD}"
         )
-    return readers[path.suffix.lower()](path)
+    if filesystem.get_file_info(inside).type != fs.FileType.File:
+        raise FileNotFoundError(f"{path}: no such file")
+    with filesystem.open_input_file(inside) as file:
+        yield from readers[suffix](file, path)
 
 
-def _jsonl(path: Path) -> Iterator[Record]:
-    with path.open("rb") as file:
+def filesystem_of(path: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a path or URI, and the path in it; keys come from the environment."""
+    if "://" not in path:
+        return fs.LocalFileSystem(), str(Path(path).absolute())
+    try:
+        return fs.FileSystem.from_uri(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"{path}: no place that can be read (valid: s3://, gs://): {error}"
+        ) from None
+
+
+def _jsonl(file: pa.NativeFile, path: str) -> Iterator[Record]:
+    with io.BufferedReader(file) as file:
         for number, line in enumerate(file, start=1):
             text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
             if not text:
@@ -177,14 +196,15 @@ def _jsonl(path: Path) -> Iterator[Record]:
                 yield Record(number, {}, f"expected a JSON object, got {kind}", text)
 
 
-def _csv(path: Path) -> Iterator[Record]:
+def _csv(file: pa.NativeFile, path: str) -> Iterator[Record]:
     csv.field_size_limit(_LONGEST_CELL)
     read: list[str] = []  # the lines of the row at hand
-    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+    buffered = io.BufferedReader(file)
+    with io.TextIOWrapper(buffered, "utf-8-sig", "surrogateescape", newline="") as file:
         reader = csv.reader((read.append(line) or line for line in file), strict=True)
         header = next(reader, [])
         if shapes.recognise(header) is None:
-            raise _unknown_columns(str(path), header)
+            raise _unknown_columns(path, header)
         while True:
             read.clear()
             line = reader.line_num + 1
@@ -202,14 +222,14 @@ def _csv(path: Path) -> Iterator[Record]:
                 yield Record(line, dict(zip(header, cells, strict=True)), None, raw)
 
 
-def _parquet(path: Path) -> Iterator[Record]:
+def _parquet(opened: pa.NativeFile, path: str) -> Iterator[Record]:
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(opened)
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a Parquet file: {error}") from None
     with file:
         if shapes.recognise(file.schema_arrow.names) is None:
-            raise _unknown_columns(str(path), file.schema_arrow.names)
+            raise _unknown_columns(path, file.schema_arrow.names)
         columns = [name for name in file.schema_arrow.names if name in shapes.COLUMNS]
         number = 0
         for batch in file.iter_batches(BATCH, columns=columns):

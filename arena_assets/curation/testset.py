@@ -1,77 +1,139 @@
-"""The held-out arena test set: Diverse prompts spread over clusters, and Hard ones."""
+"""The held-out arena test set: Diverse prompts spread over clusters, and Hard ones.
+
+Diverse: a few random prompts of every K-means cluster of the embeddings. Hard: of some more random
+prompts of every cluster the most difficult. Both together are Mix. A version, once written, is
+never changed; it holds its prompts whole, so that it outlives the collection that it came from.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any
+from collections.abc import Callable
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 
 from arena_assets.config import Testset
-from arena_assets.curation.curate import conversation_words
-from arena_assets.tables import ARENA_TESTSET
+from arena_assets.curation.embeddings import clusters
+from arena_assets.lake import Lake
+from arena_assets.store import content_key
+from arena_assets.tables import PROMPTS, TESTSET_VERSIONS
 
-_DIMENSIONS = 64
+Rate = Callable[[pa.Table], dict[str, float]]
+ORDER = "md5($seed || '|' || prompt_id)"  # random, and the same when prompts are added
 
 
-def build_testset(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
-    """Diverse: a few random prompts a cluster. Hard: of the rest the most difficult.
+def build_testset(
+    prompts: pa.Table, vectors: np.ndarray, settings: Testset, seed: int, rate: Rate | None
+) -> pa.Table:
+    """Rows of testset_versions without their version, ordered by prompt_id.
 
-    Raises ValueError where there are fewer prompts than asked for.
+    `prompts` have the columns of PROMPTS, `vectors` a row each. `rate` gives the difficulty of
+    prompts that carry none. Raises ValueError where there are fewer prompts than asked for, and
+    where a candidate for Hard has no difficulty.
     """
-    rows = [
-        row
-        for row in prompts.sort_by("prompt_id").to_pylist()
-        if not settings.constrained_only or row["constraints"] != "[]"
-    ]
+    qualify = np.ones(prompts.num_rows, bool)
+    if settings.constrained_only:
+        qualify = np.array([value != "[]" for value in prompts["constraints"].to_pylist()], bool)
+        prompts, vectors = prompts.filter(pa.array(qualify)), vectors[qualify]
     wanted = settings.clusters * settings.diverse_per_cluster + settings.hard
-    if len(rows) < wanted:
+    if prompts.num_rows < wanted:
         raise ValueError(
             f"prompts.testset asks for {wanted} prompts ({settings.clusters} clusters x "
             f"{settings.diverse_per_cluster} and {settings.hard} hard), but only "
-            f"{len(rows)} qualify"
+            f"{prompts.num_rows} qualify"
         )
-    clusters = _clusters(
-        [" ".join(conversation_words(r["messages"])) for r in rows], settings, seed
+    found = pa.array(clusters(vectors, settings.clusters, seed), pa.int64())
+    with duckdb.connect() as connection:
+        connection.register("clustered", prompts.append_column("cluster", found))
+        connection.execute(
+            f"""
+            create table candidates as
+            select *, len(list_filter(messages, lambda m: m.role = 'user'))::bigint as turns,
+                   {ORDER} as place,
+                   row_number() over (partition by cluster order by {ORDER}) as nth
+            from clustered
+            qualify nth <= $diverse + $hard
+            """,
+            {
+                "seed": str(seed),
+                "diverse": settings.diverse_per_cluster,
+                "hard": settings.hard_candidates_per_cluster if settings.hard else 0,
+            },
+        )
+        if settings.hard:
+            _fill_difficulty(connection, settings, rate)
+        drawn = connection.sql(
+            """
+            with parted as (
+                select *, if(nth <= $diverse, 'diverse', 'hard') as part from candidates
+            ), ranked as (
+                select *, row_number() over (
+                    partition by part order by difficulty desc, place
+                ) as hardest
+                from parted
+            )
+            select * exclude (place, nth, hardest) from ranked
+            where part = 'diverse' or hardest <= $hard order by prompt_id
+            """,
+            params={"diverse": settings.diverse_per_cluster, "hard": settings.hard},
+        ).to_arrow_table()
+    hard = drawn["part"].to_pylist().count("hard")
+    if hard < settings.hard:
+        raise ValueError(
+            f"prompts.testset.hard asks for {settings.hard} prompts, but the clusters have only "
+            f"{hard} candidates; raise hard_candidates_per_cluster "
+            f"({settings.hard_candidates_per_cluster})"
+        )
+    names = [name for name in TESTSET_VERSIONS.schema.names if name != "version"]
+    return drawn.select(names).cast(
+        pa.schema([TESTSET_VERSIONS.schema.field(name) for name in names])
     )
-    for row, cluster in zip(rows, clusters, strict=True):
-        row["cluster"] = int(cluster)
-        row["order"] = seeded_order(row["prompt_id"], seed)
-    rows.sort(key=lambda row: row["order"])
-    diverse: list[dict[str, Any]] = []
-    for cluster in range(settings.clusters):
-        members = [row for row in rows if row["cluster"] == cluster]
-        diverse += members[: settings.diverse_per_cluster]
-    drawn = {row["prompt_id"] for row in diverse}
-    rest = [row for row in rows if row["prompt_id"] not in drawn]
-    # sorting is stable: among equally difficult prompts the seeded order decides
-    rest.sort(
-        key=lambda row: -1.0 if row["difficulty"] is None else row["difficulty"], reverse=True
+
+
+def _fill_difficulty(
+    connection: duckdb.DuckDBPyConnection, settings: Testset, rate: Rate | None
+) -> None:
+    """Rate the candidates for Hard that carry no difficulty."""
+    lacking = connection.sql(
+        f"""
+        select {", ".join(PROMPTS.schema.names)} from candidates
+        where difficulty is null and nth > {settings.diverse_per_cluster} order by prompt_id
+        """
+    ).to_arrow_table()
+    if not lacking.num_rows:
+        return
+    if rate is None:
+        raise ValueError(
+            f"prompts.testset.hard: {lacking.num_rows} candidates have no difficulty; name a model "
+            "in prompts.testset.rater, or set hard: 0"
+        )
+    rated = rate(lacking)
+    if not rated:
+        raise ValueError(
+            f"prompts.testset.rater: none of {lacking.num_rows} ratings could be parsed; "
+            "try another model"
+        )
+    ratings = pa.table({"prompt_id": list(rated), "rating": list(rated.values())})
+    connection.register("ratings", ratings)
+    connection.execute(
+        """
+        update candidates set difficulty = ratings.rating from ratings
+        where ratings.prompt_id = candidates.prompt_id
+        """
     )
-    chosen = [(row, "diverse") for row in diverse]
-    chosen += [(row, "hard") for row in rest[: settings.hard]]
-    table = [
-        {name: row.get(name) for name in ARENA_TESTSET.schema.names} | {"part": part}
-        for row, part in chosen
-    ]
-    return pa.Table.from_pylist(table, schema=ARENA_TESTSET.schema).sort_by("prompt_id")
+    # a prompt that the model could not rate is no candidate
+    connection.execute(
+        f"delete from candidates where difficulty is null and nth > {settings.diverse_per_cluster}"
+    )
 
 
-def seeded_order(prompt_id: str, seed: int) -> str:
-    """A random position that prompts added later do not change."""
-    return hashlib.sha256(f"{seed}|{prompt_id}".encode()).hexdigest()
-
-
-def _clusters(texts: list[str], settings: Testset, seed: int) -> Any:
-    """The cluster of each text: K-means over TF-IDF reduced by a truncated SVD."""
-    from sklearn.cluster import KMeans
-    from sklearn.decomposition import TruncatedSVD
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import Normalizer
-
-    weighted = TfidfVectorizer(sublinear_tf=True).fit_transform(texts)
-    if weighted.shape[1] > _DIMENSIONS:
-        reduce = make_pipeline(TruncatedSVD(_DIMENSIONS, random_state=seed), Normalizer(copy=False))
-        weighted = reduce.fit_transform(weighted)
-    return KMeans(settings.clusters, n_init=1, random_state=seed).fit_predict(weighted)
+def freeze(lake: Lake, testset: pa.Table) -> str:
+    """Write a test set as the next version and make it the current one; returns its name."""
+    number = len(lake.partitions("testset_versions")) + 1
+    version = f"v{number:03d}-{content_key(testset.to_pylist())[:8]}"
+    if lake.exists("testset_versions", version):
+        raise FileExistsError(f"test set {version} is there already and never changes")
+    named = testset.append_column("version", pa.array([version] * testset.num_rows, pa.string()))
+    lake.write("testset_versions", named, version)
+    return version

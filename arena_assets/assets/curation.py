@@ -1,0 +1,324 @@
+"""The steps of curation, one asset each, in their order; every one writes only what it drops."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.config import resolve
+from arena_assets.curation import filters
+from arena_assets.curation.collection import STEPS, count, refuse_shared_ids, remaining
+from arena_assets.curation.contamination import EXACT, NEIGHBOUR, OVERLAP, Items, nearest
+from arena_assets.curation.embeddings import encode, load_encoder
+from arena_assets.curation.near_duplicates import near_duplicates
+from arena_assets.curation.words import HASHES, TEXT, hashed_words
+from arena_assets.lake import Lake
+from arena_assets.lineage import prompts_fingerprint, settled_prompts, testset_version
+from arena_assets.resources import ArenaResource
+from arena_assets.tables import PROMPT_DROPS, PROMPT_EMBEDDINGS
+
+_BATCH = 10_000  # rows
+_EXAMPLES = 3  # a benchmark and rule
+Step = Callable[[duckdb.DuckDBPyConnection, ArenaResource, list[str]], pa.Table | None]
+
+
+def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.AssetsDefinition:
+    """An asset that writes the drops of one step; a step that is off drops nothing."""
+
+    @dg.asset(
+        name=table, group_name="prompts", kinds={"parquet"}, deps=deps, description=description
+    )
+    def step(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+        settled = settled_prompts(arena)
+        with remaining(arena.lake, source_names(arena), table, settled) as connection:
+            before = count(connection, "remaining")
+            dropped = drops(connection, arena, settled)
+        return written_drops(context, arena, table, dropped, before)
+
+    return step
+
+
+def source_names(arena: ArenaResource) -> list[str]:
+    return [source.name for source in arena.arena.prompts.sources]
+
+
+def materialized(lake: Lake, table: str, **more: Any) -> dg.MaterializeResult:
+    """What an asset without partitions says of the table that it wrote."""
+    return dg.MaterializeResult(
+        metadata=table_metadata(lake, table, **more),
+        data_version=dg.DataVersion(lake.digest(table)),
+    )
+
+
+def written_drops(
+    context: dg.AssetExecutionContext,
+    arena: ArenaResource,
+    table: str,
+    dropped: pa.Table | None,
+    before: int,
+) -> dg.MaterializeResult:
+    """Write the drops of a step; its metadata counts them by reason."""
+    dropped = PROMPT_DROPS.schema.empty_table() if dropped is None else dropped
+    arena.lake.write(table, dropped.sort_by("prompt_id"))
+    context.log.info(f"{before} prompts: {dropped.num_rows} dropped")
+    return materialized(
+        arena.lake, table, prompts_before=before, reasons=counted_reasons(arena, table)
+    )
+
+
+def counted_reasons(arena: ArenaResource, table: str) -> dg.MarkdownMetadataValue:
+    """How many prompts a table of drops holds by step, reason and benchmark."""
+    counted = arena.lake.query(
+        """
+        select step, reason, against, count(*) as rows from drops
+        group by all order by rows desc, step, reason, against limit 50
+        """,
+        drops=(table, "all"),
+    )
+    return dg.MetadataValue.md(markdown_table(counted))
+
+
+def _unsafe(connection, arena, settled):
+    refuse_shared_ids(connection)
+    settings = arena.arena.prompts.unsafe
+    if settings is None:
+        return None
+    lexicon = resolve(settings.lexicon) if settings.lexicon else None
+    return filters.unsafe(connection, settings, lexicon)
+
+
+def _near_duplicates(connection, arena, settled):
+    settings = arena.arena.prompts.near_duplicates
+    words = connection.sql(f"select prompt_id, {HASHES} as words from remaining")
+    found = near_duplicates(
+        hashed_words(words.to_arrow_reader(_BATCH)), settings.threshold, settings.words, settled
+    )
+    reason = f"word {settings.words}-grams overlap by {settings.threshold:.0%} or more"
+    return _as_drops(found.to_pylist(), "near-duplicate", reason)
+
+
+def _as_drops(found: list[dict[str, Any]], step: str, reason: str | None = None) -> pa.Table:
+    rows = [{"reason": reason, **row, "step": step} for row in found]
+    return pa.Table.from_pylist(rows, schema=PROMPT_DROPS.schema)
+
+
+def _contaminated(connection, arena, settled):
+    items = arena.lake.query(
+        "select benchmark as against, item_id, messages from benchmarks",
+        benchmarks=("benchmarks", "all"),
+    )
+    return contaminated(connection, arena, items)
+
+
+def contaminated(
+    connection: duckdb.DuckDBPyConnection,
+    arena: ArenaResource,
+    items: pa.Table,
+    prompts: str = "remaining",
+) -> pa.Table | None:
+    """The prompts of a relation that repeat one of `items` (against, item_id, messages)."""
+    if not items.num_rows:
+        return None
+    settings = arena.arena.prompts.decontamination
+    known = Items(items, settings.words, settings.overlap)
+    found = {row["prompt_id"]: row for row in known.exact(connection, prompts)}
+    words = connection.sql(f"select prompt_id, {HASHES} as words from {prompts}")
+    for part in hashed_words(words.to_arrow_reader(_BATCH)):
+        for row in known.overlapping(part):
+            found.setdefault(row["prompt_id"], row)
+    if settings.neighbours:
+        for row in _neighbours(connection, arena, items, prompts):
+            found.setdefault(row["prompt_id"], row)
+    return _as_drops(list(found.values()), "decontamination")
+
+
+def _neighbours(connection, arena, items, prompts) -> list[dict[str, Any]]:
+    encoder, settings = arena.arena.prompts.encoder, arena.arena.prompts.decontamination
+    texts = arena.lake.query(f"select against, item_id, {TEXT} as text from items", items=items)
+    vectors = encode(load_encoder(encoder), texts["text"].to_pylist(), encoder.batch)
+    names = list(zip(texts["against"].to_pylist(), texts["item_id"].to_pylist(), strict=True))
+    connection.register(
+        "embedded", connection.read_parquet(str(arena.lake.present("prompt_embeddings")))
+    )
+    reader = connection.sql(
+        f"select prompt_id, embedding from embedded semi join {prompts} using (prompt_id)"
+    ).to_arrow_reader(_BATCH)
+    parts = (
+        (batch.column("prompt_id").to_numpy(zero_copy_only=False), stacked(batch))
+        for batch in reader
+    )
+    return nearest(names, vectors, parts, settings.neighbours, settings.similarity)
+
+
+def stacked(batch: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """(rows, dimensions) float32 of the column embedding."""
+    column = batch.column("embedding")
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+
+
+dropped_unsafe = _step(
+    "dropped_unsafe",
+    ["prompts"],
+    "Prompts that are unsafe or toxic: a phrase of the lexicon, or the classifier's score.",
+    _unsafe,
+)
+dropped_short = _step(
+    "dropped_short",
+    ["dropped_unsafe"],
+    "Prompts with fewer words than minimum_words.",
+    lambda connection, arena, settled: filters.short(connection, arena.arena.prompts.minimum_words),
+)
+dropped_prefixes = _step(
+    "dropped_prefixes",
+    ["dropped_short"],
+    "Prompts that begin with the same prefix_words words as another one.",
+    lambda connection, arena, settled: filters.repeated_prefixes(
+        connection, arena.arena.prompts.prefix_words
+    ),
+)
+dropped_near_duplicates = _step(
+    "dropped_near_duplicates",
+    ["dropped_prefixes"],
+    "Prompts that nearly repeat another one, by MinHash-LSH and exact Jaccard similarity.",
+    _near_duplicates,
+)
+dropped_contaminated = _step(
+    "dropped_contaminated",
+    ["dropped_near_duplicates", "prompt_embeddings", "benchmarks"],
+    "Prompts that repeat a benchmark: the same words, its n-grams, or a nearest neighbour.",
+    _contaminated,
+)
+dropped_languages = _step(
+    "dropped_languages",
+    ["dropped_contaminated"],
+    "Prompts in other languages than those that stay.",
+    lambda connection, arena, settled: (
+        filters.other_languages(connection, arena.arena.prompts.language)
+        if arena.arena.prompts.language
+        else None
+    ),
+)
+
+
+@dg.asset(
+    group_name="prompts",
+    deps=["dropped_near_duplicates"],
+    kinds={"parquet"},
+    description="One row per prompt that is no duplicate: its embedding, of length 1.",
+)
+def prompt_embeddings(
+    context: dg.AssetExecutionContext, arena: ArenaResource
+) -> dg.MaterializeResult:
+    settings = arena.arena.prompts.encoder
+    encoder = load_encoder(settings)
+    with remaining(arena.lake, source_names(arena), "dropped_contaminated") as connection:
+        texts = connection.sql(
+            f"select prompt_id, {TEXT} as text from remaining order by prompt_id"
+        )
+        reader = texts.to_arrow_reader(_BATCH)
+        arena.lake.write(
+            "prompt_embeddings",
+            pa.RecordBatchReader.from_batches(
+                PROMPT_EMBEDDINGS.schema, (_embedded(b, encoder, settings.batch) for b in reader)
+            ),
+        )
+    return materialized(
+        arena.lake,
+        "prompt_embeddings",
+        encoder=settings.package or settings.hub or settings.path,
+    )
+
+
+def _embedded(batch: pa.RecordBatch, encoder: Any, size: int) -> pa.RecordBatch:
+    vectors = encode(encoder, batch.column("text").to_pylist(), size)
+    offsets = pa.array(np.arange(len(vectors) + 1) * vectors.shape[1], pa.int32())
+    lists = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
+    return pa.RecordBatch.from_arrays(
+        [batch.column("prompt_id"), lists], schema=PROMPT_EMBEDDINGS.schema
+    )
+
+
+@dg.asset(
+    group_name="prompts",
+    deps=["slices", "dropped_near_testset", *STEPS],
+    kinds={"parquet"},
+    description="One row per prompt that curation left out, with the step that did and why.",
+)
+def prompt_drops(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+    tables = (*STEPS, "dropped_near_testset")
+    union = " union all ".join(f"select * from {table}" for table in tables)
+    with arena.lake.connect(
+        arena_testset=("arena_testset", "all"), **{table: (table, "all") for table in tables}
+    ) as connection:
+        # a test set is frozen: a later rule takes nothing out of it
+        rows = connection.sql(
+            f"select * from ({union}) anti join arena_testset using (prompt_id) order by prompt_id"
+        )
+        # written last, so its fingerprint says that all of the preparation was finished
+        arena.lake.write(
+            "prompt_drops",
+            rows.to_arrow_reader(_BATCH),
+            fingerprint=prompts_fingerprint(arena.arena),
+        )
+    return materialized(arena.lake, "prompt_drops", reasons=counted_reasons(arena, "prompt_drops"))
+
+
+@dg.asset(
+    group_name="prompts",
+    deps=["prompt_drops", "benchmarks", "arena_testset"],
+    kinds={"parquet"},
+    description="One row per benchmark and rule: how many prompts it dropped, with examples.",
+)
+def decontamination_report(
+    context: dg.AssetExecutionContext, arena: ArenaResource
+) -> dg.MaterializeResult:
+    with remaining(arena.lake, source_names(arena), STEPS[0]) as connection:
+        for table in ("prompt_drops", "benchmarks"):
+            connection.register(table, connection.read_parquet(str(arena.lake.present(table))))
+        testset = arena.lake.present("testset_versions", testset_version(arena))
+        connection.register("testset", connection.read_parquet(str(testset)))
+        counted = connection.sql(
+            f"""
+            with items as (
+                select benchmark as against, item_id, {TEXT} as item from benchmarks
+                union all
+                select 'arena_testset', prompt_id, {TEXT} from testset
+            ), hits as (
+                select drops.*, left({TEXT}, 300) as text,
+                       row_number() over (
+                           partition by drops.against, drops.reason order by drops.prompt_id
+                       ) as nth
+                from prompt_drops as drops join collected using (prompt_id)
+                where drops.step = 'decontamination'
+            ), against as (
+                select distinct benchmark as against from benchmarks union select 'arena_testset'
+            ), rules as (
+                select against, unnest($rules) as reason from against
+            )
+            select rules.against, rules.reason, count(hits.prompt_id) as rows,
+                   coalesce(list({{
+                       prompt_id: hits.prompt_id, text: hits.text, match: hits.match,
+                       item: left(items.item, 300), score: hits.score
+                   }} order by nth) filter (nth <= {_EXAMPLES}), [])::json::varchar as examples
+            from rules
+            left join hits on hits.against = rules.against and hits.reason = rules.reason
+            left join items on items.against = hits.against and items.item_id = hits.match
+            group by all order by all
+            """,
+            params={"rules": [EXACT, OVERLAP, NEIGHBOUR]},
+        ).to_arrow_table()
+    arena.lake.write("decontamination_report", counted)
+    return materialized(
+        arena.lake,
+        "decontamination_report",
+        dropped=dg.MetadataValue.md(markdown_table(counted.drop(["examples"]))),
+        examples=dg.MetadataValue.json(
+            [row | {"examples": json.loads(row["examples"])} for row in counted.to_pylist()]
+        ),
+    )

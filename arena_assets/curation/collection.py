@@ -1,0 +1,76 @@
+"""The collected prompts as every step sees them: those of all sources that no earlier step dropped.
+
+Steps write only what they drop; what remains is computed by DuckDB from the sources and the drops,
+so that no step copies the collection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+
+from arena_assets.lake import Lake
+
+STEPS = (
+    "dropped_unsafe",
+    "dropped_short",
+    "dropped_prefixes",
+    "dropped_near_duplicates",
+    "dropped_contaminated",
+    "dropped_languages",
+)
+_MEMORY = "1500MB"  # beyond it DuckDB spills to disk
+
+
+@contextmanager
+def remaining(
+    lake: Lake, sources: Sequence[str], before: str | None = None, settled: Sequence[str] = ()
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB with the relations `collected` and `remaining`, the prompts that `before` has to see.
+
+    `before` is one of STEPS, or None for what remains after all of them. Both relations have the
+    columns of PROMPTS and `settled`: whether the prompt is among those given, which are in a slice
+    or the test set and win over new ones that repeat them.
+    """
+    done = STEPS[: STEPS.index(before)] if before else STEPS
+    drops = {table: (table, "all") for table in done}
+    known = pa.table({"prompt_id": pa.array(sorted(set(settled)), pa.string())})
+    with lake.connect(settled_ids=known, **drops) as connection:
+        connection.execute(f"set memory_limit = '{_MEMORY}'")
+        files = [str(lake.present("prompts", source)) for source in sources]
+        connection.register("sources", connection.read_parquet(files))
+        connection.execute(
+            """
+            create temp view collected as
+            select *, prompt_id in (select prompt_id from settled_ids) as settled from sources
+            """
+        )
+        lost = " union all ".join(f"select prompt_id from {table}" for table in done)
+        connection.execute(
+            "create temp view remaining as select * from collected"
+            + (f" where prompt_id not in ({lost})" if lost else "")
+        )
+        yield connection
+
+
+def count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    """The rows of a relation."""
+    ((rows,),) = connection.execute(f"select count(*) from {relation}").fetchall()
+    return rows
+
+
+def refuse_shared_ids(connection: duckdb.DuckDBPyConnection) -> None:
+    """ValueError where two sources have a prompt under one identifier."""
+    twice = connection.execute(
+        """
+        select prompt_id, string_agg(distinct source, ', ' order by source) from collected
+        group by prompt_id having count(*) > 1 order by prompt_id limit 1
+        """
+    ).fetchall()
+    for prompt_id, sources in twice:
+        raise ValueError(
+            f"prompt_id {prompt_id!r} is in several sources ({sources}); make it unique"
+        )

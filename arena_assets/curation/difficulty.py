@@ -1,0 +1,105 @@
+"""How difficult prompts are, from 0 to 10, asked of a language model; asked once and kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from arena_assets.config import DifficultyRater, Settings, resolve
+from arena_assets.generation.engines import Engine, Request
+from arena_assets.store import Store, content_key
+
+SCHEMA = pa.schema(
+    [("key", pa.string()), ("difficulty", pa.float64()), ("explanation", pa.string())]
+)
+
+
+class _Template(Settings):
+    version: str
+    system: str
+    user: str = Field(description="Jinja: messages")
+
+
+class _Rating(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    explanation: str
+    difficulty: float = Field(ge=0, le=10)
+
+
+def rate(
+    prompts: pa.Table,
+    settings: DifficultyRater,
+    model_digest: str,
+    engine: Callable[[], Engine],
+    folder: Path,
+) -> dict[str, float]:
+    """The difficulty of each prompt (prompt_id, messages); what `folder` holds is not asked again.
+
+    A prompt whose rating could not be parsed in `attempts` tries is missing in the result.
+    """
+    template = _read_template(settings.template)
+    store = Store(folder, SCHEMA, "key")
+    sampling = settings.sampling.model_dump(mode="json")
+    keys, requests = {}, {}
+    for row in prompts.select(["prompt_id", "messages"]).to_pylist():
+        messages = _render(template, row["messages"])
+        key = content_key(model_digest, sampling, messages)
+        keys[row["prompt_id"]], requests[key] = key, Request(row["prompt_id"], messages)
+    pending = sorted(set(requests) - _kept(store, requests).keys())
+    for attempt in range(settings.attempts):
+        if not pending:
+            break
+        drawn = settings.sampling
+        if attempt and drawn.temperature == 0:
+            # greedy output would fail the same way again
+            drawn = drawn.model_copy(update={"temperature": 0.7})
+        outputs = engine().chat(
+            [requests[key] for key in pending], drawn, json_schema=_Rating.model_json_schema()
+        )
+        rated = {key: _parse(text.text) for key, (text,) in zip(pending, outputs, strict=True)}
+        store.append([{"key": key, **found} for key, found in rated.items() if found])
+        pending = [key for key in pending if not rated[key]]
+    by_key = _kept(store, requests)
+    return {prompt_id: by_key[key] for prompt_id, key in keys.items() if key in by_key}
+
+
+def _kept(store: Store, keys: Iterable[str]) -> dict[str, float]:
+    """The ratings of the store among `keys`."""
+    with duckdb.connect() as connection:
+        store.create_view(connection, "ratings")
+        rows = connection.execute(
+            "select key, difficulty from ratings where list_contains($keys, key)",
+            {"keys": list(keys)},
+        ).fetchall()
+    return dict(rows)
+
+
+def _render(template: _Template, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    environment = SandboxedEnvironment(undefined=StrictUndefined)
+    user = environment.from_string(template.user).render(messages=messages)
+    return [{"role": "system", "content": template.system}, {"role": "user", "content": user}]
+
+
+def _parse(text: str) -> dict | None:
+    """Only the JSON object with exactly the two keys counts: a number elsewhere is no rating."""
+    try:
+        return _Rating.model_validate(json.loads(text)).model_dump()
+    except (json.JSONDecodeError, ValidationError):
+        return None
+
+
+def _read_template(path: str) -> _Template:
+    try:
+        return _Template.model_validate(yaml.safe_load(resolve(path).read_text("utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise ValueError(f"difficulty template {path}: {error}") from error

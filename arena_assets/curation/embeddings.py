@@ -1,0 +1,87 @@
+"""Embeddings by any sentence-transformers model, clusters, and where the weights come from.
+
+The default, wordllama, is a table of one vector a token (16 MB, MIT) that its PyPI package ships: a
+hundred times faster than a small transformer on a CPU. Packages are located, never imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arena_assets.config import Encoder, resolve
+
+_WORDLLAMA = ("weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json")
+_KMEANS_SAMPLE = 256  # prompts a cluster that its centre is computed from
+
+
+def load_encoder(settings: Encoder) -> Any:
+    """The sentence-transformers model; ValueError where a package holds none."""
+    from sentence_transformers import SentenceTransformer
+
+    if settings.hub:
+        return SentenceTransformer(
+            settings.hub,
+            revision=settings.revision,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        )
+    if settings.path:
+        return _local(resolve(settings.path))
+    spec = find_spec(settings.package.replace("-", "_"))
+    if spec is None or spec.origin is None:
+        raise ValueError(
+            f"prompts.encoder.package: {settings.package!r} is not installed; pip install it"
+        )
+    folder = Path(spec.origin).parent
+    if (folder / _WORDLLAMA[0]).exists():
+        return _token_table(folder / _WORDLLAMA[0], folder / _WORDLLAMA[1])
+    for modules in sorted(folder.rglob("modules.json")):
+        return _local(modules.parent)
+    raise ValueError(
+        f"prompts.encoder.package: {settings.package!r} ships no sentence-transformers model "
+        "(a folder with modules.json)"
+    )
+
+
+def encode(encoder: Any, texts: Sequence[str], batch: int) -> np.ndarray:
+    """(texts, dimensions) float32, each row of length 1 (a text without known words: zeros)."""
+    return encoder.encode(
+        list(texts), batch_size=batch, normalize_embeddings=True, show_progress_bar=False
+    ).astype(np.float32)
+
+
+def clusters(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The K-means cluster of each vector; centres come from a random sample of a large set."""
+    from sklearn.cluster import KMeans
+
+    sample = vectors
+    if len(vectors) > count * _KMEANS_SAMPLE:
+        draw = np.random.default_rng(seed)
+        sample = vectors[draw.choice(len(vectors), count * _KMEANS_SAMPLE, replace=False)]
+    return KMeans(count, n_init=1, random_state=seed).fit(sample).predict(vectors)
+
+
+def _local(folder: Path) -> Any:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(
+        str(folder), local_files_only=True, model_kwargs={"use_safetensors": True}
+    )
+
+
+def _token_table(weights: Path, tokenizer: Path) -> Any:
+    from safetensors.numpy import load_file
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    (vectors,) = load_file(weights).values()
+    table = StaticEmbedding(
+        Tokenizer.from_file(str(tokenizer)), embedding_weights=vectors.astype(np.float32)
+    )
+    return SentenceTransformer(modules=[table], device="cpu")
