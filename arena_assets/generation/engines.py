@@ -82,14 +82,15 @@ _open: dict[str, Engine] = {}
 
 
 def open_engine(weights: Weights, seed: int, settings: dict[str, Any]) -> Engine:
-    """The engine of these weights, opened unless they are the ones in use.
+    """The engine of these weights, opened unless it is open.
 
-    One engine at a time: on a GPU a second one would not find memory. `settings` are those of
-    vllm.LLM.
+    One vLLM engine at a time: on a GPU a second one would not find memory. Servers and recordings
+    take none and leave it open. `settings` are those of vllm.LLM.
     """
     key = repr((weights, seed, sorted(settings.items())))
     if key not in _open:
-        close_engines()
+        if not (weights.recorded or weights.endpoint):
+            close_engines()
         _open[key] = _new_engine(weights, seed, settings)
     return _open[key]
 
