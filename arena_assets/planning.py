@@ -9,7 +9,7 @@ neither says is None, and is printed as unknown.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import comb
 from typing import Any
 
@@ -33,6 +33,14 @@ from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 from arena_assets.store import Store
 
+_NOTHING = {
+    "to_do": 0,
+    "prompt_tokens": 0,
+    "completion_tokens": 0,
+    "most_completion_tokens": 0,
+    "seconds": 0.0,
+    "cost": 0.0,
+}
 _NONE = Weights("unknown", None, "unknown")
 
 
@@ -40,7 +48,8 @@ _NONE = Weights("unknown", None, "unknown")
 class Work:
     """One kind of work of one contestant or judge in a round.
 
-    `total` is all that the round needs, `to_do` what is not stored yet (at most: answers that do
+    `total` is all that the round needs, `to_do` what neither a store nor an earlier round of the
+    plan has (at most: answers that do
     not exist yet may repeat others). Tokens, seconds and cost are those of `to_do`.
     """
 
@@ -72,12 +81,11 @@ def plan(arena: ArenaResource, until_round: str | None = None) -> list[Work]:
         known = models(arena)
     except MissingPartition:
         known = {}
-    return [
-        work
-        for key in arena.rounds
-        if key <= last
-        for work in [*_round_work(arena, key, known), *_arena_work(arena, key, known)]
-    ]
+    works: list[Work] = []
+    met: set[str] = set()  # contestants of the arenas so far: their answers and games are found
+    for key in (key for key in arena.rounds if key <= last):
+        works += [*_round_work(arena, key, known), *_arena_work(arena, key, known, met)]
+    return works
 
 
 def total_of(works: list[Work]) -> dict[str, Any]:
@@ -100,16 +108,37 @@ def _round_work(arena: ArenaResource, key: str, known: dict[str, Weights]) -> It
     yield from _games(arena, key, "judgments", "responses", members, contestants, count)
 
 
-def _arena_work(arena: ArenaResource, key: str, known: dict[str, Weights]) -> Iterator[Work]:
+def _arena_work(
+    arena: ArenaResource, key: str, known: dict[str, Weights], met: set[str]
+) -> Iterator[Work]:
     settings, lake = arena.arena, arena.lake
     prompts = _prompts(lake, "arena_testset", "true")
     testset = settings.prompts.testset
     count = testset.clusters * testset.diverse_per_cluster + testset.hard
     count = count if prompts is None else prompts.num_rows
     contestants = _contestants(arena, key, known, arena_contestants)
-    yield from _answers(arena, key, "arena_responses", contestants, prompts, count, known)
+    for work in _answers(arena, key, "arena_responses", contestants, prompts, count, known):
+        yield replace(work, **_NOTHING) if work.who in met else work
     members = deciding_members(settings.judge, _judge_weights(settings, known), _no_engine)
-    yield from _games(arena, key, "arena_judgments", "arena_responses", members, contestants, count)
+    old = comb(len(met), 2) / comb(len(contestants), 2)
+    for work in _games(
+        arena, key, "arena_judgments", "arena_responses", members, contestants, count
+    ):
+        fresh = work.to_do == work.total and work.to_do and not settings.ratings.sampling
+        yield _share(work, 1 - old) if fresh else work
+    met.update(contestant.name for contestant in contestants)
+
+
+def _share(work: Work, share: float) -> Work:
+    """The part of a work that earlier rounds of the plan leave."""
+    parts = {name: getattr(work, name) for name in _NOTHING}
+    return replace(
+        work,
+        **{
+            name: None if value is None else type(value)(round(value * share, 6))
+            for name, value in parts.items()
+        },
+    )
 
 
 def _answers(

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_assets.config import ActiveSampling, LLMJudge
+from arena_assets.config import ActiveSampling, Jury, LLMJudge, load_arena
 from arena_assets.generation.engines import BackendDown, Completion, Weights
 from arena_assets.judging.active import judge_actively
 from arena_assets.judging.games import Game, Games, Seat, create_answers, draw_battles, open_store
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
+from arena_assets.judging.panel import deciding_members, judge_round
 from arena_assets.judging.verdicts import to_verdict
 from arena_assets.lake import Lake
 from arena_assets.tables import PROMPTS, RESPONSES
@@ -359,6 +360,25 @@ def test_the_key_of_a_verdict_covers_judge_template_order_and_texts(lake, tmp_pa
     assert len(every) == 10
     write_answers(lake, {"p": {"ann": "fine", "bob": "Finer"}})
     assert not set(keys(language_judge(None))) & every
+
+
+def test_a_jurys_members_all_see_the_games_and_keep_their_weights(lake):
+    write_answers(lake, ANSWERS)
+    members = [
+        {"judge": {"kind": "verifier", "name": "strict"}, "weight": 2},
+        {"judge": {"kind": "verifier", "name": "second"}},
+    ]
+    jury = Jury.model_validate({"kind": "jury", "members": members})
+    arena = load_arena()
+    judge_round(
+        lake, "judgments", "responses", ROUND, deciding_members(jury, {}, None), arena, print
+    )
+    rows = lake.read("judgments", ROUND).to_pylist()
+    assert {(r["judge"], r["role"], r["jury"], r["weight"]) for r in rows} == {
+        ("strict", "juror", "jury", 2.0),
+        ("second", "juror", "jury", 1.0),
+    }
+    assert len(rows) == 2 * 4 * 3 * 2
 
 
 def test_active_sampling_judges_whole_battles_of_a_share_and_finds_them_again(lake):

@@ -12,9 +12,15 @@ from itertools import repeat
 import pytest
 from fault_server import FINAL, HARMLESS, TRANSIENT, FaultServer, echo, verdict
 
-from arena_assets.config import Endpoint, Sampling
-from arena_assets.generation.engines import Completion, Request
+from arena_assets.config import Endpoint, LLMJudge, Sampling, load_arena
+from arena_assets.generation.contestants import Contestant, SystemPrompt
+from arena_assets.generation.engines import Completion, Request, Weights
 from arena_assets.generation.openai_engine import OpenAIEngine
+from arena_assets.generation.responses import Setting, respond
+from arena_assets.judging.games import Seat
+from arena_assets.judging.judges import LanguageModelJudge
+from arena_assets.judging.panel import Member, judge_round
+from arena_assets.lake import Lake
 
 KEY = "sk-a-key-that-nobody-may-see"
 SCHEMA = {
@@ -279,3 +285,68 @@ def test_a_real_server_says_what_does_not_fit(served_model):
     assert good.finish_reason in ("stop", "length")
     assert bad.finish_reason == "error"
     assert bad.error.startswith("BadRequestError: ")
+
+
+class RandomFaults(dict):
+    """A script for every prompt, drawn when it is first asked for; some never get an answer."""
+
+    def get(self, prompt, default=None):
+        if prompt not in self:
+            dice = random.Random(f"{len(self)} {prompt}")
+            faults = dice.choices((*TRANSIENT, *HARMLESS, "answer"), k=dice.choice([0, 1, 2]))
+            self[prompt] = iter([*faults, dice.choice(["answer", "answer", "400", "refused"])])
+        return self[prompt]
+
+
+def fill(lake: Lake, url: str) -> None:
+    """A round's responses and judgments from a server, by the assets' own functions."""
+    weights = Weights("any", None, "any", endpoint=Endpoint(urls=(url,), model="any", timeout=0.5))
+    prompts = lake.read("prompts_curated", columns=["prompt_id", "messages", "constraints"])
+    contestants = [
+        Contestant(n, "opponent", weights, Sampling(), SystemPrompt(version=n, system=f"I am {n}."))
+        for n in ("one", "two")
+    ]
+    respond(
+        lake, "responses", "r", prompts, contestants,
+        Setting(lambda _: OpenAIEngine(weights.endpoint), 0, 10, print),
+    )  # fmt: skip
+    settings = LLMJudge(kind="llm", name="j", model="any", attempts=1, self_judging="allow")
+    judge = LanguageModelJudge(settings, weights, lambda: OpenAIEngine(weights.endpoint))
+    judge_round(
+        lake, "judgments", "responses", "r", [Member(judge, Seat("deciding"))], load_arena(), print
+    )
+
+
+def test_tables_filled_over_a_failing_server_lose_and_repeat_nothing(tmp_path):
+    lake = Lake(tmp_path)
+    rest = {"source": "s", "constraints": "[]", "category": "c"}
+    lake.write(
+        "prompts_curated",
+        [
+            {"prompt_id": f"p{n}", "messages": [{"role": "user", "content": f"q{n}"}]} | rest
+            for n in range(16)
+        ],
+    )
+    with FaultServer() as server:
+        server._faults = RandomFaults()
+        fill(lake, server.url)
+    answers = lake.read("responses", "r").to_pylist()
+    games = lake.read("judgments", "r").to_pylist()
+    assert len({(row["prompt_id"], row["contestant"]) for row in answers}) == len(answers) == 32
+    lost = [row for row in answers if row["status"] == "failed"]
+    assert 0 < len(lost) < 24 and all("BadRequest" in row["error"] for row in lost)
+    assert {row["finish_reason"] for row in answers} == {"stop", "refused", "error"}
+    states = Counter((row["status"], row["failure"]) for row in games)
+    assert set(states) == {("ok", None), ("failed", "refused"), ("failed", "backend error")}
+    with FaultServer() as server:  # the server has recovered: only what is missing is asked for
+        fill(lake, server.url)
+    assert len(server.received) > 0 and set(server.answered.values()) <= {1, 2}
+    again = lake.read("responses", "r").to_pylist()
+    assert {row["status"] for row in again} == {"ok"}
+    kept = {row["response_id"]: row["text"] for row in answers if row["status"] == "ok"}
+    assert all(kept.get(row["response_id"], row["text"]) == row["text"] for row in again)
+    judged = lake.read("judgments", "r").to_pylist()
+    assert len({row["judgment_id"] for row in judged}) == len(judged) == 32
+    assert {row["failure"] for row in judged} <= {None, "refused"}, "what a judge refuses is final"
+    asked = sum("q" in received.prompt and len(received.prompt) < 5 for received in server.received)
+    assert asked == len(lost)

@@ -1,0 +1,49 @@
+"""What a run will take: exact counts, estimates from rates, and unknown where nothing says."""
+
+import pytest
+
+from arena_assets.config import Price, load_arena
+from arena_assets.planning import Rate, _estimated, plan, total_of
+from arena_assets.resources import ArenaResource
+
+
+@pytest.fixture
+def works(tmp_path, tiny_profile):
+    """The plan of the tests' arena before anything was made."""
+    return plan(ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path / "lake")))
+
+
+def test_every_new_answer_and_game_is_counted_once(works):
+    counted = {(w.round, w.work, w.who): (w.total, w.to_do) for w in works}
+    assert counted["i01.1-sft", "responses", "reference"] == (16, 16)
+    assert counted["i01.1-sft", "judgments", "verifier"] == (16 * 3 * 2, 16 * 3 * 2)
+    assert counted["i01.1-sft", "judgments", "tiny-judge"] == (8, 8), "a sample of 4 battles"
+    assert counted["i01.1-sft", "arena_responses", "base"] == (20, 20)
+    assert counted["i01.2-dpo", "arena_responses", "base"] == (20, 0), "answered a round before"
+    assert counted["i01.2-dpo", "arena_responses", "i01.2-dpo"] == (20, 20)
+    assert counted["i01.1-sft", "arena_judgments", "verifier"] == (20 * 6 * 2, 20 * 6 * 2)
+    assert counted["i01.2-dpo", "arena_judgments", "verifier"] == (20 * 10 * 2, 20 * 4 * 2)
+    assert counted["i01.3-rl", "arena_judgments", "verifier"] == (20 * 15 * 2, 20 * 5 * 2)
+
+
+def test_unknown_stays_unknown_and_is_no_zero(works):
+    base = next(w for w in works if w.who == "base")
+    assert (base.prompt_tokens, base.completion_tokens, base.seconds, base.cost) == (None,) * 4
+    assert base.most_completion_tokens == 20 * 12, "the limit is known"
+    total = total_of(works)
+    assert total["cost"] is None and total["seconds"] is None and total["to_do"] > 0
+
+
+def test_estimates_follow_measured_and_configured_rates():
+    settings = load_arena()
+    rate = Rate(prompt_tokens=100.0, completion_tokens=10.0, seconds=0.5)
+    work = _estimated(settings, "r", "responses", "a", 40, 30, rate, 64, "tiny")
+    assert (work.prompt_tokens, work.completion_tokens, work.seconds) == (3000, 300, 15.0)
+    assert work.cost is None and work.most_completion_tokens == 30 * 64
+    priced = settings.models["tiny"].model_copy(
+        update={"price": Price(prompt=2.0, completion=10.0), "tokens_per_second": 100.0}
+    )
+    settings = settings.model_copy(update={"models": {"tiny": priced}})
+    work = _estimated(settings, "r", "responses", "a", 40, 30, rate, 64, "tiny")
+    assert (work.seconds, work.cost) == (3.0, pytest.approx(0.009))
+    assert _estimated(settings, "r", "games", "j", 40, 0, Rate(), 64, "tiny").cost == 0
