@@ -2,7 +2,8 @@
 
 A profile says which models exist, who fights (the target and its opponents), who judges, which
 rounds there are with their slices, and how each stage trains. An unknown key, a missing model or a
-round without a slice is refused with a message that names the key and what would be valid.
+round without a slice is refused with a message that names the key and what would be valid. It is
+one long module because a profile is one document, whose sections refer to each other.
 """
 
 from __future__ import annotations
