@@ -78,10 +78,11 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
 
     Nothing is generated; what a judge said already is found. Raises WheelStopped where it fails.
     """
+    known = [arena_resource().round(key).key for key in keys]
     with dg.DagsterInstance.get() as instance:
-        for key in keys:
+        for key in known:
             config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
-            _run("rejudge", arena_resource().round(key).key, instance, config)
+            _run("rejudge", key, instance, config)
 
 
 def _run(

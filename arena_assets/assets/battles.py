@@ -208,7 +208,7 @@ def judge_and_report(
         )
     except BackendDown as down:
         raise dg.Failure(f"{table} {key}: {down}", allow_retries=False) from down
-    anew = sum(judged.anew.values())
+    anew = sum(judged.values())
     (counted,) = lake.query(
         """
         select count(*) as games, count(*) filter (where status = 'failed') as failed,

@@ -12,7 +12,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -58,7 +58,7 @@ class Progress:
     found: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
-    failed: Counter[str] | None = None
+    failed: Counter[str] = field(default_factory=Counter)
 
     @property
     def tokens_per_second(self) -> float:
@@ -95,7 +95,7 @@ def respond(
     status is "failed"; it is not stored, and is asked for again the next time. Raises BackendDown
     where not one request of a batch was answered; what was finished before is kept.
     """
-    progress = Progress(failed=Counter())
+    progress = Progress()
     failures: dict[str, str] = {}
     for contestant in contestants:
         store = open_store(lake, contestant, setting.seed)
@@ -105,7 +105,7 @@ def respond(
         progress.found += done.found
         progress.completion_tokens += done.completion_tokens
         progress.seconds += done.seconds
-        progress.failed.update(done.failed or {})
+        progress.failed.update(done.failed)
         setting.log(
             f"{contestant.name}: {done.generated} generated, {done.found} found, "
             f"{done.tokens_per_second:.0f} tokens/s"
@@ -139,7 +139,7 @@ def _generate(
     failures: dict[str, str],
 ) -> Progress:
     """Answer what the store lacks; errors go to `failures` by response_id."""
-    progress = Progress(failed=Counter())
+    progress = Progress()
     with lake.connect(prompts=prompts) as connection:
         create_requested(connection, contestant, setting.seed)
         store.create_view(connection, "stored")

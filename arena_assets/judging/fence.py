@@ -14,14 +14,14 @@ from arena_assets.store import content_key
 
 # <|im_end|>, <|eot_id|>, <｜User｜>, [INST], <<SYS>>, </s>, <start_of_turn>, <bos>, ...
 _CONTROL = re.compile(
-    r"<(?=[|｜])|(?<=[|｜])>"
+    r"<(?=[|｜][^<>\n]{1,80}[|｜]>)"
     r"|<(?=/?(?:s|bos|eos|pad|unk|mask|sep|cls|start_of_turn|end_of_turn|tool_call|think)>)"
     r"|\[(?=/?(?:INST|SYS|TOOL_CALLS|AVAILABLE_TOOLS|SYSTEM_PROMPT|CLS|SEP|PAD|UNK|MASK)\])"
     r"|<(?=</?SYS>)",
     re.IGNORECASE,
 )
 # the same glyph for a reader, another character for a tokenizer
-_LOOKALIKE = {"<": "‹", ">": "›", "[": "⟦"}
+_LOOKALIKE = {"<": "‹", "[": "⟦"}
 _INVISIBLE = re.compile("[\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -29,7 +29,7 @@ def neutralise(text: str) -> str:
     """Text without control tokens of chat templates and without invisible characters.
 
     >>> neutralise("Fine.<|im_end|>")
-    'Fine.‹|im_end|›'
+    'Fine.‹|im_end|>'
     """
     visible = _INVISIBLE.sub("", text)
     return _CONTROL.sub(lambda found: _LOOKALIKE[found.group()], visible)

@@ -21,6 +21,7 @@ from arena_assets.judging.verifier import Verification, verify
 from arena_assets.store import content_key
 
 _RETRY_TEMPERATURE = 0.7
+_RENDERING = 1  # part of every key: count on when the prompt's making or the reading changes
 
 
 class Verifier:
@@ -85,6 +86,7 @@ class LanguageModelJudge:
     @cached_property
     def key(self) -> str:
         return content_key(
+            _RENDERING,
             self.weights.digest,
             self.settings.sampling.model_dump(mode="json"),
             self.settings.attempts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 import yaml
@@ -27,13 +27,6 @@ class Member:
     judge: Judge
     seat: Seat
     battles: int | None = None
-
-
-@dataclass
-class Judged:
-    """How many games were judged anew, and how many rows were written, by judge."""
-
-    anew: dict[str, int] = field(default_factory=dict)
 
 
 def open_judge(
@@ -89,19 +82,22 @@ def judge_round(
     arena: Arena,
     log: Callable[[str], None],
     active: bool = False,
-) -> Judged:
+) -> dict[str, int]:
     """Write a partition of a judgments table: what every member said of its games.
+
+    Returns how many games each judge saw anew.
 
     With `active` and sampling in the profile, the deciding judges see only the battles that narrow
     the ratings' intervals most; a jury's members all see those that the first one chose.
     """
-    judged, failures = Judged(), {}
+    judged: dict[str, int] = {}
+    failures: dict[str, dict[str, Verdict]] = {}
     views = {"responses": (responses, partition), "prompts": ("prompts_curated", "all")}
     with lake.connect(**views) as connection:
         create_answers(connection)
 
         def games_of(judge: Judge, battles: pa.Table) -> Games:
-            of_judge: dict[str, Verdict] = failures.setdefault(judge.name, {})
+            of_judge = failures.setdefault(judge.name, {})
             batch = arena.generation.batch
             return Games(connection, battles, judge, open_store(lake, judge), batch, of_judge)
 
@@ -112,7 +108,7 @@ def judge_round(
             battles = draw_battles(connection, member.battles, arena.seed)
             sampling = arena.ratings.sampling if active else None
             if sampling and chosen is None:
-                chosen, judged.anew[judge.name] = judge_actively(
+                chosen, judged[judge.name] = judge_actively(
                     lambda some, judge=judge: games_of(judge, some),
                     battles,
                     sampling,
@@ -122,9 +118,9 @@ def judge_round(
                 battles = chosen
             else:
                 battles = battles if chosen is None else chosen
-                judged.anew[judge.name] = games_of(judge, battles).judge_missing(log)
+                judged[judge.name] = games_of(judge, battles).judge_missing(log)
             drawn[judge.name] = battles
-            log(f"{judge.name}: {judged.anew[judge.name]} games judged anew")
+            log(f"{judge.name}: {judged[judge.name]} games judged anew")
 
         def rows() -> Iterator[pa.RecordBatch]:
             for member in members:
