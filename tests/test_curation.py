@@ -500,10 +500,12 @@ class LengthRater:
 def test_difficulty_is_asked_once_again_where_it_cannot_be_parsed_and_then_kept(tmp_path):
     settings = ArenaTestset.model_validate({"rater": {"model": "m"}}).rater
     table, engine = as_table(prompt_rows(3)), LengthRater()
-    rated = rate(table, settings, "digest", lambda: engine, tmp_path)
+    rated = rate(table, settings, "digest", lambda: engine, tmp_path, 10, print)
     assert rated == {"p0000": 4.5, "p0001": 4.5, "p0002": 4.5}
     assert sorted(engine.asked[0]) == ["p0000", "p0001", "p0002"] and engine.asked[1] == ["p0001"]
-    assert rate(table, settings, "digest", None, tmp_path) == rated, "nothing is asked again"
+    assert rate(table, settings, "digest", None, tmp_path, 10, print) == rated, (
+        "nothing is asked again"
+    )
 
 
 # -- slices ------------------------------------------------------------------------------------

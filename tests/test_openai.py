@@ -9,10 +9,12 @@ import socket
 from collections import Counter
 from itertools import repeat
 
+import pyarrow as pa
 import pytest
 from fault_server import FINAL, HARMLESS, TRANSIENT, FaultServer, echo, verdict
 
-from arena_assets.config import Endpoint, LLMJudge, Sampling, load_arena
+from arena_assets.config import DifficultyRater, Endpoint, LLMJudge, Sampling, load_arena
+from arena_assets.curation.difficulty import rate
 from arena_assets.generation.contestants import Contestant, SystemPrompt
 from arena_assets.generation.engines import Completion, Request, Weights
 from arena_assets.generation.openai_engine import OpenAIEngine
@@ -285,6 +287,20 @@ def test_a_real_server_says_what_does_not_fit(served_model):
     assert good.finish_reason in ("stop", "length")
     assert bad.finish_reason == "error"
     assert bad.error.startswith("BadRequestError: ")
+
+
+def test_a_real_server_rates_difficulty(served_model, tmp_path):
+    prompts = pa.table(
+        {
+            "prompt_id": ["a", "b"],
+            "messages": [[{"role": "user", "content": text}] for text in ("Hi", "Prove it.")],
+        }
+    )
+    settings = DifficultyRater(model="tiny", sampling=Sampling(max_tokens=400))
+    engine = OpenAIEngine(served_model)
+    rated = rate(prompts, settings, "digest", lambda: engine, tmp_path, 1, print)
+    assert rated.keys() == {"a", "b"} and all(0 <= value <= 10 for value in rated.values())
+    assert rate(prompts, settings, "digest", None, tmp_path, 1, print) == rated
 
 
 class RandomFaults(dict):

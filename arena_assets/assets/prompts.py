@@ -1,6 +1,6 @@
 """From raw collections to slices and the arena test set, and the weights that the profile names."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +117,13 @@ def arena_testset(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg
     if lake.fingerprint("arena_testset") == spec:
         context.log.info("frozen: the version that the profile asks for is there")
     else:
-        version = freeze(lake, _drawn_testset(arena))
+        version = freeze(lake, _drawn_testset(arena, context.log.info))
         context.log.info(f"new version {version}")
         lake.write("arena_testset", lake.read("testset_versions", version), fingerprint=spec)
     return materialized(lake, "arena_testset", **_testset_metadata(lake))
 
 
-def _drawn_testset(arena: ArenaResource) -> pa.Table:
+def _drawn_testset(arena: ArenaResource, log: Callable[[str], None]) -> pa.Table:
     settings, seed = arena.arena.prompts.testset, arena.arena.seed
     with remaining(arena.lake, source_names(arena)) as connection:
         connection.register(
@@ -144,7 +144,9 @@ def _drawn_testset(arena: ArenaResource) -> pa.Table:
             settings.rater,
             weights.digest,
             lambda: open_engine(weights, seed, engine),
-            arena.lake.root / "difficulty",
+            arena.lake.root / "store" / "difficulty",
+            arena.arena.generation.batch,
+            log,
         )
 
     return build_testset(

@@ -29,7 +29,7 @@ class _Template(Settings):
 class _Rating(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    explanation: str
+    explanation: str = Field(json_schema_extra={"maxLength": 300})  # asked for, not insisted on
     difficulty: float = Field(ge=0, le=10)
 
 
@@ -39,6 +39,8 @@ def rate(
     model_digest: str,
     engine: Callable[[], Engine],
     folder: Path,
+    batch: int,
+    log: Callable[[str], None],
 ) -> dict[str, float]:
     """The difficulty of each prompt (prompt_id, messages); what `folder` holds is not asked again.
 
@@ -52,20 +54,24 @@ def rate(
         messages = _render(template, row["messages"])
         key = content_key(model_digest, sampling, messages)
         keys[row["prompt_id"]], requests[key] = key, Request(row["prompt_id"], messages)
-    pending = sorted(set(requests) - _kept(store, requests).keys())
-    for attempt in range(settings.attempts):
-        if not pending:
-            break
-        drawn = settings.sampling
-        if attempt and drawn.temperature == 0:
-            # greedy output would fail the same way again
-            drawn = drawn.model_copy(update={"temperature": 0.7})
-        outputs = engine().chat(
-            [requests[key] for key in pending], drawn, json_schema=_Rating.model_json_schema()
-        )
-        rated = {key: _parse(text.text) for key, (text,) in zip(pending, outputs, strict=True)}
-        store.append([{"key": key, **found} for key, found in rated.items() if found])
-        pending = [key for key in pending if not rated[key]]
+    with store.locked(log):
+        pending = sorted(set(requests) - _kept(store, requests).keys())
+        for attempt in range(settings.attempts if pending else 0):
+            drawn = settings.sampling
+            if attempt and drawn.temperature == 0:
+                # greedy output would fail the same way again
+                drawn = drawn.model_copy(update={"temperature": 0.7})
+            failed: list[str] = []
+            for start in range(0, len(pending), batch):  # what was rated before a kill is kept
+                part = pending[start : start + batch]
+                outputs = engine().chat(
+                    [requests[key] for key in part], drawn, json_schema=_Rating.model_json_schema()
+                )
+                rated = {key: _parse(text.text) for key, (text,) in zip(part, outputs, strict=True)}
+                store.append([{"key": key, **found} for key, found in rated.items() if found])
+                failed += [key for key in part if not rated[key]]
+                log(f"difficulty: {start + len(part)}/{len(pending)} prompts, {len(failed)} failed")
+            pending = failed
     by_key = _kept(store, requests)
     return {prompt_id: by_key[key] for prompt_id, key in keys.items() if key in by_key}
 
