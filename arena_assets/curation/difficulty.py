@@ -20,6 +20,18 @@ SCHEMA = pa.schema(
 )
 
 
+# Asked for through structured outputs: whole numbers, since a small model finds no end to decimals.
+_OUTPUT = {
+    "type": "object",
+    "properties": {
+        "explanation": {"type": "string", "maxLength": 300},
+        "difficulty": {"type": "integer", "minimum": 0, "maximum": 10},
+    },
+    "required": ["explanation", "difficulty"],
+    "additionalProperties": False,
+}
+
+
 class _Template(Settings):
     version: str
     system: str
@@ -29,7 +41,7 @@ class _Template(Settings):
 class _Rating(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    explanation: str = Field(json_schema_extra={"maxLength": 300})  # asked for, not insisted on
+    explanation: str
     difficulty: float = Field(ge=0, le=10)
 
 
@@ -64,9 +76,7 @@ def rate(
             failed: list[str] = []
             for start in range(0, len(pending), batch):  # what was rated before a kill is kept
                 part = pending[start : start + batch]
-                outputs = engine().chat(
-                    [requests[key] for key in part], drawn, json_schema=_Rating.model_json_schema()
-                )
+                outputs = engine().chat([requests[key] for key in part], drawn, json_schema=_OUTPUT)
                 rated = {key: _parse(text.text) for key, (text,) in zip(part, outputs, strict=True)}
                 store.append([{"key": key, **found} for key, found in rated.items() if found])
                 failed += [key for key in part if not rated[key]]
