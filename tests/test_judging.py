@@ -195,6 +195,11 @@ def test_other_output_is_failed_with_its_text_and_its_kind_kept(text, failure):
     assert verdict.score_a is None and verdict.score_b is None and verdict.explanation
 
 
+def test_control_characters_in_an_explanation_do_no_harm():
+    verdict = read('{"explanation": "A\x04 is\nbetter", "score_a": 8, "score_b": 3}')
+    assert (verdict.status, verdict.explanation) == ("ok", "A\x04 is\nbetter")
+
+
 def test_output_that_was_cut_off_or_never_came_has_its_own_kind():
     cut = read(json.dumps(GOOD)[:30], "length")
     assert (cut.failure, cut.raw) == ("truncated", json.dumps(GOOD)[:30])

@@ -296,7 +296,7 @@ def test_a_real_server_rates_difficulty(served_model, tmp_path):
             "messages": [[{"role": "user", "content": text}] for text in ("Hi", "Prove it.")],
         }
     )
-    settings = DifficultyRater(model="tiny", sampling=Sampling(max_tokens=400))
+    settings = DifficultyRater(model="tiny", sampling=Sampling(max_tokens=800))
     engine = OpenAIEngine(served_model)
     rated = rate(prompts, settings, "digest", lambda: engine, tmp_path, 1, print)
     assert rated.keys() == {"a", "b"} and all(0 <= value <= 10 for value in rated.values())

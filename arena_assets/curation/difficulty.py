@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from arena_assets.config import DifficultyRater, Settings, resolve
-from arena_assets.generation.engines import Engine, Request
+from arena_assets.generation.engines import Engine, Request, refuse_silence
 from arena_assets.store import Store, content_key
 
 SCHEMA = pa.schema(
@@ -24,7 +24,7 @@ SCHEMA = pa.schema(
 _OUTPUT = {
     "type": "object",
     "properties": {
-        "explanation": {"type": "string", "maxLength": 300},
+        "explanation": {"type": "string", "maxLength": 160},
         "difficulty": {"type": "integer", "minimum": 0, "maximum": 10},
     },
     "required": ["explanation", "difficulty"],
@@ -56,7 +56,8 @@ def rate(
 ) -> dict[str, float]:
     """The difficulty of each prompt (prompt_id, messages); what `folder` holds is not asked again.
 
-    A prompt whose rating could not be parsed in `attempts` tries is missing in the result.
+    A prompt whose rating could not be parsed in `attempts` tries is missing in the result. Raises
+    BackendDown where not one prompt of a batch got an answer.
     """
     template = _read_template(settings.template)
     store = Store(folder, SCHEMA, "key")
@@ -77,6 +78,7 @@ def rate(
             for start in range(0, len(pending), batch):  # what was rated before a kill is kept
                 part = pending[start : start + batch]
                 outputs = engine().chat([requests[key] for key in part], drawn, json_schema=_OUTPUT)
+                refuse_silence(settings.model, outputs)
                 rated = {key: _parse(text.text) for key, (text,) in zip(part, outputs, strict=True)}
                 store.append([{"key": key, **found} for key, found in rated.items() if found])
                 failed += [key for key in part if not rated[key]]
@@ -109,7 +111,7 @@ def _render(template: _Template, messages: list[dict[str, str]]) -> list[dict[st
 def _parse(text: str) -> dict | None:
     """Only the JSON object with exactly the two keys counts: a number elsewhere is no rating."""
     try:
-        return _Rating.model_validate(json.loads(text)).model_dump()
+        return _Rating.model_validate(json.loads(text, strict=False)).model_dump()
     except (json.JSONDecodeError, ValidationError):
         return None
 

@@ -89,7 +89,8 @@ def read_scores(text: str) -> Scores:
     if start < 0:
         raise BadVerdict(UNPARSABLE, "no JSON object")
     try:
-        decoder = json.JSONDecoder(object_pairs_hook=_distinct)
+        # not strict: structured outputs let raw control characters into strings
+        decoder = json.JSONDecoder(object_pairs_hook=_distinct, strict=False)
         found, end = decoder.raw_decode(text, start)
     except (ValueError, RecursionError) as error:
         raise BadVerdict(UNPARSABLE, f"not JSON: {error}") from None
