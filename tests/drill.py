@@ -19,7 +19,7 @@ from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.judging.panel import Member, judge_round
 from arena_assets.lake import Lake
 
-ROUND, PROMPTS, BATCH = "i01.1-sft", 20, 3
+ROUND, PROMPTS, BATCH = "i01.1-sft", 36, 4
 # a random model does not come to an end by itself: a short explanation leaves room for scores
 TEMPLATE = """
 version: drill

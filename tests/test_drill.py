@@ -64,7 +64,7 @@ def kill_at_random(lake: Lake, phase: str, where: str, duration: float, draw: ra
         for line in run.stdout:
             if line.startswith("working"):
                 break
-        time.sleep(draw.uniform(0, duration / 12))
+        time.sleep(draw.uniform(0, duration / 8))
         killed += run.poll() is None
         run.send_signal(signal.SIGKILL)
         run.wait()
@@ -102,7 +102,7 @@ def test_killed_runs_end_as_an_undisturbed_one_and_pay_for_nothing_twice(
         rows, _ = stored_keys(disturbed, phase)
         finish(start(disturbed, phase, where))
         print(f"{engine}, {phase}: {killed} of {KILLS} killed at work, {rows} rows kept by then")
-        assert killed == KILLS
+        assert killed == KILLS and rows > 0
         expected, got = (lake.read(table, ROUND) for lake in (undisturbed, disturbed))
         if phase == "judge":
             expected, got = (t.drop_columns(["seconds"]) for t in (expected, got))
