@@ -188,8 +188,8 @@ def served_model(tiny_model) -> Iterator[Endpoint]:
         "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
         "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
         "VLLM_CPU_KVCACHE_SPACE": "1",
-        # forked workers need not import torch and vLLM again
-        "VLLM_WORKER_MULTIPROC_METHOD": "fork",
+        # the engine runs its worker itself: one process less that imports torch and vLLM
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }
     log = WORK / "served_model.log"
     with log.open("w") as output:
