@@ -280,7 +280,9 @@ def test_a_real_server_keeps_to_a_schema(served_model):
     sampling = Sampling(temperature=1.0, max_tokens=400)
     requests = [ask_for("Which is better, A or B?"), ask_for("And now?")]
     for [answer] in OpenAIEngine(served_model).chat(requests, sampling, json_schema=SCHEMA):
-        assert json.loads(answer.text).keys() == {"explanation", "score_a", "score_b"}
+        # vLLM lets raw control characters into strings, and a random model draws some
+        scores = json.loads(answer.text, strict=False)
+        assert scores.keys() == {"explanation", "score_a", "score_b"}
 
 
 def test_a_real_server_says_what_does_not_fit(served_model):
