@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: help setup run test dev drill lint format bench bench-text bench-ratings bench-curation manifest clean
+.PHONY: help setup run test dev lint format bench bench-text bench-ratings bench-curation manifest clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,9 +36,6 @@ test: setup manifest ## lint and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
-
-drill: setup ## kill runs at random moments with vLLM in the same process (10 minutes)
-	$(BIN)/pytest -s -m drill --timeout=1500 tests/test_drill.py
 
 bench: setup manifest ## measure: load time of the code location, active sampling
 	$(BIN)/python benchmarks/load_time.py

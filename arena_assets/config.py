@@ -44,7 +44,9 @@ class Endpoint(Settings):
     timeout: float = Field(600.0, gt=0, description="seconds a request")
     retries: int = Field(6, ge=0, description="tries after the first: 408, 409, 429, 5xx, timeouts")
     structured_outputs: bool = Field(True, description="whether response_format takes a schema")
-    seeds: bool = Field(True, description="whether the servers take a seed")
+    seeds: bool = Field(
+        True, description="whether the servers take a seed; vllm serve on a CPU may stop at one"
+    )
 
 
 class Price(Settings):

@@ -161,7 +161,7 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
         def _act(self, prompt: str, body: dict[str, Any], fault: str, seconds: str) -> None:
             if fault in ("timeout", "closed"):
                 if fault == "timeout":
-                    server.closing.wait(float(seconds or 1.0))
+                    server.closing.wait(float(seconds or 1.5))
                 server.end()
                 self.close_connection = True
             elif fault == "429":

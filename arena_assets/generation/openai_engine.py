@@ -158,10 +158,9 @@ def _parameters(
     }
     if sampling.stop:
         parameters["stop"] = list(sampling.stop)
-    # A server cannot be asked where it runs, and vLLM on a CPU stops where a seed meets top_p below
-    # 1; greedy answers need no seed.
-    draws_freely = sampling.temperature > 0 and sampling.top_p == 1
-    if sampling.seed is not None and endpoint.seeds and draws_freely:
+    # Greedy answers need no seed. vLLM on a CPU stops where a prompt that has a seed does not fit
+    # into one step; a server cannot be asked where it runs, so endpoint.seeds has to say.
+    if sampling.seed is not None and endpoint.seeds and sampling.temperature > 0:
         parameters["seed"] = sampling.seed
     if sampling.repetition_penalty != 1:
         parameters["extra_body"] = {"repetition_penalty": sampling.repetition_penalty}

@@ -44,16 +44,11 @@ class VLLMEngine:
         samples: int = 1,
         json_schema: dict[str, Any] | None = None,
     ) -> list[list[Completion]]:
-        """As of Engine. ValueError for a seed with top_p on a CPU, which would stop vLLM."""
+        """As of Engine; on a CPU the engine's own seed serves all requests."""
         from vllm import SamplingParams
         from vllm.platforms import current_platform
         from vllm.sampling_params import StructuredOutputsParams
 
-        if sampling.seed is not None and sampling.top_p < 1 and current_platform.is_cpu():
-            raise ValueError(
-                "sampling: vLLM stops on a CPU where a seed meets top_p below 1; leave out one of "
-                "them (the engine itself is seeded with the arena's seed)"
-            )
         structured = StructuredOutputsParams(json=json_schema) if json_schema else None
         parameters = SamplingParams(
             n=samples,
@@ -62,7 +57,8 @@ class VLLMEngine:
             max_tokens=sampling.max_tokens,
             repetition_penalty=sampling.repetition_penalty,
             stop=list(sampling.stop),
-            seed=sampling.seed,
+            # vLLM stops on a CPU where a request has a seed and its prompt is computed in pieces
+            seed=None if current_platform.is_cpu() else sampling.seed,
             structured_outputs=structured,
         )
         return self._answer(requests, parameters)

@@ -150,8 +150,7 @@ class LanguageModelJudge:
         changes: dict[str, Any] = {}
         if sampling.temperature == 0:
             changes["temperature"] = _RETRY_TEMPERATURE
-        if sampling.top_p == 1:  # vLLM stops on a CPU where a seed meets top_p
-            changes["seed"] = (sampling.seed or 0) + attempt
+        changes["seed"] = (sampling.seed or 0) + attempt
         return sampling.model_copy(update=changes)
 
 
