@@ -93,7 +93,9 @@ class Sampling(Settings):
     max_tokens: int = Field(1024, gt=0)
     repetition_penalty: float = Field(1.0, gt=0)
     stop: tuple[str, ...] = ()
-    seed: int | None = Field(None, description="of this contestant; default: the arena's")
+    seed: int | None = Field(
+        None, description="default, and always where vLLM runs here on a CPU: the arena's"
+    )
 
 
 class Target(Settings):

@@ -1,6 +1,6 @@
 """One run of a round's text, to be killed: answers, then games, on the tests' own profile.
 
-    python tests/drill.py LAKE answer|judge ENDPOINT-AS-JSON|MODEL-FOLDER
+    python tests/drill.py LAKE answer|judge ENDPOINT-AS-JSON
 
 It says "working" when the first batch begins, so that whoever kills it hits the work.
 """
@@ -27,7 +27,6 @@ explanation_characters: 4
 system: Judge both answers in JSON.
 user: "{{ messages[-1].content }} {{ marker }}\\n{{ answer_a }}\\n{{ answer_b }}"
 """
-ENGINE = {"enforce_eager": True, "dtype": "float32", "max_model_len": 2048}
 
 
 def write_prompts(lake: Lake) -> None:
@@ -53,13 +52,11 @@ def write_prompts(lake: Lake) -> None:
 
 
 def weights_of(where: str) -> Weights:
-    if where.startswith("{"):
-        return Weights("tiny", None, "tiny", endpoint=Endpoint.model_validate_json(where))
-    return Weights("tiny", Path(where), "tiny")
+    return Weights("tiny", None, "tiny", endpoint=Endpoint.model_validate_json(where))
 
 
 def opened(weights: Weights) -> Engine:
-    engine = open_engine(weights, 0, ENGINE)
+    engine = open_engine(weights, 0, {})
     print("working", flush=True)
     return engine
 
