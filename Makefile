@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: help setup run test dev lint format bench bench-text bench-ratings bench-curation manifest clean
+.PHONY: help setup run test drills dev lint format bench bench-text bench-ratings bench-curation manifest clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -36,6 +36,9 @@ test: setup manifest ## lint and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
+
+drills: setup manifest ## slow tests: killed runs, real models for minutes
+	$(BIN)/pytest -m drill
 
 bench: setup manifest ## measure: load time of the code location, active sampling
 	$(BIN)/python benchmarks/load_time.py

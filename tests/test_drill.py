@@ -15,12 +15,14 @@ import time
 from pathlib import Path
 
 import duckdb
+import pytest
 from conftest import PROJECT
 from drill import PROMPTS, ROUND, write_prompts
 
 from arena_assets.lake import Lake
 
 KILLS = 10
+pytestmark = pytest.mark.drill
 TABLE = {"answer": ("responses", "response_id"), "judge": ("judgments", "judgment_id")}
 
 
