@@ -1,0 +1,162 @@
+"""What a model thought, apart from what it answered.
+
+Servers that do not split the two send both in one text, each family of models in its own way. The
+table of markers follows vLLM's reasoning parsers. What the text leaves open is no answer: reasoning
+must never be judged or trained on as one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_TAGS = (
+    "think",  # DeepSeek, Qwen, GLM, Nemotron, MiniMax, OLMo, SmolLM, Phi, ERNIE, Magistral 2506
+    "thinking",
+    "thought",  # EXAONE Deep
+    "thoughts",
+    "reasoning",
+    "reflection",
+    "scratchpad",
+    "seed:think",
+    "mm:think",
+    "longcat_think",
+    "ifm|think",
+    "ifm|think_fast",
+    "ifm|think_faster",
+)
+_PAIRS = (
+    *((f"<{tag}>", f"</{tag}>") for tag in _TAGS),
+    ("[think]", "[/think]"),  # Mistral
+    ("◁think▷", "◁/think▷"),  # Kimi-VL
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<unused94>thought", "<unused95>"),  # MedGemma
+    ("<|start_thinking|>", "<|end_thinking|>"),  # Cohere
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1, OpenThinker
+    ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
+)
+_CLOSER = dict(_PAIRS)
+_MARKER = re.compile("|".join(re.escape(marker) for pair in _PAIRS for marker in pair), re.I)
+_LEAD = re.compile(r"(?:[\s\ufeff\u200b]|<s>|<\|im_start\|>assistant|<\|assistant\|>)*", re.I)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.M)
+_WRAPPED = re.compile(  # the answer's own wrapper, where reasoning came before it
+    r"<answer>(.*)</answer>|<response>(.*)</response>"
+    r"|<\|start_response\|>(.*?)(?:<\|end_response\|>)?"
+    r"|<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>)?"
+    r"|<\|open\|>response<\|sep\|>(.*?)(?:<\|close\|>response<\|sep\|>)?",
+    re.I | re.S,
+)
+_GRANITE = re.compile(
+    r"\s*here(?:'s| is) my thought process:(.*?)here(?:'s| is) my response:(.*)", re.I | re.S
+)
+_HARMONY = re.compile(  # gpt-oss: <|start|>role<|channel|>name<|message|>text<|end|>
+    r"(?:<\|start\|>[^<]*)?<\|channel\|>\s*+(\w++)[^<]*+(?:<\|constrain\|>[^<]*+)?<\|message\|>"
+    r"|<\|start\|>[^<]*(?:<\|message\|>)?|<\|(?:end|return|call)\|>"
+)
+# the same where the decoder left the special tokens out
+_PLAIN_HARMONY = re.compile(r"\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z])")
+_PLAIN_FINAL = re.compile(r"assistantfinal")
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """(reasoning, answer) of a model's text; a text without reasoning is its answer, unchanged.
+
+    Reasoning stands at the start, in one block or several. A block that is not closed leaves no
+    answer; a closing mark alone ends reasoning that the chat template opened. Marks that are only
+    spoken of (in code, in quotation marks, amid a sentence) split nothing.
+
+    >>> split_reasoning("<think>Six times seven.</think>\\n\\n42")
+    ('Six times seven.', '42')
+    >>> split_reasoning("Close it with `</think>`.")
+    ('', 'Close it with `</think>`.')
+    """
+    if re.match(r"\s*(?:<\|start\|>[^<]*)?<\|channel\|>", text):
+        return _harmony(text)
+    if granite := _GRANITE.fullmatch(text):
+        return granite[1].strip(), granite[2].lstrip()
+    thoughts: list[str] = []
+    answer = text
+    while (block := _block(answer) or _template_opened(answer)) is not None:
+        thought, answer = block
+        thoughts.append(thought.strip())
+    if not thoughts:
+        return "", text
+    if wrapped := _WRAPPED.fullmatch(answer.strip()):
+        answer = next(part for part in wrapped.groups() if part is not None)
+    return "\n\n".join(thought for thought in thoughts if thought), answer.lstrip()
+
+
+def _block(text: str) -> tuple[str, str] | None:
+    """The block that the text starts with, and what follows it; None where it starts with none."""
+    start = _LEAD.match(text).end()
+    opener = _MARKER.match(text, start)
+    if opener is None or opener[0].lower() not in _CLOSER:
+        plain = _PLAIN_HARMONY.match(text)
+        if plain is None or _PLAIN_FINAL.search(text):
+            return None
+        return text[plain.end() :], ""
+    open_, close, depth = opener[0].lower(), _CLOSER[opener[0].lower()], 1
+    for marker in _said(text, opener.end()):
+        depth += {open_: 1, close: -1}.get(marker[0].lower(), 0)
+        if depth == 0:
+            return text[opener.end() : marker.start()], text[marker.end() :]
+    return text[opener.end() :], ""
+
+
+def _template_opened(text: str) -> tuple[str, str] | None:
+    """What stands before a closing mark whose opening mark was part of the prompt, and after it."""
+    final = _PLAIN_FINAL.search(text)
+    if final and not _quoted(text, final) and not _in_code(text, final.start()):
+        plain = _PLAIN_HARMONY.match(text)
+        return text[plain.end() if plain else 0 : final.start()], text[final.end() :]
+    for marker in _said(text, 0):
+        if _in_code(text, marker.start()):
+            continue
+        if marker[0].lower() in _CLOSER:
+            return None  # a block amid the text belongs to it
+        return text[: marker.start()], text[marker.end() :]
+    return None
+
+
+def _said(text: str, start: int) -> Iterator[re.Match[str]]:
+    """The marks that are meant as marks, not spoken of."""
+    for marker in _MARKER.finditer(text, start):
+        before = text[max(0, marker.start() - 1) : marker.start()]
+        after = text[marker.end() : marker.end() + 2]
+        amid = before == " " and after[:1] == " " and after[1:].islower()
+        if not amid and not _quoted(text, marker):
+            yield marker
+
+
+def _quoted(text: str, marker: re.Match[str]) -> bool:
+    """Whether a mark stands in quotation marks or backticks of its own."""
+    before = text[max(0, marker.start() - 2) : marker.start()]
+    after = text[marker.end() : marker.end() + 2]
+    pairs = {"`": "`", '"': '"', "'": "'", "“": "”", "‘": "’", "«": "»"}
+    return (
+        pairs.get(before[-1:]) == after[:1] != ""
+        and not (before[:-1].isalnum() or before[:-1] == before[-1:])
+        and not (after[1:].isalnum() or after[1:] == after[:1])
+    )
+
+
+def _in_code(text: str, place: int) -> bool:
+    """Whether a place of the text is in a code fence or between backticks of one line."""
+    if len(_FENCE.findall(text, 0, place)) % 2:
+        return True
+    line = text[text.rfind("\n", 0, place) + 1 : place]
+    return line.count("`") % 2 == 1
+
+
+def _harmony(text: str) -> tuple[str, str]:
+    """gpt-oss' channels: only `final`, and text in no channel, is the answer."""
+    thoughts, answers = [], []
+    channel, place = "", 0
+    for mark in [*_HARMONY.finditer(text), None]:
+        said = text[place : mark.start() if mark else len(text)].strip()
+        if said:
+            (answers if channel in ("", "final") else thoughts).append(said)
+        if mark:
+            channel, place = (mark[1] or "").lower(), mark.end()
+    return "\n\n".join(thoughts), "\n\n".join(answers)
