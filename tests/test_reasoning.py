@@ -74,6 +74,7 @@ WHOLE = {
     "a word": "analysis of the second answer",
     "Analysis": "Analysis: it is 42.",
     "a thought process without a response": "Here is my thought process: I count.",
+    "a JSON string that quotes a closer": '{"explanation": "B writes </think>.", "score_a": 8}',
     "a reference": "[1] says 42.",
 }
 

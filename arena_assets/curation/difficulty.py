@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from arena_assets.config import DifficultyRater, Settings, resolve
 from arena_assets.generation.engines import Engine, Request, refuse_silence
+from arena_assets.generation.json_output import (
+    EXPLANATION,
+    Unread,
+    number_of,
+    read_object,
+    text_of,
+)
 from arena_assets.store import Store, content_key
 
 SCHEMA = pa.schema(
@@ -36,13 +43,6 @@ class _Template(Settings):
     version: str
     system: str
     user: str = Field(description="Jinja: messages")
-
-
-class _Rating(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    explanation: str
-    difficulty: float = Field(ge=0, le=10)
 
 
 def rate(
@@ -79,13 +79,32 @@ def rate(
                 part = pending[start : start + batch]
                 outputs = engine().chat([requests[key] for key in part], drawn, json_schema=_OUTPUT)
                 refuse_silence(settings.model, outputs)
-                rated = {key: _parse(text.text) for key, (text,) in zip(part, outputs, strict=True)}
+                rated = {
+                    key: read_difficulty(text.text)
+                    for key, (text,) in zip(part, outputs, strict=True)
+                }
                 store.append([{"key": key, **found} for key, found in rated.items() if found])
                 failed += [key for key in part if not rated[key]]
                 log(f"difficulty: {start + len(part)}/{len(pending)} prompts, {len(failed)} failed")
             pending = failed
     by_key = _kept(store, requests)
     return {prompt_id: by_key[key] for prompt_id, key in keys.items() if key in by_key}
+
+
+def read_difficulty(text: str) -> dict[str, Any] | None:
+    """The rating in a model's output, without a key; None where none is read surely.
+
+    >>> read_difficulty('{"explanation": "One step.", "difficulty": "2/10"}')
+    {'explanation': 'One step.', 'difficulty': 2.0}
+    """
+    try:
+        values = read_object(text, ("difficulty",)).values
+    except Unread:
+        return None
+    difficulty = number_of(values["difficulty"])
+    if difficulty is None or not 0 <= difficulty <= 10:
+        return None
+    return {"explanation": text_of(values[EXPLANATION]), "difficulty": difficulty}
 
 
 def _kept(store: Store, keys: Iterable[str]) -> dict[str, float]:
@@ -106,14 +125,6 @@ def _render(template: _Template, messages: list[dict[str, str]]) -> list[dict[st
     environment = SandboxedEnvironment(undefined=StrictUndefined)
     user = environment.from_string(template.user).render(messages=messages)
     return [{"role": "system", "content": template.system}, {"role": "user", "content": user}]
-
-
-def _parse(text: str) -> dict | None:
-    """Only the JSON object with exactly the two keys counts: a number elsewhere is no rating."""
-    try:
-        return _Rating.model_validate(json.loads(text, strict=False)).model_dump()
-    except (json.JSONDecodeError, ValidationError):
-        return None
 
 
 def _read_template(path: str) -> _Template:

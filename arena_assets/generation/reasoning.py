@@ -7,6 +7,7 @@ must never be judged or trained on as one.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -106,6 +107,8 @@ def _block(text: str) -> tuple[str, str] | None:
 
 def _template_opened(text: str) -> tuple[str, str] | None:
     """What stands before a closing mark whose opening mark was part of the prompt, and after it."""
+    if _is_json(text):
+        return None  # a mark in a string of it is quoted
     final = _PLAIN_FINAL.search(text)
     if final and not _quoted(text, final) and not _in_code(text, final.start()):
         plain = _PLAIN_HARMONY.match(text)
@@ -141,12 +144,26 @@ def _quoted(text: str, marker: re.Match[str]) -> bool:
     )
 
 
+def has_marks(text: str) -> bool:
+    """Whether a mark of reasoning stands anywhere in a text, meant as one."""
+    return any(_said(text, 0))
+
+
+def _is_json(text: str) -> bool:
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _in_code(text: str, place: int) -> bool:
     """Whether a place of the text is in a code fence or between backticks of one line."""
     if len(_FENCE.findall(text, 0, place)) % 2:
         return True
-    line = text[text.rfind("\n", 0, place) + 1 : place]
-    return line.count("`") % 2 == 1
+    return text.count("`", text.rfind("\n", 0, place) + 1, place) % 2 == 1
 
 
 def _harmony(text: str) -> tuple[str, str]:

@@ -1,20 +1,25 @@
 """Verdicts: what came of one game, and how a judge's words are read.
 
-Reading is strict, since a wrong score would become training data: the first brace of the text has
-to open a JSON object with an explanation and two scores, and no other brace or bracket may stand
-outside of it. Numbers anywhere else, in the explanation too, are no scores.
+Reading is strict, since a wrong score would become training data: generation/json_output.py says
+which object is taken for the judge's answer. Here its scores have to be two numbers from 1 to 10,
+and nothing beside them may say something else.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any, NamedTuple
 
 from arena_assets.generation.engines import Completion
+from arena_assets.generation.json_output import (
+    EXPLANATION,
+    Output,
+    Unread,
+    number_of,
+    read_object,
+    text_of,
+)
 
 TRUNCATED, UNPARSABLE, OUT_OF_RANGE = "truncated", "unparsable", "out of range"
 REFUSED, BACKEND_ERROR = "refused", "backend error"
@@ -22,7 +27,18 @@ FAILURES = (TRUNCATED, UNPARSABLE, OUT_OF_RANGE, REFUSED, BACKEND_ERROR)
 
 LOWEST, HIGHEST = 1, 10
 _REFUSAL = re.compile(
-    r"\s*(i'?m sorry|i am sorry|sorry|i can(no|')t|i can ?not|i won'?t|i will not|as an ai)\b", re.I
+    r"\s*(i['’]?m sorry|i am sorry|sorry|i can(no|['’])t|i can ?not|i won['’]?t|i will not|as an ai"
+    r"|i['’]m (not able|unable)|i am (not able|unable))\b",
+    re.I,
+)
+_SIDE = r"(?:the )?(?:assistant|answer|response|model|option)?[\s_-]*"
+_WINNER = re.compile(rf"\W*{_SIDE}([ab])\W*|(tie|tied|draw|equal|both|neither|none)", re.I)
+_WINNER_KEYS = ("winner", "better", "betteranswer", "preferred", "preference", "verdict", "choice")
+_SCORE_KEY = re.compile(r"(?:score|rating|grade|points)(?:of|for)?(?:answer)?([ab])")
+_PRAISE = re.compile(
+    r"[^.\n]*\b(?:better|best|wins?|won|winner|stronger|superior|prefer\w*|verdict)\b[^.\n]*"
+    r"|\[\[[^]\n]*\]\]",
+    re.I,
 )
 
 
@@ -32,7 +48,7 @@ class Verdict:
 
     status "ok" has both scores (1-10); "failed" is output that could not be used, with the kind of
     `failure` and the judge's own words in `raw`; "abstained" is a judge that has nothing to go by.
-    The latter two are neither ties nor zeros.
+    The latter two are neither ties nor zeros. Tokens that the backend did not count are None.
     """
 
     status: str
@@ -42,8 +58,8 @@ class Verdict:
     failure: str | None = None
     raw: str | None = None
     attempts: int = 1
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
 
 
 class BadVerdict(ValueError):
@@ -54,14 +70,12 @@ class BadVerdict(ValueError):
         self.failure = failure
 
 
-class Scores(BaseModel):
+class Scores(NamedTuple):
     """The judge's answer: an explanation first, so that the scores follow from it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
     explanation: str
-    score_a: float = Field(ge=LOWEST, le=HIGHEST, allow_inf_nan=False)
-    score_b: float = Field(ge=LOWEST, le=HIGHEST, allow_inf_nan=False)
+    score_a: float
+    score_b: float
 
 
 def scores_schema(explanation_characters: int) -> dict[str, Any]:
@@ -79,32 +93,51 @@ def scores_schema(explanation_characters: int) -> dict[str, Any]:
     }
 
 
-def read_scores(text: str) -> Scores:
+def read_scores(text: str, truncated: bool = False) -> Scores:
     """The scores in a judge's output; BadVerdict says why there are none.
 
     >>> read_scores('{"explanation": "A is 9 times longer.", "score_a": 3, "score_b": 6.5}').score_b
     6.5
     """
-    start = text.find("{")
-    if start < 0:
-        raise BadVerdict(UNPARSABLE, "no JSON object")
     try:
-        # not strict: structured outputs let raw control characters into strings
-        decoder = json.JSONDecoder(object_pairs_hook=_distinct, strict=False)
-        found, end = decoder.raw_decode(text, start)
-    except (ValueError, RecursionError) as error:
-        raise BadVerdict(UNPARSABLE, f"not JSON: {error}") from None
-    if re.search(r"[][{}]", text[:start] + text[end:]):
-        raise BadVerdict(UNPARSABLE, "more than one JSON object")
-    try:
-        return Scores.model_validate(found)
-    except ValidationError as error:
-        problems = error.errors()
-        place = ".".join(str(part) for part in problems[0]["loc"])
-        ranges = ("greater_than_equal", "less_than_equal", "finite_number")
-        only_range = all(problem["type"] in ranges for problem in problems)
-        failure = OUT_OF_RANGE if only_range else UNPARSABLE
-        raise BadVerdict(failure, f"{place or 'verdict'}: {problems[0]['msg']}") from None
+        output = read_object(text, ("score_a", "score_b"))
+    except Unread as why:
+        raise BadVerdict(TRUNCATED if truncated else UNPARSABLE, str(why)) from None
+    if truncated and output.after:
+        raise BadVerdict(TRUNCATED, "cut off after the JSON object, where a correction may follow")
+    scores = Scores(
+        text_of(output.values[EXPLANATION]), *(_score(output, side) for side in ("a", "b"))
+    )
+    _refuse_contradiction(output, scores)
+    return scores
+
+
+def _score(output: Output, side: str) -> float:
+    said = output.values[f"score_{side}"]
+    score = number_of(said)
+    if score is None:
+        raise BadVerdict(UNPARSABLE, f"score_{side}: {said!r:.80} is no number")
+    if not LOWEST <= score <= HIGHEST:  # NaN is in no range
+        raise BadVerdict(OUT_OF_RANGE, f"score_{side}: {score:g} is not from {LOWEST} to {HIGHEST}")
+    return score
+
+
+def _refuse_contradiction(output: Output, scores: Scores) -> None:
+    """BadVerdict where another key or the prose behind the object says something else."""
+    higher = {1: "a", -1: "b", 0: "tie"}[
+        (scores.score_a > scores.score_b) - (scores.score_a < scores.score_b)
+    ]
+    for key, said in output.others.items():
+        named = _WINNER.fullmatch(str(said).strip()) if key in _WINNER_KEYS else None
+        if named and (named[1] or "tie").lower() != higher:
+            raise BadVerdict(UNPARSABLE, f"{key}: {said!r:.80} contradicts the scores")
+        again = _SCORE_KEY.search(key)
+        if again and number_of(said) != getattr(scores, f"score_{again[1]}"):
+            raise BadVerdict(UNPARSABLE, f"{key}: {said!r:.80} is another score")
+    for praise in _PRAISE.finditer(output.after):
+        side = re.search(r"\b([AB])\b", praise[0])
+        if side and side[1].lower() != higher:
+            raise BadVerdict(UNPARSABLE, f"{praise[0].strip()!r:.80} contradicts the scores")
 
 
 def to_verdict(completion: Completion) -> Verdict:
@@ -114,24 +147,12 @@ def to_verdict(completion: Completion) -> Verdict:
     if completion.finish_reason == REFUSED:
         return _failed(completion, REFUSED, "the backend's filter refused")
     try:
-        scores = read_scores(completion.text)
+        scores = read_scores(completion.text, completion.finish_reason == "length")
     except BadVerdict as bad:
-        failure = bad.failure
-        if completion.finish_reason == "length" and failure == UNPARSABLE:
-            failure = TRUNCATED
-        elif _REFUSAL.match(completion.text):
-            failure = REFUSED
-        return _failed(completion, failure, str(bad))
+        refused = bad.failure == UNPARSABLE and _REFUSAL.match(completion.text)
+        return _failed(completion, REFUSED if refused else bad.failure, str(bad))
     return Verdict("ok", scores.score_a, scores.score_b, scores.explanation)
 
 
 def _failed(completion: Completion, failure: str, reason: str) -> Verdict:
-    return Verdict("failed", explanation=reason, failure=failure, raw=completion.text)
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A key that is given twice would let the second value win unseen."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
+    return Verdict("failed", explanation=reason, failure=failure, raw=text_of(completion.text))
