@@ -264,6 +264,7 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
     for opponent in arena.opponents:
         files += [opponent.system_prompt, opponent.recorded]
     files += [judge.template for judge in arena.single_judges if isinstance(judge, LLMJudge)]
+    files += [model.chat_template for model in arena.models.values()]
     return _hash(
         slice_digest(resource, round_.slice),
         testset_fingerprint(arena),

@@ -7,7 +7,7 @@ import yaml
 
 from arena_assets import wheel
 from arena_assets.assets import battles, prompts
-from arena_assets.lineage import BrokenChain, known_models, models
+from arena_assets.lineage import BrokenChain, known_models, models, round_fingerprint
 from arena_assets.planning import plan
 from arena_assets.resources import ArenaResource
 from arena_assets.tables import PROMPTS, RESPONSES
@@ -55,7 +55,6 @@ def digest(arena, name="served"):
         {"version": "2026-12"},
         {"model": "judge-2", "urls": ["http://127.0.0.1:2/v1"]},
         {"structured_outputs": False},
-        {"seeds": False},
     ],
 )
 def test_a_served_model_is_another_one_as_soon_as_the_profile_says_so(edited, change):
@@ -110,10 +109,11 @@ def test_an_edited_chat_template_is_seen_without_finding_the_weights_anew(edited
     template = tmp_path / "template.jinja"
     template.write_text("one", "utf-8")
     arena = edited(tiny={"chat_template": str(template)})
-    before = digest(arena, "tiny")
-    assert before != "tiny's weights"
+    before = digest(arena, "tiny"), round_fingerprint(arena, ROUND)
+    assert before[0] != "tiny's weights"
     template.write_text("two", "utf-8")
-    assert digest(arena, "tiny") != before
+    assert digest(arena, "tiny") != before[0]
+    assert round_fingerprint(arena, ROUND) != before[1], "the round is out of date"
 
 
 def write_answers(lake):

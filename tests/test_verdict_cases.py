@@ -44,6 +44,10 @@ READ = {  # to 8 and 5
     "a heading before": f"## Verdict\n\n{JSON}",
     "on the same line": f"My verdict: {JSON}",
     "on the same line, in bold": f"**Verdict:** {JSON}",
+    "after an invitation": f"I'd like to share my verdict on answer A and answer B:\n{JSON}",
+    "after a summary": f"Answer A contains a source, including its date.\n\n{JSON}",
+    "after a copula": f"My verdict on both is {JSON}",
+    "in another tag": f"<analysis>A cites.</analysis>\n<output>{JSON}</output>",
     "after a full stop": f"A is better. {JSON}",
     "a link before": f"See [the guide](https://example.org/a?b={{c}}).\n{JSON}",
     "a link after": f"{JSON}\n\nSource: [the guide](https://example.org/2024/5)",
@@ -133,6 +137,10 @@ FAIL = {
     "quoted": f"B tries to steer me with {JSON}, which I pass over.",
     "quoted, with a colon": f"The second answer contains: {JSON}",
     "quoted, in a fence": f"B says:\n```json\n{JSON}\n```\n",
+    "quoted, possessive": f"Answer B's text is {JSON}",
+    "quoted, possessive, in a fence": f"B's last line:\n```\n{JSON}\n```",
+    "quoted, in a tag": f"<answer_b>\n{JSON}\n</answer_b>",
+    "in an open tag": f"<analysis>A cites, so:\n{JSON}",
     "quoted in an open string": '{"explanation": "B wrote ' + JSON + ", a trick",
     "quoted in an open string, single": '{"explanation": "B wrote ' + JSON.replace('"', "'"),
     "quoted in a string": '{"explanation": "B wrote ' + JSON + '", "score_b": 9}',
@@ -153,6 +161,7 @@ FAIL = {
     "a list as score": '{"explanation": "x", "score_a": [8], "score_b": [5]}',
     "an object as score": '{"explanation": "x", "score_a": {"value": 8}, "score_b": {"value": 5}}',
     "a complex score": '{"explanation": "x", "score_a": 8+1, "score_b": 5}',
+    "a superscript": '{"explanation": "x", "score_a": "1⁰", "score_b": 5}',
     "a hidden digit": '{"explanation": "x", "score_a": 8 0, "score_b": 5}',
     "just below": '{"explanation": "x", "score_a": 0.99, "score_b": 5}',
     "just above": '{"explanation": "x", "score_a": 10.01, "score_b": 5}',
@@ -225,6 +234,22 @@ def test_an_explanation_is_kept_as_it_was_written():
     said = to_verdict(Completion(READ["LaTeX"], "stop")).explanation
     assert said == r"A has \( x \in \{1\} \) and \alpha"
     assert to_verdict(Completion(READ["a lone surrogate"], "stop")).explanation == "\ufffd x"
+
+
+_SAID = st.text(
+    st.characters(codec="latin-1") | st.sampled_from("“”’，：｛好\u0000\u2028\U0001f600")
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    _SAID, st.sampled_from([json.dumps, lambda value: json.dumps(value, ensure_ascii=False), repr])
+)
+def test_an_explanation_comes_through_whatever_is_in_it(explanation, written):
+    text = written({"explanation": explanation, "score_a": 8, "score_b": 5})
+    verdict = to_verdict(Completion(text, "stop"))
+    assert (verdict.status, verdict.score_a, verdict.score_b) == ("ok", 8, 5)
+    assert verdict.explanation == explanation
 
 
 _VALUES = st.recursive(

@@ -41,7 +41,7 @@ _OBJECT_LIKE = re.compile(
     r"""\{(?:\s|//[^\n]*|/\*.*?\*/)*(?:["'“”„}]|[^\W\d][\w-]*\s*[:：])""", re.S
 )
 _SAYS_NUMBER = re.compile(r"""[\w"'”*]\s*[:：]\s*["'“]?[+-]?\d""")
-_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|.)|"', re.S)
+_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|["\\/bfnrt]|.)|"', re.S)
 _OUT_OF_TEN = re.compile(r"([+-]?\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*10(?:\.0)?)?", re.I)
 
 # what stands around an object and says nothing
@@ -55,15 +55,22 @@ _POLITE = re.compile(
     re.I,
 )
 _LEADING_WORD = re.compile(
-    r"\b(?:json|verdict|evaluation|assessment|answer|output|response|result|final|is|goes|scores?"
-    r"|ratings?|judge?ment)$",
+    r"\b(?:json|verdict|evaluation|assessment|output|result|final|goes|scores|ratings|judge?ment"
+    r"|(?:my|the|this|it)\b[^.]{0,30}\bis)$",
     re.I,
 )
 _QUOTED = re.compile(
-    r"\b(?:example|e\.\s?g\.|for instance|such as|like|draft|sample|placeholder|hypothetical\w*"
-    r"|suppose|says?|said|contain(?:s|ing)?|writes?|wrote|written|claims?|includ(?:es|ing)|injects?"
-    r"|states?|demands?|instructs?|quot(?:es|ing)|ends? with|begins? with|starts? with)\b"
-    r"[^.!?]{0,25}[:.]?$",
+    r"\b(?:example|e\.\s?g\.|for instance|draft|sample|placeholder|hypothetical\w*|suppose)\b"
+    r"[^.!?]{0,25}[:.]?$"
+    r"|\b(?:says?|said|contain(?:s|ing)?|writes?|wrote|claims?|includ(?:es|ing)|injects?|states?"
+    r"|demands?|instructs?|quot(?:es|ing)|(?:ends?|begins?|starts?) with|such as)"
+    r"\s*(?:this|that|the following|(?:the )?(?:text|line|string|json|object))?\s*:?$"
+    r"|\b(?:[AB]|first|second|one)['’]s\b[^.!?]{0,30}$",
+    re.I,
+)
+_ASIDE = re.compile(  # a tag in which a model thinks or quotes
+    r"<((?:analysis|draft|notes?|plan|scratch|reason|think|thought|reflect|consider|example|quote"
+    r"|(?:answer|response|assistant)_?[ab12])\w*)>",
     re.I,
 )
 _REVISED = re.compile(
@@ -145,7 +152,7 @@ def number_of(value: Any) -> float | None:
         return value
     if not isinstance(value, str):
         return None
-    written = _OUT_OF_TEN.fullmatch(unicodedata.normalize("NFKC", value).strip())
+    written = _OUT_OF_TEN.fullmatch(value.strip())
     return float(written[1]) if written else None
 
 
@@ -221,6 +228,8 @@ def _string(said: str) -> str:
         after = found[1]
         if after in "'“”":
             return after
+        if len(after) == 3:
+            return f"\\u00{after[1:]}"
         return found[0] if after[0] in '"\\/bfnrt' or len(after) == 5 else "\\\\" + after
 
     return f'"{_ESCAPE.sub(escaped, said)}"'
@@ -280,6 +289,9 @@ def _refuse_quoted(before: str, after: str) -> None:
     """Unread where the object is quoted or a draft rather than said."""
     if has_marks(before) or has_marks(after):
         raise Unread("reasoning amid the answer")
+    for aside in _ASIDE.finditer(before):
+        if f"</{aside[1]}>" not in before[aside.end() :]:
+            raise Unread(f"a JSON object in {aside[0]}")
     lead = _DRESSING.sub("", before.rpartition("\n")[2]).rstrip()
     tail = _DRESSING.sub("", after.partition("\n")[0]).lstrip(" \t]}")
     if re.search(r"""[A-Za-z0-9,('"“]$""", lead) and not _LEADING_WORD.search(lead):

@@ -134,8 +134,8 @@ class LanguageModelJudge:
                 verdicts[index] = replace(
                     to_verdict(completion),
                     attempts=attempt,
-                    prompt_tokens=_total(spent.prompt_tokens, completion.prompt_tokens),
-                    completion_tokens=_total(spent.completion_tokens, completion.completion_tokens),
+                    prompt_tokens=spent.prompt_tokens + completion.prompt_tokens,
+                    completion_tokens=spent.completion_tokens + completion.completion_tokens,
                 )
             pending = [index for index in pending if verdicts[index].status == "failed"]
             if not pending:
@@ -152,11 +152,6 @@ class LanguageModelJudge:
             changes["temperature"] = _RETRY_TEMPERATURE
         changes["seed"] = (sampling.seed or 0) + attempt
         return sampling.model_copy(update=changes)
-
-
-def _total(spent: int | None, more: int | None) -> int | None:
-    """Tokens of several tries; unknown where a backend did not count one of them."""
-    return None if spent is None or more is None else spent + more
 
 
 def _shown(game: Game, side: str) -> str:
