@@ -172,6 +172,9 @@ FAIL = {
     "deep": '{"explanation":' * 100_000,
     "deep lists": '{"explanation":' + "[" * 100_000,
     "many braces": "{" * 100_000,
+    "deep beside it": f'{{"explanation": "x", "y": {"[" * 900}{"]" * 900}, {SCORES}}}',
+    "many links": f"{JSON}\nB is better" + "[a](" * 30_000,
+    "a long line": f"{JSON}\n" + "so B " * 30_000 + "is better",
     "a million digits": '{"explanation": "x", "score_a": ' + "9" * 1_000_000 + ', "score_b": 5}',
     "the words alone": "Score A: 8, Score B: 5",
     "an error": '{"error": {"message": "overloaded", "code": 503}}',
@@ -207,6 +210,13 @@ def test_what_may_mean_something_else_is_failed(name):
     assert (verdict.status, verdict.score_a, verdict.score_b) == ("failed", None, None)
     assert verdict.failure in ("unparsable", "out of range") and verdict.explanation
     assert verdict.raw == FAIL[name] and time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("odd", ["{// ", "{/*", "{a: ", "<think>", "</think>", '"', "<note>", "- "])
+def test_an_odd_text_costs_no_time(odd):
+    began = time.monotonic()
+    to_verdict(Completion(odd * 30_000 + JSON + odd * 30_000, "stop"))
+    assert time.monotonic() - began < 5
 
 
 def test_output_that_was_cut_off_is_read_only_where_nothing_could_follow():

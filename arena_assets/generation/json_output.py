@@ -19,6 +19,7 @@ from arena_assets.generation.reasoning import has_marks, split_reasoning
 
 EXPLANATION = "explanation"
 _MOST_OBJECTS = 100  # a text that opens more of them is no answer, and would cost quadratic time
+_DEEPEST = 50
 
 _END = r"(?=\s*(?:[,:}\]，：]|//|/\*|\#))"  # what a closing quotation mark stands before
 _TOKEN = re.compile(
@@ -38,7 +39,7 @@ _TOKEN = re.compile(
 )
 _WORDS = {"none": "null", "nan": "NaN", "infinity": "Infinity"}
 _OBJECT_LIKE = re.compile(
-    r"""\{(?:\s|//[^\n]*|/\*.*?\*/)*(?:["'“”„}]|[^\W\d][\w-]*\s*[:：])""", re.S
+    r"""\{(?:\s|//[^\n]{0,500}+|/\*.{0,500}?\*/)*+(?:["'“”„}]|[^\W\d][\w-]*\s*[:：])""", re.S
 )
 _SAYS_NUMBER = re.compile(r"""[\w"'”*]\s*[:：]\s*["'“]?[+-]?\d""")
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|["\\/bfnrt]|.)|"', re.S)
@@ -48,7 +49,7 @@ _OUT_OF_TEN = re.compile(r"([+-]?\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*10(?:\.0)?)?
 _DRESSING = re.compile(
     r"(?:```|~~~)\w*|<\|[^|>\n]*\|>|</?[a-z][\w:-]*>|\[/?(?:INST|JSON)\]|[`*\u200b\ufeff]", re.I
 )
-_LINK = re.compile(r"\[(?:[^][\n]*\]\([^)\n]*\)|\^?\d+\])|https?://\S+")
+_LINK = re.compile(r"\[(?:[^][\n]*\]\([^)\n]{0,2000}\)|\^?\d+\])|https?://\S+")
 _SCALE = re.compile(r"\b[01]\s*(?:-|–|to)\s*10\b|(?:/|\bout of)\s*10\b")
 _POLITE = re.compile(
     r"\b(?:let me know|feel free|(?:i )?hope|if you (?:need|want|would|have|['’]d))\b[^.!?\n]*",
@@ -207,6 +208,8 @@ def _decoded(text: str, start: int) -> _Written:
             mark = unicodedata.normalize("NFKC", said)
             if mark in "{[":
                 open_.append({"{": "}", "[": "]"}[mark])
+                if len(open_) > _DEEPEST:
+                    raise ValueError("nested too deeply")
             elif mark in "}]":
                 if open_.pop() != mark:
                     raise ValueError(f"{mark} closes nothing")
@@ -290,7 +293,7 @@ def _refuse_quoted(before: str, after: str) -> None:
     if has_marks(before) or has_marks(after):
         raise Unread("reasoning amid the answer")
     for aside in _ASIDE.finditer(before):
-        if f"</{aside[1]}>" not in before[aside.end() :]:
+        if before.find(f"</{aside[1]}>", aside.end()) < 0:
             raise Unread(f"a JSON object in {aside[0]}")
     lead = _DRESSING.sub("", before.rpartition("\n")[2]).rstrip()
     tail = _DRESSING.sub("", after.partition("\n")[0]).lstrip(" \t]}")
