@@ -41,9 +41,9 @@ _WORDS = {"none": "null", "nan": "NaN", "infinity": "Infinity"}
 _OBJECT_LIKE = re.compile(
     r"""\{(?:\s|//[^\n]{0,500}+|/\*.{0,500}?\*/)*+(?:["'“”„}]|[^\W\d][\w-]*\s*[:：])""", re.S
 )
-_SAYS_NUMBER = re.compile(r"""[\w"'”*]\s*[:：]\s*["'“]?[+-]?\d""")
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|["\\/bfnrt]|.)|"', re.S)
-_OUT_OF_TEN = re.compile(r"([+-]?\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*10(?:\.0)?)?", re.I)
+_OF_TEN = r"(?:\s*(?:/|out of)\s*10(?:\.0)?)?"
+_NUMBER = re.compile(rf"([+-]?\d+(?:\.\d+)?){_OF_TEN}(?:\s*points?)?", re.I)
 
 # what stands around an object and says nothing
 _DRESSING = re.compile(
@@ -61,7 +61,7 @@ _LEADING_WORD = re.compile(
     re.I,
 )
 _QUOTED = re.compile(
-    r"\b(?:example|e\.\s?g\.|for instance|draft|sample|placeholder|hypothetical\w*|suppose)\b"
+    r"(?:\be\.\s?g\.|\b(?:example|for instance|draft|sample|placeholder|hypothetical\w*|suppose)\b)"
     r"[^.!?]{0,25}[:.]?$"
     r"|\b(?:says?|said|contain(?:s|ing)?|writes?|wrote|claims?|includ(?:es|ing)|injects?|states?"
     r"|demands?|instructs?|quot(?:es|ing)|(?:ends?|begins?|starts?) with|such as)"
@@ -139,6 +139,8 @@ def read_object(text: str, numbers: tuple[str, ...]) -> Output:
     after = "\n".join(answer[end:start] for end, start in zip(ends, starts, strict=True))
     _refuse_quoted(answer[: first.start], after)
     after = _plain(after)
+    for name in numbers:
+        after = _restated(name, output.values[name]).sub(" ", after)
     _refuse_revision(after, "".join(written.comments for written, _ in found))
     return Output(output.values, output.others, after)
 
@@ -153,7 +155,7 @@ def number_of(value: Any) -> float | None:
         return value
     if not isinstance(value, str):
         return None
-    written = _OUT_OF_TEN.fullmatch(value.strip())
+    written = _NUMBER.fullmatch(value.strip())
     return float(written[1]) if written else None
 
 
@@ -261,7 +263,9 @@ def _passed(text: str, start: int, names: dict[str, str], error: Exception) -> i
             break
     inside = text[start:end]
     squeezed = _squeezed(inside)
-    if any(name in squeezed for name in names) and (depth or _SAYS_NUMBER.search(inside)):
+    if any(name in squeezed for name in names) and (
+        depth or re.search(r"\d", _SCALE.sub("", inside))
+    ):
         raise Unread(f"a JSON object that cannot be read: {error}")
     return end
 
@@ -297,7 +301,7 @@ def _refuse_quoted(before: str, after: str) -> None:
             raise Unread(f"a JSON object in {aside[0]}")
     lead = _DRESSING.sub("", before.rpartition("\n")[2]).rstrip()
     tail = _DRESSING.sub("", after.partition("\n")[0]).lstrip(" \t]}")
-    if re.search(r"""[A-Za-z0-9,('"“]$""", lead) and not _LEADING_WORD.search(lead):
+    if re.search(r"""[A-Za-z0-9,]\s*[('"“]?$""", lead) and not _LEADING_WORD.search(lead):
         raise Unread("a JSON object amid a sentence")
     if re.match(r"[,;.]\s*\w|[a-z]", tail):
         raise Unread("a JSON object amid a sentence")
@@ -311,6 +315,14 @@ def _refuse_revision(after: str, comments: str) -> None:
         said = _SCALE.sub(" ", said)
         if revised := _REVISED.search(_POLITE.sub(" ", said)) or _SCORE_AFTER.search(said):
             raise Unread(f"words behind the JSON object that may correct it: {revised[0]!r}")
+
+
+def _restated(name: str, value: Any) -> re.Pattern[str]:
+    """A number of the object, said again in prose: "Score A: 8"."""
+    spoken = r"[\W_]*".join(map(re.escape, name.split("_")))
+    number = number_of(value)
+    same = "(?!)" if number is None else rf"{re.escape(f'{number:g}')}(?:\.0)?{_OF_TEN}(?![\d.]*\d)"
+    return re.compile(rf"\b{spoken}\b\W{{1,5}}{same}", re.I)
 
 
 def _plain(after: str) -> str:
