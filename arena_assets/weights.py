@@ -1,4 +1,4 @@
-"""The weights that a profile names, as folders that vLLM and TRL load and what tells them apart."""
+"""The weights that a profile names: folders that vLLM and TRL load, and what tells them apart."""
 
 from __future__ import annotations
 
