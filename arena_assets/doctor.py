@@ -24,8 +24,7 @@ LIBRARIES = ("torch", "transformers", "trl", "dagster", "dbt-core", "dbt-duckdb"
 GIB = 2**30
 _LARGE = 1e9  # parameters that a CPU answers and trains for days
 _KV_CACHE = 2 * GIB  # of the engine on a CPU
-# bytes a parameter while it is trained with AdamW: weight, gradient, two moments
-_TRAINING = {"float32": 16, "bfloat16": 8}
+_TRAINING = 16  # bytes a parameter with AdamW in float32: weight, gradient, two moments
 _SPARE = 2 * GIB  # tables, logs, scratch folders of training
 
 
@@ -77,7 +76,7 @@ def _number_types(arena: Arena) -> Iterator[Finding]:
     for work, setting in asked.items():
         chosen, best = number_type(setting, work), number_type(AUTO, work)
         what = f"number type of {work}"
-        if setting == "bfloat16" and best.name == "float32" and "no bfloat16" in best.reason:
+        if setting == "bfloat16" != best.name:
             advice = f"set it to {AUTO}: {best.reason}, so every product is emulated"
             yield Finding(what, "slow", f"{setting}, {chosen.reason}", advice)
         else:
@@ -152,7 +151,7 @@ def _room(arena: Arena, lake: Path, parameters: float | None) -> Iterator[Findin
     memory = sum(card.total_memory for card in gpus) if gpus else available_memory()
     place = f"{memory / GIB:.1f} GiB " + ("on the GPUs" if gpus else "free")
     there = next(folder for folder in (lake, *lake.parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    free = free_disk(there)
     if not os.access(there, os.W_OK):
         yield Finding("lake", "fails", f"{there} is read-only", "set ARENA_LAKE to another folder")
     if parameters is None:
@@ -164,8 +163,7 @@ def _room(arena: Arena, lake: Path, parameters: float | None) -> Iterator[Findin
             "target", "slow", f"{parameters / 1e9:.1f} billion parameters without a GPU",
             "expect days; take a smaller model, or a machine with a GPU",
         )  # fmt: skip
-    trained = parameters * _TRAINING[number_type(arena.training.dtype, "training").name]
-    need = max(trained, 2 * parameters + _KV_CACHE)
+    need = max(_TRAINING * parameters, 2 * parameters + _KV_CACHE)
     yield Finding(
         "memory", "ok" if need < memory else "fails", f"{place}, about {need / GIB:.1f} needed",
         "" if need < memory else "a smaller model, more memory, or several GPUs with a launcher",
@@ -178,6 +176,11 @@ def _room(arena: Arena, lake: Path, parameters: float | None) -> Iterator[Findin
         f"{free / GIB:.0f} GiB free in {there}, about {need / GIB:.1f} needed",
         "" if need < free else "free some, or set ARENA_LAKE to another disk",
     )  # fmt: skip
+
+
+def free_disk(folder: Path) -> int:
+    """Bytes that are free on the disk of a folder."""
+    return shutil.disk_usage(folder).free
 
 
 def available_memory() -> int:

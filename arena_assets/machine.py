@@ -37,7 +37,7 @@ def number_type(setting: str, work: Work) -> NumberType:
 
     if torch.cuda.is_available():
         return of_gpu(torch.cuda.get_device_capability(), work)
-    return of_cpu(torch.cpu.get_capabilities(), work, os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
+    return of_cpu(torch.cpu.get_capabilities(), os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
 
 
 def of_gpu(capability: tuple[int, int], work: Work) -> NumberType:
@@ -54,20 +54,18 @@ def of_gpu(capability: tuple[int, int], work: Work) -> NumberType:
     return NumberType("float32", f"{version} has no bfloat16, and float16 loses small gradients")
 
 
-def of_cpu(capabilities: Mapping[str, Any], work: Work, limit: str = "") -> NumberType:
-    """bfloat16 where the CPU has it; training only with AMX, as small steps vanish in bfloat16.
+def of_cpu(capabilities: Mapping[str, Any], limit: str = "") -> NumberType:
+    """bfloat16 where the CPU has instructions for it, else float32.
 
     `capabilities` are those of torch.cpu.get_capabilities(); `limit` is ONEDNN_MAX_CPU_ISA, the
     instruction set that the libraries were told to stay below.
 
-    >>> of_cpu({"avx2": True}, "generation").name
+    >>> of_cpu({"avx2": True}).name
     'float32'
     """
     if limit.upper() in _WITHOUT_BFLOAT16:
         return NumberType("float32", f"ONEDNN_MAX_CPU_ISA={limit} leaves no bfloat16 instructions")
-    has = next((words for name, words in _BFLOAT16.items() if capabilities.get(name)), None)
-    if has is None:
-        return NumberType("float32", "this CPU has no bfloat16 instructions")
-    if work == "training" and has != "AMX":
-        return NumberType("float32", f"in training faster than bfloat16 where a CPU has only {has}")
-    return NumberType("bfloat16", f"this CPU has {has}")
+    for name, words in _BFLOAT16.items():
+        if capabilities.get(name):
+            return NumberType("bfloat16", f"this CPU has {words}")
+    return NumberType("float32", "this CPU has no bfloat16 instructions")
