@@ -120,6 +120,22 @@ def pytest_sessionfinish() -> None:
     shutil.rmtree(WORK, ignore_errors=True)
 
 
+# what takes minutes to make is made once, by one of the processes that share the tests
+_MADE_ONCE = {"turned_twice": "turned arena", "served_model": "served model"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one costly fixture run in one process, and start first; others go file by file."""
+    groups = {}
+    for item in items:
+        costly = [group for name, group in _MADE_ONCE.items() if name in item.fixturenames]
+        groups[item] = costly[0] if costly else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    first = list(_MADE_ONCE.values())
+    items.sort(key=lambda item: first.index(g) if (g := groups[item]) in first else len(first))
+
+
 @pytest.fixture(scope="session")
 def tiny_profile() -> Path:
     """The profile that the code location was loaded with."""

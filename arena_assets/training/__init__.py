@@ -15,7 +15,7 @@ from arena_assets.training.job import Job
 
 # glibc gives every large block back to the system, and on a CPU the logits of each step are
 # hundreds of megabytes: keeping them halves the time of a DPO step
-_KEEP_MEMORY = {
+KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**34),
     "MALLOC_TOP_PAD_": str(2**28),
@@ -44,7 +44,7 @@ def run_job(job: Job, log: Callable[[str], None] = print) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env=_KEEP_MEMORY | os.environ | {"PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
+            env=KEEP_MEMORY | os.environ | {"PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
         )
         last: deque[str] = deque(maxlen=20)
         try:
