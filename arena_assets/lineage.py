@@ -10,7 +10,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from arena_assets.config import Arena, LLMJudge, Source, resolve
@@ -23,6 +22,7 @@ from arena_assets.generation.contestants import (
 from arena_assets.generation.engines import Weights
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
+from arena_assets.weights import present_weights
 
 
 class BrokenChain(RuntimeError):
@@ -47,7 +47,7 @@ def models(resource: ArenaResource) -> dict[str, Weights]:
             continue
         known[row["name"]] = Weights(
             row["name"],
-            Path(row["path"]) if row["path"] else None,
+            present_weights(model, resource.models_cache, row["name"], row["path"]),
             row["digest"],
             model.trust_remote_code,
             model.chat_template,
@@ -73,7 +73,7 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
             f"{previous} again."
         )
     (promoted,) = resource.lake.read("promotions", previous).to_pylist()
-    name, path = promoted["contestant"], Path(promoted["model"])
+    name = promoted["contestant"]
     if name == BASE:
         return TargetModel(BASE, models(resource)[resource.arena.target.model], previous)
     manifest = resource.checkpoints.manifest(name)
@@ -81,8 +81,8 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
         state = "is missing" if manifest is None else "is not the one that was promoted"
         raise BrokenChain(
             f"Round {key} fights with checkpoint {name}, promoted by round {previous}, but the "
-            f"checkpoint in {path} {state}: materialize {name} again, then the rounds after it up "
-            f"to {previous}."
+            f"checkpoint in {resource.checkpoints.path(name)} {state}: materialize {name} again, "
+            f"then the rounds after it up to {previous}."
         )
     return TargetModel(name, _checkpoint_weights(resource, name, manifest.digest), previous)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from arena_assets.config import DifficultyRater, Settings, resolve
 from arena_assets.generation.engines import Engine, Request, refuse_silence
+from arena_assets.settings_files import read_settings
 from arena_assets.store import Store, content_key
 
 SCHEMA = pa.schema(
@@ -117,7 +117,4 @@ def _parse(text: str) -> dict | None:
 
 
 def _read_template(path: str) -> _Template:
-    try:
-        return _Template.model_validate(yaml.safe_load(resolve(path).read_text("utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"difficulty template {path}: {error}") from error
+    return read_settings(resolve(path), _Template, "difficulty template")
