@@ -43,6 +43,20 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
+def _read_environment() -> None:
+    """Take over ./.env as `dagster dev` does; what is set already stays."""
+    set_before = "DAGSTER_HOME" in os.environ
+    load_dotenv(Path(".env"))
+    home = os.environ.get("DAGSTER_HOME")
+    if home and not set_before and not Path(home).is_dir():
+        del os.environ["DAGSTER_HOME"]
+        typer.echo(
+            f"{Path('.env').absolute()}: DAGSTER_HOME: {home} is not there, so .dagster of the "
+            "workspace is used; change the line before you run `dagster dev`",
+            err=True,
+        )
+
+
 @app.callback()
 def choose_profile(
     profile: Annotated[
@@ -58,7 +72,7 @@ def choose_profile(
 ) -> None:
     """Settings that every command shares."""
     # no profile is read and nothing is made here: `rate` and `init` need neither
-    load_dotenv(Path(".env"))  # as `dagster dev` does
+    _read_environment()
     if profile:
         os.environ["ARENA_PROFILE"] = profile
 

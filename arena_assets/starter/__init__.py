@@ -35,7 +35,7 @@ def write_workspace(folder: Path) -> list[Path]:
             f"{', '.join(in_the_way)}: already there; nothing was written, choose another folder"
         )
     try:
-        home.mkdir(parents=True)
+        home.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():
             path.write_text(text, "utf-8")
     except OSError as error:
