@@ -1,7 +1,8 @@
 """Whether what a profile lets models write fits where it is read: judges' windows, training rows.
 
-Counted is what is sure: prompts are of any length, so a profile that passes can still meet a prompt
-that is too long. One that does not pass fails on every prompt.
+Prompts are of any length, so a profile that passes can still meet one that is too long. One that
+does not pass loses its longest answers with any prompt, and a judge's window too small for two of
+them would show only after hours, as failed games.
 """
 
 from __future__ import annotations
