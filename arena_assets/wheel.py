@@ -136,4 +136,4 @@ def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
             if data.error and data.error.cause and not failure:
                 message = data.error.cause.message.strip()
             lines.append(f"  {event.step_key}: {message}")
-    return lines or ["  the run ended without a failed step; look at it in the UI (make dev)"]
+    return lines or ["  the run ended without a failed step; look at it in the UI (dagster dev)"]

@@ -110,6 +110,15 @@ def test_init_writes_a_workspace_whose_next_commands_work(installed, workspace):
     assert str(workspace / "arena.yaml") in again.stderr
 
 
+def test_a_moved_workspace_works_and_says_which_line_is_of_old(installed, workspace):
+    moved = workspace.with_name("moved")
+    workspace.rename(moved)
+    done = installed.run("arena", "profile", cwd=moved)
+    assert done.returncode == 0
+    assert f"{moved}/.env: DAGSTER_HOME: {workspace}/.dagster is not there" in done.stderr
+    assert not workspace.exists()
+
+
 def test_dagster_loads_the_definitions_of_a_workspace(installed, workspace):
     """From workspace.yaml as `dagster dev` does; nothing is written into the installed package."""
     before = set(files_of(installed.package))
