@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.places import profile_path
 from arena_assets.printing import print_table
 from arena_assets.ratings.command import rate_command
 
@@ -75,6 +76,7 @@ def choose_profile(
     _read_environment()
     if profile:
         os.environ["ARENA_PROFILE"] = profile
+        os.environ["ARENA_PROFILE"] = str(profile_path())  # absolute, for processes elsewhere
 
 
 @app.command()

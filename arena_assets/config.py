@@ -26,8 +26,6 @@ from arena_assets.places import PROJECT, Located, places, present, profile_path,
 from arena_assets.rounds import ROUND_KEY, parse_key
 from arena_assets.settings_files import ProfileError, read_settings
 
-__all__ = ["PROJECT", "ProfileError", "load_arena", "resolve"]  # besides the settings below
-
 
 def _located(path: str, info: ValidationInfo) -> str:
     """A path with the folder of the file that names it, where it was read from one."""

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from arena_assets.config import Arena
 
-_TEMPLATE = 256  # tokens of a judge's template and of a short prompt
+# Tokens of a template with a request of a dozen words: pairwise-v2 has 307 and difficulty-v1 105
+# with SmolLM2's tokenizer.
+_JUDGE_PROMPT = 320
+_RATER_PROMPT = 112
 
 
 class _Answer(NamedTuple):
@@ -53,20 +56,20 @@ def _windows(arena: Arena, answers: list[_Answer]) -> Iterator[str]:
         if tokens >= window:
             yield f"{key} ({tokens}) leaves no room for a prompt in {limit}"
     rater = arena.prompts.testset.rater
-    asked = [("prompts.testset.rater", rater, [])] if rater else []
+    asked = [("prompts.testset.rater", rater, [], _RATER_PROMPT)] if rater else []
     for judge in arena.single_judges:
         if judge.kind == "llm":
-            asked.append((f"judge {judge.name}", judge, answers[:2]))
-    for who, settings, read in asked:
+            asked.append((f"judge {judge.name}", judge, answers[:2], _JUDGE_PROMPT))
+    for who, settings, read, prompt in asked:
         if arena.models[settings.model].endpoint:
             continue
         verdict = settings.sampling.max_tokens
-        needed = sum(answer.tokens for answer in read) + verdict + _TEMPLATE
+        needed = sum(answer.tokens for answer in read) + verdict + prompt
         if needed > window:
             parts = [f"an answer of {answer.tokens} ({answer.key})" for answer in read]
             parts += [f"its own output of {verdict} (sampling.max_tokens)"]
             yield (
-                f"{who}: {', '.join(parts)} and about {_TEMPLATE} tokens of template and prompt "
+                f"{who}: {', '.join(parts)} and about {prompt} tokens of template and prompt "
                 f"need {needed}, more than {limit}; raise it or lower max_tokens"
             )
 

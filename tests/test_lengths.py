@@ -26,12 +26,12 @@ def refused(**changes) -> str:
 
 
 def test_a_judge_needs_room_for_two_answers_its_verdict_and_its_template():
-    needed = 2 * 64 + 200 + 256
+    needed = 2 * 64 + 200 + 320
     assert length_problems(arena(needed, judge=JUDGE)) == []
     told = refused(window=needed - 1, judge=JUDGE)
     assert (
         "judge j: an answer of 64 (target.sampling.max_tokens), an answer of 64 "
-        "(target.sampling.max_tokens), its own output of 200 (sampling.max_tokens) and about 256 "
+        "(target.sampling.max_tokens), its own output of 200 (sampling.max_tokens) and about 320 "
         f"tokens of template and prompt need {needed}, more than generation.engine.max_model_len "
         f"({needed - 1})"
     ) in told
@@ -49,7 +49,7 @@ def test_the_two_longest_answers_count_whoever_gives_them():
         for stage, settings in POCKET["training"].items()
     }
     changes = {"opponents": opponents, "models": models, "training": rows, "judge": JUDGE}
-    needed = 900 + 700 + 200 + 256
+    needed = 900 + 700 + 200 + 320
     assert length_problems(arena(needed, **changes)) == []
     told = refused(window=needed - 1, **changes)
     assert "an answer of 900 (opponents.served.sampling.max_tokens), an answer of 700 (" in told
@@ -60,7 +60,8 @@ def test_juries_shadows_and_raters_are_looked_at_and_servers_are_not():
     assert "judge j: " in refused(window=500, judge=jury)
     assert "judge j: " in refused(window=500, shadow_judges=[{"judge": JUDGE}])
     rater = POCKET["prompts"] | {"testset": {"rater": {"model": "smollm2-135m"}}}
-    assert "prompts.testset.rater: its own output of 256" in refused(window=500, prompts=rater)
+    assert "prompts.testset.rater: its own output of 256" in refused(window=367, prompts=rater)
+    assert length_problems(arena(368, prompts=rater)) == []
     models = {**POCKET["models"], "big": SERVED}
     served = {"models": models, "judge": JUDGE | {"model": "big"}}
     assert length_problems(arena(500, **served)) == []
@@ -98,5 +99,5 @@ def test_the_papers_profile_fits_and_did_not_with_4096(tmp_path):
     assert load_arena(PROJECT / "profiles" / "paper-7b.yaml").name == "paper-7b"
     path = tmp_path / "paper.yaml"
     path.write_text(text.replace("max_model_len: 8192", "max_model_len: 4096"), "utf-8")
-    with pytest.raises(ProfileError, match=r"paper\.yaml: judge llama-3-70b: .* need 5376"):
+    with pytest.raises(ProfileError, match=r"paper\.yaml: judge llama-3-70b: .* need 5440"):
         load_arena(path)
