@@ -291,10 +291,12 @@ def _explains_itself(error: Exception) -> bool:
     """Whether an error is a sentence for the person who runs the command."""
     from arena_assets.checkpoints import CorruptCheckpoint
     from arena_assets.lake import MissingPartition
+    from arena_assets.lineage import BrokenChain
     from arena_assets.settings_files import ProfileError
     from arena_assets.weights import MissingWeights
 
-    return isinstance(error, ProfileError | CorruptCheckpoint | MissingPartition | MissingWeights)
+    kinds = (ProfileError, BrokenChain, CorruptCheckpoint, MissingPartition, MissingWeights)
+    return isinstance(error, kinds)
 
 
 def main() -> None:

@@ -64,12 +64,12 @@ def profile_path() -> Path:
 def workspace() -> Path:
     """Where tables, weights and pages go: the folder of workspace.yaml at or above the profile.
 
-    The current folder where there is none.
+    The current folder where there is none, and for the profiles of an installed wheel.
     """
-    for folder in profile_path().parents:
-        if folder != _PACKED and present(folder / "workspace.yaml"):
-            return folder
-    return Path.cwd()
+    above = profile_path().parents
+    installed = _PACKED in above
+    found = (folder for folder in above if present(folder / "workspace.yaml"))
+    return Path.cwd() if installed else next(found, Path.cwd())
 
 
 def output_folder(variable: str, default: str) -> Path:

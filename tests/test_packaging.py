@@ -74,9 +74,11 @@ def workspace(installed, tmp_path) -> Path:
 
 
 def test_the_installed_package_is_the_wheels_own(installed, tmp_path):
-    code = "import arena_assets.places as p; print(p.__file__); print(p.PROJECT)"
+    (installed.bin.parents[1] / "workspace.yaml").touch()  # it may be installed inside of one
+    code = "import arena_assets.places as p; print(p.__file__, p.PROJECT, p.workspace(), sep='\\n')"
     found = installed.run("python", "-c", code, cwd=tmp_path).stdout.splitlines()
-    assert found == [str(installed.package / "places.py"), str(installed.package / "shipped")]
+    own = installed.package
+    assert found == [str(own / "places.py"), str(own / "shipped"), str(tmp_path)]
 
 
 def test_rate_needs_nothing_but_its_file(installed, tmp_path):
