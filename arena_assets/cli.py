@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -91,8 +92,9 @@ def init(
     except FolderInUse as error:
         _fail(str(error))
     typer.echo("\n".join(f"wrote {path}" for path in written))
-    typer.echo(f"\nNow, to turn the wheel once:\n\n    cd {folder} && arena run\n")
-    typer.echo(f"and to see it in the UI:\n\n    cd {folder} && dagster dev")
+    into = f"cd {shlex.quote(str(folder))}"
+    typer.echo(f"\nNow, to turn the wheel once:\n\n    {into} && arena run\n")
+    typer.echo(f"and to see it in the UI:\n\n    {into} && dagster dev")
 
 
 @app.command()
