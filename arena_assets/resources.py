@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
 
 from arena_assets.checkpoints import CheckpointStore
-from arena_assets.config import PROJECT, Arena, load_arena, resolve
+from arena_assets.config import Arena, load_arena
 from arena_assets.lake import Lake
+from arena_assets.places import output_folder, profile_path
 from arena_assets.rounds import Round, plan_rounds, select_round
 
 
@@ -38,20 +38,19 @@ class ArenaResource(dg.ConfigurableResource):
 
     @property
     def models_cache(self) -> Path:
-        """Where fetched and converted weights are kept; arenas share it."""
-        return PROJECT / "data" / "models"
+        """Where converted weights are kept, for all arenas of a workspace."""
+        return output_folder("ARENA_MODELS", "data/models")
 
     def round(self, key: str) -> Round:
         return select_round(self.rounds, key)
 
 
 def lake_root(arena: Arena) -> Path:
-    """The lake of a profile: ARENA_LAKE, else data/lake/<name of the arena>."""
-    return resolve(os.environ.get("ARENA_LAKE") or f"data/lake/{arena.name}")
+    """The lake of a profile: ARENA_LAKE, else data/lake/<its name> in the workspace."""
+    return output_folder("ARENA_LAKE", f"data/lake/{arena.name}")
 
 
 def arena_resource() -> ArenaResource:
     """The arena that ARENA_PROFILE and ARENA_LAKE name."""
     arena = load_arena()
-    profile = os.environ.get("ARENA_PROFILE") or "profiles/pocket.yaml"
-    return ArenaResource(profile=profile, lake_root=str(lake_root(arena)))
+    return ArenaResource(profile=str(profile_path()), lake_root=str(lake_root(arena)))

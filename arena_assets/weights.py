@@ -13,6 +13,12 @@ from arena_assets.store import content_key
 # how servers are reached, not what they say
 _REACHED_BY = {"urls", "api_key_env", "concurrency", "timeout", "retries"}
 
+# Weights are safetensors: what else a repository holds of them can be pickles, which run code.
+_WEIGHTS = ("*.safetensors",)
+_SETTINGS = ("*.json", "*.jinja")
+_TOKENIZERS = ("*.model", "*.spm", "*.tiktoken", "*.bpe", "*.codes", "*.txt")  # merges, vocab
+_CODE = ("*.py",)
+
 
 class MissingWeights(FileNotFoundError):
     """Weights that are not there; the message says how to get them."""
@@ -57,13 +63,43 @@ def base_weights(model: Model, cache: Path, name: str) -> Path:
             )
         return folder
     if model.hub:
-        from huggingface_hub import snapshot_download
-
-        patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "*.model"]
-        return Path(snapshot_download(model.hub, revision=model.revision, allow_patterns=patterns))
+        return _from_hub(model, name)
     folder = cache / name
     if not folder.exists():
         _convert_gguf(_packaged_gguf(model.package, name), folder)
+    return folder
+
+
+def present_weights(model: Model, cache: Path, name: str, found: str) -> Path | None:
+    """Where weights lie that were `found` before, perhaps when the workspace was elsewhere."""
+    if model.path:
+        return resolve(model.path)
+    if model.package:
+        return cache / name
+    return Path(found) if found else None
+
+
+def hub_patterns(trust_remote_code: bool) -> list[str]:
+    """What is fetched of a repository: safetensors, settings and tokenizer; code where trusted."""
+    return [*_WEIGHTS, *_SETTINGS, *_TOKENIZERS, *(_CODE if trust_remote_code else ())]
+
+
+def _from_hub(model: Model, name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = hub_patterns(model.trust_remote_code)
+    try:
+        folder = Path(
+            snapshot_download(model.hub, revision=model.revision, allow_patterns=patterns)
+        )
+    except (OSError, ValueError) as error:  # no network, repository or access; a bad name
+        reason = " ".join(str(error).split())
+        raise MissingWeights(f"models.{name}.hub: {model.hub} was not fetched: {reason}") from error
+    if not any(folder.glob("*.safetensors")):
+        raise MissingWeights(
+            f"models.{name}.hub: {model.hub} has no *.safetensors, and pickled weights are never "
+            "loaded; name a revision that has them or convert them, and give their folder as path"
+        )
     return folder
 
 

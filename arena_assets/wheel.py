@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from arena_assets.lineage import known_models, prompts_fingerprint, round_fingerprint, state_of
+from arena_assets.places import PROJECT, workspace
 from arena_assets.resources import ArenaResource, arena_resource
 
 
@@ -26,7 +30,7 @@ def turn(until: str | None, log: Callable[[str], None], force: Iterable[str] = (
     arena = arena_resource()
     last = arena.round(until).key if until else max(arena.rounds)
     turned = []
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         if not prepared(arena):
             log("preparing prompts and weights")
             for source in arena.arena.prompts.sources:
@@ -40,6 +44,18 @@ def turn(until: str | None, log: Callable[[str], None], force: Iterable[str] = (
             _run("turn_round", key, instance)
             turned.append(key)
     return turned
+
+
+def open_instance() -> dg.DagsterInstance:
+    """Dagster's instance in DAGSTER_HOME, by default .dagster in the workspace, made if missing.
+
+    Terminal and UI share it: `dagster dev` is told by the workspace's .env, or by `make dev`.
+    """
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(workspace() / ".dagster")))
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
+    return dg.DagsterInstance.get()
 
 
 def prepared(arena: ArenaResource) -> bool:
@@ -86,7 +102,7 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
     """
     arena = arena_resource()
     known = [arena.round(key).key for key in keys]
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         if not models_found(arena):
             _run("prepare", None, instance, only="models")
         for key in known:
@@ -131,4 +147,4 @@ def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
             if data.error and data.error.cause and not failure:
                 message = data.error.cause.message.strip()
             lines.append(f"  {event.step_key}: {message}")
-    return lines or ["  the run ended without a failed step; look at it in the UI (make dev)"]
+    return lines or ["  the run ended without a failed step; look at it in the UI (dagster dev)"]

@@ -13,12 +13,11 @@ from dagster_dbt import (
     DagsterDbtTranslator,
     DagsterDbtTranslatorSettings,
     DbtCliResource,
-    DbtProject,
     dbt_assets,
 )
 
+from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.metadata import table_metadata
-from arena_assets.config import PROJECT
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import until
@@ -26,12 +25,7 @@ from arena_assets.rounds import until
 # dagster-dbt looks for `dbt` on the path; it stands beside this Python, activated or not
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
-dbt_project = DbtProject(project_dir=PROJECT / "dbt_project", profiles_dir=PROJECT / "dbt_project")
-if not dbt_project.manifest_path.exists():
-    # a fresh clone: parse once (seconds, no network); afterwards `dagster dev` and `make` keep it
-    # current
-    dbt_project.preparer.prepare(dbt_project)
-dbt_project.prepare_if_dev()
+dbt_project = parsed_project()
 
 _ARENA = {"arena_battles", "leaderboard"}
 

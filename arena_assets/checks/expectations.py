@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +10,15 @@ from typing import Any
 import dagster as dg
 
 from arena_assets.checks.suites import Suite, suites
-from arena_assets.config import resolve
 from arena_assets.lake import ALL
 from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
+from arena_assets.places import output_folder
 from arena_assets.resources import ArenaResource
 
 # checks a partition are a preview in Dagster 1.13 and the only way to see which round failed
 warnings.filterwarnings("ignore", message=".*partitions_def.*", category=dg.PreviewWarning)
 
-DATA_DOCS = resolve(os.environ.get("ARENA_DATA_DOCS") or "data/quality")
+DATA_DOCS = output_folder("ARENA_DATA_DOCS", "data/quality")
 _SHOWN = (
     "observed_value",
     "element_count",

@@ -8,8 +8,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from arena_assets.config import DifficultyRater, Settings, resolve
 from arena_assets.generation.engines import Engine, Request, refuse_silence
@@ -20,6 +19,7 @@ from arena_assets.generation.json_output import (
     read_object,
     text_of,
 )
+from arena_assets.settings_files import read_settings
 from arena_assets.store import Store, content_key
 
 SCHEMA = pa.schema(
@@ -128,7 +128,4 @@ def _render(template: _Template, messages: list[dict[str, str]]) -> list[dict[st
 
 
 def _read_template(path: str) -> _Template:
-    try:
-        return _Template.model_validate(yaml.safe_load(resolve(path).read_text("utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"difficulty template {path}: {error}") from error
+    return read_settings(resolve(path), _Template, "difficulty template")

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
-
 from arena_assets.config import Opponent, Sampling, Settings, Target, resolve
 from arena_assets.generation.engines import Message, Weights
+from arena_assets.settings_files import read_settings
 from arena_assets.store import content_key
 
 
@@ -74,13 +72,8 @@ class Contestant:
 
 
 def read_system_prompt(path: str | None) -> SystemPrompt | None:
-    """The system prompt of a file; ValueError names the file and what is wrong in it."""
-    if path is None:
-        return None
-    try:
-        return SystemPrompt.model_validate(yaml.safe_load(resolve(path).read_text("utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"system prompt {path}: {error}") from error
+    """The system prompt of a file; ProfileError names the file and what is wrong in it."""
+    return read_settings(resolve(path), SystemPrompt, "system prompt") if path else None
 
 
 def target_contestant(target: Target, name: str, weights: Weights) -> Contestant:

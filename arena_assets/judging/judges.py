@@ -7,8 +7,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from arena_assets.config import LLMJudge, Sampling, Settings, resolve
 from arena_assets.generation.dialogue import with_answers
@@ -18,6 +17,7 @@ from arena_assets.judging.fence import fence, marker_of, neutralise
 from arena_assets.judging.games import Game
 from arena_assets.judging.verdicts import Verdict, scores_schema, to_verdict
 from arena_assets.judging.verifier import Verification, verify
+from arena_assets.settings_files import read_settings
 from arena_assets.store import content_key
 
 _RETRY_TEMPERATURE = 0.7
@@ -165,8 +165,5 @@ def _shown(game: Game, side: str) -> str:
 
 
 def read_template(path: str) -> JudgeTemplate:
-    """A judge template; ValueError names the file and what is wrong in it."""
-    try:
-        return JudgeTemplate.model_validate(yaml.safe_load(resolve(path).read_text("utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"judge template {path}: {error}") from error
+    """A judge template; ProfileError names the file and what is wrong in it."""
+    return read_settings(resolve(path), JudgeTemplate, "judge template")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-import yaml
 from pydantic import ValidationError
 
 from arena_assets.config import Arena, Jury, LLMJudge, ShadowJudge, resolve
@@ -17,6 +16,7 @@ from arena_assets.judging.games import Games, Judge, Seat, create_answers, draw_
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.verdicts import Verdict
 from arena_assets.lake import Lake
+from arena_assets.settings_files import ProfileError, explain, read_settings
 from arena_assets.tables import JUDGMENTS
 
 
@@ -62,14 +62,14 @@ def shadow_members(
 
 
 def read_shadow_judge(path: str, arena: Arena) -> ShadowJudge:
-    """A shadow judge from a YAML file; ValueError names the file and what is wrong in it."""
-    try:
-        shadow = ShadowJudge.model_validate(yaml.safe_load(resolve(path).read_text("utf-8")))
-        Arena.model_validate(
-            arena.model_dump() | {"shadow_judges": [*arena.shadow_judges, shadow]}
-        )  # names and models as of the profile
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise ValueError(f"judge {path}: {error}") from error
+    """A shadow judge from a YAML file; ProfileError names the file and what is wrong in it."""
+    place = resolve(path)
+    shadow = read_settings(place, ShadowJudge, "judge")
+    try:  # names and models as of the profile
+        Arena.model_validate(arena.model_dump() | {"shadow_judges": [*arena.shadow_judges, shadow]})
+    except ValidationError as error:
+        told = "; ".join(explain(problem, Arena, "profile") for problem in error.errors())
+        raise ProfileError(f"{place}: {told}") from None
     return shadow
 
 
