@@ -41,7 +41,7 @@ def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
         if model.endpoint:
             # a server does not show its weights: its name for them has to do
             path, origin = "", ", ".join(model.endpoint.urls)
-            digest = content_key("endpoint", model.endpoint.model, model.endpoint.version)
+            digest = content_key("endpoint", *model.endpoint.identity())
         else:
             path = base_weights(model, arena.models_cache, name)
             digest = digest_weights(path)

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from arena_assets.config import DifficultyRater, Settings, resolve
-from arena_assets.generation.engines import Engine, Request, refuse_silence
+from arena_assets.generation.engines import Engine, Request
 from arena_assets.generation.json_output import (
     EXPLANATION,
     Unread,
@@ -57,7 +57,7 @@ def rate(
     """The difficulty of each prompt (prompt_id, messages); what `folder` holds is not asked again.
 
     A prompt whose rating could not be parsed in `attempts` tries is missing in the result. Raises
-    BackendDown where not one prompt of a batch got an answer.
+    BackendDown where the backend is gone.
     """
     template = _read_template(settings.template)
     store = Store(folder, SCHEMA, "key")
@@ -78,7 +78,6 @@ def rate(
             for start in range(0, len(pending), batch):  # what was rated before a kill is kept
                 part = pending[start : start + batch]
                 outputs = engine().chat([requests[key] for key in part], drawn, json_schema=_OUTPUT)
-                refuse_silence(settings.model, outputs)
                 rated = {
                     key: read_difficulty(text.text)
                     for key, (text,) in zip(part, outputs, strict=True)
