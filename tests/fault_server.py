@@ -30,10 +30,10 @@ TRANSIENT = (
     "invalid-json",
     "html",  # with status 200, as a proxy in front of the server may say
     "no-choices",
-    "too-few",  # one choice less than asked for
     "closed",  # closes the connection without a word
 )
 HARMLESS = ("slow:0.2",)  # answers after some seconds
+# "too-few": one choice less than asked for
 FINAL = ("400", "refused")  # "refused": answered, with the finish reason of a content filter
 
 

@@ -18,6 +18,7 @@ from arena_assets.generation.problems import (
     Passing,
     Refused,
     Rejected,
+    Unusable,
     problem_of,
     storable,
 )
@@ -79,7 +80,7 @@ def completions_of(
         raise _error_of(envelope, sent or {})
     choices = envelope.get("choices")
     if not isinstance(choices, list) or not choices:
-        raise Passing(f"no choices in {_shown(body)}")
+        raise Unusable(f"no choices in {_shown(body)}")
     chosen = _in_order(choices)[:samples]
     usage = envelope.get("usage")
     usage = usage if isinstance(usage, dict) else {}
@@ -127,12 +128,12 @@ def _choice(
     choice: Any, prompt_tokens: int | None, tokens: int | None, sent: Mapping[str, Any]
 ) -> Completion | NoAnswer:
     if not isinstance(choice, dict):
-        return Passing(f"a choice that is none: {_shown(choice)}")
+        return Unusable(f"a choice that is none: {_shown(choice)}")
     if choice.get("error"):
         return _error_of(choice, sent)
     reason = _finish_reason(choice.get("finish_reason"))
     if reason in _BROKEN_OFF:
-        return Passing(f"the server broke the answer off ({reason})")
+        return Unusable(f"the server broke the answer off ({reason})")
     message = next((choice[k] for k in ("message", "delta") if _is_object(choice.get(k))), {})
     try:
         text, reasoning = _text(message.get("content", choice.get("text")))
@@ -150,7 +151,7 @@ def _choice(
         return Rejected(f"the model called a tool instead of answering: {_shown(called)}")
     # "" is an answer where the model stopped by itself; nothing at all is none
     if not text and reason != "length" and (text is None or reason != "stop"):
-        return Passing(f"an answer without content ({reason})")
+        return Unusable(f"an answer without content ({reason})")
     return completed(
         storable(text or ""), reason, prompt_tokens, tokens, thoughts and storable(thoughts)
     )

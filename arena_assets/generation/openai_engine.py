@@ -24,6 +24,7 @@ from arena_assets.generation.problems import (
     Passing,
     Refused,
     TimedOut,
+    Unusable,
     problem_of,
 )
 
@@ -164,7 +165,7 @@ class OpenAIEngine:
         """Whether going on is of any use; what one request does wrong says nothing about that."""
         if isinstance(problem, Misconfigured):
             self._down = BackendDown(f"{', '.join(self._endpoint.urls)}: {self._words(problem)}")
-        elif isinstance(problem, Passing):
+        elif isinstance(problem, Passing) and not isinstance(problem, Unusable):
             self._silent, self._last = self._silent + 1, problem
             if self._silent >= SILENCE:
                 self._down = self._silence(problem)

@@ -37,6 +37,10 @@ class TimedOut(Unreachable):
     """Nothing came back in the time that a request has."""
 
 
+class Unusable(Passing):
+    """The server is well and sent what is no answer; the next try may be better."""
+
+
 class Rejected(NoAnswer):
     """The request's own fault, or an answer that is none: asking again is no use."""
 
@@ -117,7 +121,7 @@ def problem_of(
         return Misconfigured(f"{what}; endpoint.urls has to say https://")
     if status in (400, 422) and (mend := _parameter_mend(said, sent)):
         return Misconfigured(f"{what}; {mend}")
-    return Passing(what) if status < 300 else Rejected(what)
+    return Unusable(what) if status < 300 else Rejected(what)
 
 
 class _Said:
