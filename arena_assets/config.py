@@ -81,7 +81,7 @@ class Endpoint(Settings):
     """A model behind OpenAI-compatible servers: `vllm serve`, a fleet of them, a hosted API."""
 
     urls: tuple[Annotated[str, AfterValidator(_base_url)], ...] = Field(
-        min_length=1, description="base URLs, for example .../v1"
+        description="base URLs, for example .../v1"
     )
     model: str = Field(description="the model's name on the servers")
     version: str = Field("", description="change it when the servers' weights changed")
@@ -102,6 +102,13 @@ class Endpoint(Settings):
         {}, description="the servers' name for one of ours; null: not sent"
     )
     extra_body: dict[str, Any] = Field({}, description="what else a request says, as it is")
+
+    @field_validator("urls")
+    @classmethod
+    def somebody_is_asked(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        if not urls:
+            raise ValueError("name at least one server")
+        return urls
 
     @model_validator(mode="after")
     def parameters_are_said_once(self) -> Endpoint:

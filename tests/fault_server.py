@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -79,6 +80,7 @@ class FaultServer:
         reply: Callable[[list[dict[str, str]], int], str] = echo,
         honours_n: bool = True,
         default: str = "answer",
+        tls: ssl.SSLContext | None = None,
     ):
         self._honours_n = honours_n
         self._default = default
@@ -91,7 +93,9 @@ class FaultServer:
         self.received: list[Received] = []
         self.answered: Counter[str] = Counter()
         self.most_at_once = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> FaultServer:
@@ -148,6 +152,10 @@ class FaultServer:
                 "total_tokens": prompt_tokens + 3 * samples + 1,
             },
         }
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with 5, a connection among many waits a second
 
 
 def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:

@@ -21,14 +21,18 @@ from arena_assets.generation.problems import (
     Misconfigured,
     NoAnswer,
     Passing,
+    Refused,
+    Rejected,
     TimedOut,
     Unreachable,
+    Unusable,
 )
 
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds between two rounds of one request, doubled
 LONGEST_WAIT = 60.0  # seconds that a Retry-After may make a request wait
+SLOW_ROUNDS = 2  # in which a request timed out everywhere; it would again, at the same cost
 LONGEST_REST = 600.0  # seconds until a server that is down is asked again
 
 _log = logging.getLogger(__name__)
@@ -87,7 +91,7 @@ class Fleet:
         home = zlib.crc32(prompt_id.encode()) % len(self.servers)
         ring = self.servers[home:] + self.servers[:home]
         failed: dict[Server, Passing] = {}  # in this round
-        rounds, server = 0, _next(ring, failed)
+        rounds, slow, server = 0, 0, _next(ring, failed)
         for left in reversed(range(len(ring) + self._retries)):
             try:
                 return await self._try(server, post)
@@ -99,6 +103,9 @@ class Fleet:
                 failed[server] = last = problem
             server = _next(ring, failed)
             if server is None and left:
+                slow += all(isinstance(problem, TimedOut) for problem in failed.values())
+                if slow == SLOW_ROUNDS:
+                    break
                 await asyncio.sleep(_pause(failed, rounds))
                 failed, rounds = {}, rounds + 1
                 server = _next(ring, failed)
@@ -109,13 +116,13 @@ class Fleet:
         server.probed = server.rests_until > 0
         try:
             answer = await post(server.url)
-        except (Passing, Misconfigured) as problem:
+        except (Unusable, Rejected, Refused):  # the server itself is well
+            server.answered()
+            raise
+        except NoAnswer as problem:
             rest = server.failed(problem, time.monotonic() - began)
             if rest and len(self.servers) > 1:
                 _log.warning("%s rests for %.0f s: %s", server.url, rest, problem)
-            raise
-        except NoAnswer:  # the request's fault; the server is well
-            server.answered()
             raise
         except asyncio.CancelledError:
             server.probed = False
@@ -132,14 +139,12 @@ def _next(ring: Sequence[Server], failed: Container[Server]) -> Server | None:
 
 
 def _pause(failed: Mapping[Server, Passing], rounds: int) -> float:
-    """Seconds until the next round; raises where waiting is no use."""
+    """Seconds until the next round; Passing where a server asks for more than is waited."""
     problem = min(failed.values(), key=lambda problem: problem.wait or 0.0)
     if (problem.wait or 0.0) > LONGEST_WAIT:
         raise Passing(
             f"{problem}; the server asks to wait {problem.wait:.0f} s, longer than the "
             f"{LONGEST_WAIT:.0f} s that are waited"
         )
-    if rounds and all(isinstance(problem, TimedOut) for problem in failed.values()):
-        raise problem  # it takes longer than a request may, and would again
     growing = min(FIRST_PAUSE * 2**rounds, LONGEST_PAUSE) * random.uniform(0.75, 1.0)
     return problem.wait or growing
