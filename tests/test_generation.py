@@ -121,7 +121,7 @@ def test_a_backend_that_is_gone_stops_the_run_and_what_came_is_kept(lake):
             return super().chat(requests, sampling, samples, json_schema)
 
     prompts = [prompt(n) for n in range(5)]
-    said = "base: the machine does not answer; the 2 answers that came are kept"
+    said = "base: the machine does not answer; 2 answers that came before are kept"
     with pytest.raises(BackendDown, match=said):
         answer(lake, contestant(), prompts, Gone())
     assert not lake.exists("responses", ROUND), "no table is half-written"

@@ -295,7 +295,9 @@ def test_a_judge_whose_backend_is_gone_stops_the_run(lake):
             raise BackendDown("nobody answers")
 
     write_answers(lake, TWO)
-    with pytest.raises(BackendDown, match="judge: nobody answers; the verdicts that came are kept"):
+    with pytest.raises(
+        BackendDown, match="judge: nobody answers; the verdicts that came before are kept"
+    ):
         judged(lake, language_judge(Gone()))
 
 

@@ -20,7 +20,7 @@ from arena_assets.generation import fleet
 from arena_assets.generation.contestants import Contestant, SystemPrompt
 from arena_assets.generation.engines import BackendDown, Completion, Weights
 from arena_assets.generation.envelope import completions_of, model_of, parse
-from arena_assets.generation.openai_engine import OpenAIEngine
+from arena_assets.generation.openai_engine import SILENCE, OpenAIEngine
 from arena_assets.generation.problems import NoAnswer, problem_of
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.lake import Lake
@@ -203,16 +203,28 @@ def test_what_every_request_would_be_told_stops_the_run_at_once_with_the_mend(qu
     with FaultServer(default=quirk) as server:
         endpoint = endpoint_of(server.url, concurrency=1, extra_body={"top_k": 5}, retries=6)
         with pytest.raises(BackendDown) as stopped:
-            chat(OpenAIEngine(endpoint), ["p", "q"], samples=2, temperature=0.5, seed=1)
-    assert len(server.received) == 1, "one was told, nobody else is asked"
+            prompts = [f"p{number}" for number in range(20)]
+            chat(OpenAIEngine(endpoint), prompts, samples=2, temperature=0.5, seed=1)
+    assert len(server.received) == 3, "they were told, nobody else is asked"
     assert STOPS[quirk] in str(stopped.value)
 
 
+@pytest.mark.parametrize("quirk", ["no key", "no model", "temperature"])
+def test_what_one_prompt_alone_is_told_is_its_rows_state(quirk, tmp_path):
+    prompts = [f"p{number}" for number in range(12)]
+    with FaultServer({"p0": repeat(quirk)}) as server:
+        rows = answer(Lake(tmp_path), endpoint_of(server.url), prompts)
+    assert {prompt for prompt, row in rows.items() if row["status"] == ANSWER} == {*prompts[1:]}
+    assert rows["p0"]["status"] == FAILED and STOPS[quirk] in rows["p0"]["error"]
+
+
 def test_what_came_before_the_run_was_stopped_is_kept(tmp_path):
-    prompts, lake = [f"p{number}" for number in range(6)], Lake(tmp_path)
+    prompts, lake = [f"p{number:02}" for number in range(60)], Lake(tmp_path)
+    stopped = "no credit left; 2 answers that came before are kept"
     with FaultServer({prompt: repeat("no money") for prompt in prompts[2:]}) as server:
-        with pytest.raises(BackendDown, match=r"no credit left; the 2 answers that came are kept"):
+        with pytest.raises(BackendDown, match=stopped):
             answer(lake, endpoint_of(server.url, concurrency=1), prompts)
+        assert len(server.received) == 2 + SILENCE
     with FaultServer() as server:
         rows = answer(lake, endpoint_of(server.url), prompts)
     assert sorted(received.prompt for received in server.received) == prompts[2:]

@@ -29,7 +29,7 @@ async def broken_connection(error: httpx2.RequestError, url: str, new: bool) -> 
     if "CERTIFICATE_VERIFY_FAILED" in words:
         return Misconfigured(f"{words}; SSL_CERT_FILE may name the certificate to trust")
     if "[SSL" in words:
-        return Misconfigured(f"{words}; does the server speak http://?")
+        return Misconfigured(f"{words}; the server seems to speak http://")
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
         return Unreachable(words)
     if new and url.startswith("http://") and await _speaks_tls(url):

@@ -23,6 +23,7 @@ from arena_assets.generation.problems import (
     NoAnswer,
     Passing,
     Refused,
+    Rejected,
     TimedOut,
     Unusable,
     problem_of,
@@ -30,7 +31,8 @@ from arena_assets.generation.problems import (
 
 CONNECT_SECONDS = 10.0
 ERROR_CHARACTERS = 500
-SILENCE = 16  # conversations in a row without an answer, after which the servers are given up
+SILENCE = 16  # requests in a row without an answer, after which the servers are given up
+TOLD = 3  # and those that were told what every request would be, before any had an answer
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class OpenAIEngine:
         self._endpoint = endpoint
         self._key = _read_key(endpoint.api_key_env)
         self._fleet = Fleet(endpoint.urls, endpoint.retries)
-        self._silent = 0  # conversations that ended without an answer, since the last that had one
+        self._silent = 0  # requests without an answer since the last that had one
         self._last: NoAnswer | None = None  # why the last of them did
         self._heard = False
         self._down: BackendDown | None = None
@@ -74,7 +76,7 @@ class OpenAIEngine:
         if self._down:
             raise self._down
         if self._silent and not self._heard:
-            raise self._silence(self._last)
+            raise self._silence()
 
     async def _converse(
         self, conversations: Sequence[Conversation[T]], arrived: Arrived[T]
@@ -162,27 +164,28 @@ class OpenAIEngine:
         return good
 
     def _note(self, problem: NoAnswer) -> None:
-        """Whether going on is of any use; what one request does wrong says nothing about that."""
-        if isinstance(problem, Misconfigured):
-            self._down = BackendDown(f"{', '.join(self._endpoint.urls)}: {self._words(problem)}")
-        elif isinstance(problem, Passing) and not isinstance(problem, Unusable):
-            self._silent, self._last = self._silent + 1, problem
-            if self._silent >= SILENCE:
-                self._down = self._silence(problem)
-        else:
+        """Give the servers up where going on is of no use.
+
+        What they say to one request only, of whatever kind, says nothing about the others.
+        """
+        if isinstance(problem, Unusable | Rejected):
             self._silent, self._heard = 0, True
+            return
+        self._silent, self._last = self._silent + 1, problem
+        at_once = isinstance(problem, Misconfigured) and not self._heard
+        if self._silent >= (TOLD if at_once else SILENCE):
+            self._down = self._silence()
+
+    def _silence(self) -> BackendDown:
+        told = isinstance(self._last, Misconfigured)
+        what = "" if told else f"{self._silent} requests in a row were not answered, "
+        return BackendDown(f"{', '.join(self._endpoint.urls)}: {what}{self._words(self._last)}")
 
     def _note_model(self, name: str | None) -> None:
         if name and name not in self._models:
             self._models.add(name)
             asked = self._endpoint.model
             _log.warning("asked for the model %s, the server names its answers' %s", asked, name)
-
-    def _silence(self, problem: NoAnswer) -> BackendDown:
-        return BackendDown(
-            f"{', '.join(self._endpoint.urls)}: {self._silent} requests in a row were not answered "
-            f"({self._words(problem)})"
-        )
 
     def _words(self, problem: NoAnswer) -> str:
         """The problem's sentence; a server or a library may quote the key, this does not."""

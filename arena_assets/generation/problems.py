@@ -83,7 +83,7 @@ _NO_SYSTEM = re.compile(
     r"system.{0,3} (role|message|prompt|instruction)s?\b.{0,30}not|not support\W+system", re.I
 )
 _ONE_CHOICE = re.compile(r"only one (completion )?choice|multiple (choices|completions)", re.I)
-_KEY_MEND = "does the environment variable that endpoint.api_key_env names hold the right key?"
+_KEY_MEND = "endpoint.api_key_env has to name the environment variable with the right key"
 _HTTPS_PORT = re.compile(r"http request (was sent )?to (an )?https", re.I)
 
 
@@ -112,7 +112,7 @@ def problem_of(
         return Misconfigured(f"{what}; {_place_mend(said.message)}")
     if 300 <= status < 400:
         base = _plain(headers.get("location", "")).split("/chat/completions")[0] or "nowhere"
-        return Misconfigured(f"{status}: a redirection to {base}; is that endpoint.urls?")
+        return Misconfigured(f"{status}: a redirection to {base}, which endpoint.urls should name")
     if status in (408, 409, 425, 429) or status >= 500:
         return Passing(what, retry_after(headers))
     if _CONTEXT.search(everything):
@@ -168,7 +168,7 @@ def _parameter_mend(said: _Said, sent: Mapping[str, Any]) -> str | None:
         }
     if not found or not _UNSUPPORTED.search(f"{said.codes} {said.message}"):
         return None
-    name = max(found, key=len)
+    name = "top_p" if {"temperature", "top_p"} <= found else max(found, key=len)
     if name in ("seed", "response_format"):
         setting = "seeds" if name == "seed" else "structured_outputs"
         return f"endpoint.{setting}: false leaves {name} out"

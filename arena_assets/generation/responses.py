@@ -202,8 +202,8 @@ def _generate(
                 _answer(contestant, rows, engine, store, progress, failures)
             except BackendDown as down:
                 raise BackendDown(
-                    f"{contestant.name}: {down}; the {progress.generated} answers that came are "
-                    "kept: mend the backend and materialize again"
+                    f"{contestant.name}: {down}; {progress.generated} answers that came before are "
+                    "kept, mend the backend and materialize again"
                 ) from down
             failed = progress.failed[contestant.name]
             setting.log(

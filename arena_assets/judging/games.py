@@ -205,8 +205,8 @@ class Games:
                     self._judge(games)
                 except BackendDown as down:
                     raise BackendDown(
-                        f"{self.judge.name}: {down}; the verdicts that came are kept: mend the "
-                        "backend and materialize again"
+                        f"{self.judge.name}: {down}; the verdicts that came before are "
+                        "kept, mend the backend and materialize again"
                     ) from down
                 done, seconds = done + len(games), time.monotonic() - began
                 pace = f", {done / seconds:.1f} games/s" if seconds > 1 else ""
