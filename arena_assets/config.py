@@ -491,7 +491,7 @@ class Training(Settings):
 class Generation(Settings):
     """The vLLM engine; `engine` is handed to vllm.LLM as it is (tensor_parallel_size, ...)."""
 
-    batch: int = Field(256, gt=0, description="prompts between two writes to the store")
+    batch: int = Field(256, gt=0, description="prompts asked together; a shard of the store each")
     engine: dict[str, Any] = Field(default_factory=dict)
 
 
