@@ -200,7 +200,13 @@ def plan(
     if format is Format.json:
         _print_json({"work": rows, "total": total_of(works)})
         return
-    print_table("plan", tuple(rows[0]), [*rows, total_of(works)], "unknown")
+    total = total_of(works)
+    sums = {name: f"{total['known'][name]:.0f} + unknown" for name in total["unknown"]}
+    if "cost" in sums:
+        sums["cost"] = f"{total['known']['cost']:.2f} + unknown"
+    print_table("plan", tuple(rows[0]), [*rows, total | sums], "unknown")
+    for name, who in total["unknown"].items():
+        typer.echo(f"{name.replace('_', ' ')}: {sums[name]} ({', '.join(who)})")
 
 
 @app.command()

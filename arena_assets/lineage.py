@@ -23,6 +23,7 @@ from arena_assets.generation.contestants import (
 from arena_assets.generation.engines import Weights
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
+from arena_assets.weights import origin_of, served_digest, templated
 
 
 class BrokenChain(RuntimeError):
@@ -38,20 +39,39 @@ class TargetModel:
     promoted_after: str | None
 
 
-def models(resource: ArenaResource) -> dict[str, Weights]:
-    """The weights of every model of the profile, as the `models` asset resolved them."""
-    known = {}
-    for row in resource.lake.read("models").to_pylist():
-        model = resource.arena.models.get(row["name"])
-        if model is None:
+def known_models(resource: ArenaResource) -> dict[str, Weights]:
+    """The profile's models whose digest can be told now.
+
+    A served model is what the profile says of it. Other weights are those that the `models` asset
+    found, as long as the profile names the same origin; what is missing here has to be found anew.
+    """
+    lake, known = resource.lake, {}
+    found = lake.read("models").to_pylist() if lake.exists("models") else []
+    rows = {(row["name"], row["origin"]): row for row in found}
+    for name, model in resource.arena.models.items():
+        row = rows.get((name, origin_of(model)))
+        if model.endpoint:
+            path, digest = None, served_digest(model.endpoint)
+        elif row:
+            path, digest = Path(row["path"]), row["digest"]
+        else:
             continue
-        known[row["name"]] = Weights(
-            row["name"],
-            Path(row["path"]) if row["path"] else None,
-            row["digest"],
-            model.trust_remote_code,
-            model.chat_template,
-            model.endpoint,
+        digest = templated(digest, model.chat_template)
+        known[name] = Weights(
+            name, path, digest, model.trust_remote_code, model.chat_template, model.endpoint
+        )
+    return known
+
+
+def models(resource: ArenaResource) -> dict[str, Weights]:
+    """The weights of every model of the profile. Raises BrokenChain where some are not found."""
+    known = known_models(resource)
+    missing = [name for name in resource.arena.models if name not in known]
+    if missing:
+        name = missing[0]
+        raise BrokenChain(
+            f"models.{name}: the profile names {origin_of(resource.arena.models[name])}, whose "
+            "weights are not in the lake's table models: materialize `models` (`arena run` does so)"
         )
     return known
 
@@ -244,6 +264,7 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
     for opponent in arena.opponents:
         files += [opponent.system_prompt, opponent.recorded]
     files += [judge.template for judge in arena.single_judges if isinstance(judge, LLMJudge)]
+    files += [model.chat_template for model in arena.models.values()]
     return _hash(
         slice_digest(resource, round_.slice),
         testset_fingerprint(arena),

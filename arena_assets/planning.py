@@ -2,14 +2,14 @@
 
 Numbers of responses and games are exact. What the stores hold already is not counted again where it
 can be known: answers of models that exist, games of answers that exist. Tokens, time and cost are
-estimates from what the same contestant or judge took so far, or from the profile's rates; what
-neither says is None, and is printed as unknown.
+estimates from what the same contestant or judge took so far, or from the profile's rates. What
+neither says is None; a total says what is known of it, and of whom it is not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import comb
 from typing import Any
 
@@ -25,7 +25,7 @@ from arena_assets.lake import Lake, MissingPartition
 from arena_assets.lineage import (
     BrokenChain,
     arena_contestants,
-    models,
+    known_models,
     recording,
     round_contestants,
 )
@@ -77,10 +77,7 @@ class Rate:
 def plan(arena: ArenaResource, until_round: str | None = None) -> list[Work]:
     """The work of every round up to `until_round`, in the order in which it is done."""
     last = arena.round(until_round).key if until_round else max(arena.rounds)
-    try:
-        known = models(arena)
-    except MissingPartition:
-        known = {}
+    known = known_models(arena)
     works: list[Work] = []
     met: set[str] = set()  # contestants of the arenas so far: their answers and games are found
     for key in (key for key in arena.rounds if key <= last):
@@ -89,12 +86,21 @@ def plan(arena: ArenaResource, until_round: str | None = None) -> list[Work]:
 
 
 def total_of(works: list[Work]) -> dict[str, Any]:
-    """Sums over the works; a sum with an unknown part is None."""
+    """Sums over the works: a sum with an unknown part is None.
+
+    Beside the sums, `known` has those of the known parts, and `unknown` who is missing in which.
+    """
     sums: dict[str, Any] = {"round": "all", "work": "", "who": ""}
-    for name in list(asdict(works[0]))[3:] if works else ():
-        values = [getattr(work, name) for work in works]
-        sums[name] = None if any(value is None for value in values) else sum(values)
-    return sums
+    known: dict[str, float] = {}
+    unknown: dict[str, list[str]] = {}
+    for name in [field.name for field in fields(Work)][3:]:
+        values = [(work.who, getattr(work, name)) for work in works]
+        known[name] = sum(value for _, value in values if value is not None)
+        missing = list(dict.fromkeys(who for who, value in values if value is None))
+        if missing:
+            unknown[name] = missing
+        sums[name] = None if missing else known[name]
+    return {**sums, "known": known, "unknown": unknown}
 
 
 def _round_work(arena: ArenaResource, key: str, known: dict[str, Weights]) -> Iterator[Work]:
@@ -162,9 +168,10 @@ def _answers(
                     "where response_id not in (select response_id from stored)"
                 ).fetchall()[0]
         rate = measured(arena.lake, store)
-        if rate.seconds is None and contestant.role == "target" and known:
+        weights = known.get(arena.arena.target.model)
+        if rate.seconds is None and contestant.role == "target" and weights:
             # a checkpoint that does not exist yet answers about as fast as what it is trained from
-            base = target_contestant(arena.arena.target, BASE, known[arena.arena.target.model])
+            base = target_contestant(arena.arena.target, BASE, weights)
             rate = measured(arena.lake, answering.open_store(arena.lake, base, arena.arena.seed))
         limit = 0 if contestant.weights.recorded else contestant.sampling.max_tokens
         model = _model_name(arena.arena, contestant)
@@ -219,12 +226,17 @@ def _games_to_do(
 
 
 def measured(lake: Lake, store: Store) -> Rate:
-    """What a row of a store took on average."""
+    """What a row of a store took on average; a row without tokens was not counted by its server."""
     with lake.connect() as connection:
         store.create_view(connection, "stored")
         return Rate(
             *connection.execute(
-                "select avg(prompt_tokens), avg(completion_tokens), avg(seconds) from stored"
+                """
+                select avg(prompt_tokens) filter (prompt_tokens > 0),
+                       avg(completion_tokens) filter (prompt_tokens > 0),
+                       avg(seconds)
+                from stored
+                """
             ).fetchall()[0]
         )
 

@@ -1,4 +1,4 @@
-"""The weights that a profile names, as folders that vLLM and TRL load."""
+"""The weights that a profile names: folders that vLLM and TRL load, and what tells them apart."""
 
 from __future__ import annotations
 
@@ -7,11 +7,33 @@ import uuid
 from importlib import metadata
 from pathlib import Path
 
-from arena_assets.config import Model, resolve
+from arena_assets.config import Endpoint, Model, resolve
+from arena_assets.store import content_key
 
 
 class MissingWeights(FileNotFoundError):
     """Weights that are not there; the message says how to get them."""
+
+
+def origin_of(model: Model) -> str:
+    """Where the profile says that a model comes from; another one wants other weights."""
+    if model.endpoint:
+        return ", ".join(model.endpoint.urls)
+    if model.hub:
+        return f"{model.hub}@{model.revision}" if model.revision else model.hub
+    return model.path or f"PyPI package {model.package}"
+
+
+def served_digest(endpoint: Endpoint) -> str:
+    """What determines a served model's answers, as far as a server shows it."""
+    return content_key("endpoint", *endpoint.identity())
+
+
+def templated(digest: str, chat_template: str | None) -> str:
+    """The digest of weights that are asked through a chat template of the profile."""
+    if chat_template is None:
+        return digest
+    return content_key(digest, resolve(chat_template).read_text("utf-8"))
 
 
 def base_weights(model: Model, cache: Path, name: str) -> Path:

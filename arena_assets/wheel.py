@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from arena_assets.lineage import prompts_fingerprint, round_fingerprint, state_of
+from arena_assets.lineage import known_models, prompts_fingerprint, round_fingerprint, state_of
 from arena_assets.resources import ArenaResource, arena_resource
 
 
@@ -46,7 +46,12 @@ def prepared(arena: ArenaResource) -> bool:
     """Whether models, slices and test set were made from the present settings and files."""
     # prompt_drops is written when all the rest of the preparation is there
     current = prompts_fingerprint(arena.arena)
-    return arena.lake.exists("models") and arena.lake.fingerprint("prompt_drops") == current
+    return models_found(arena) and arena.lake.fingerprint("prompt_drops") == current
+
+
+def models_found(arena: ArenaResource) -> bool:
+    """Whether the lake has the weights that the profile names now."""
+    return known_models(arena).keys() == arena.arena.models.keys()
 
 
 def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
@@ -76,10 +81,14 @@ def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
 def rejudge(keys: Iterable[str], judge: str | None) -> None:
     """Judge the stored responses of rounds again, with the profile's judges and `judge` (YAML).
 
-    Nothing is generated; what a judge said already is found. Raises WheelStopped where it fails.
+    Nothing is generated; what a judge said already is found. Weights that the profile names anew
+    are found first. Raises WheelStopped where it fails.
     """
-    known = [arena_resource().round(key).key for key in keys]
+    arena = arena_resource()
+    known = [arena.round(key).key for key in keys]
     with dg.DagsterInstance.get() as instance:
+        if not models_found(arena):
+            _run("prepare", None, instance, only="models")
         for key in known:
             config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
             _run("rejudge", key, instance, config)
@@ -90,6 +99,7 @@ def _run(
     partition: str | None,
     instance: dg.DagsterInstance,
     config: dict[str, Any] | None = None,
+    only: str | None = None,
 ) -> None:
     from arena_assets.definitions import defs
 
@@ -99,6 +109,7 @@ def _run(
             instance=instance,
             partition_key=partition,
             raise_on_error=False,
+            asset_selection=[dg.AssetKey(only)] if only else None,
             run_config={"loggers": {"console": {"config": {}}}, **(config or {})},
         )
     if result.success:

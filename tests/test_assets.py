@@ -40,9 +40,8 @@ def arena(tmp_path, tiny_profile) -> ArenaResource:
     base = tmp_path / "base"
     base.mkdir()
     (base / "config.json").write_text("{}")
-    arena.lake.write(
-        "models", [{"name": "tiny", "origin": "test", "path": str(base), "digest": "base-digest"}]
-    )
+    row = {"name": "tiny", "origin": arena.arena.models["tiny"].path, "path": str(base)}
+    arena.lake.write("models", [row | {"digest": "base-digest"}])
     return arena
 
 

@@ -13,6 +13,7 @@ from arena_assets.generation.engines import Request
 from arena_assets.generation.openai_engine import OpenAIEngine
 from arena_assets.generation.parameters import folded
 from arena_assets.store import content_key
+from arena_assets.weights import served_digest
 
 SCHEMA = {"type": "object", "properties": {}}
 DIALOGUE = [
@@ -143,9 +144,7 @@ def test_a_system_prompt_moves_into_the_first_user_turn_where_there_is_no_such_r
 
 
 def identity(**settings) -> str:
-    return content_key(
-        "endpoint", *Endpoint(**({"urls": ("http://a/v1",), "model": "m"} | settings)).identity()
-    )
+    return served_digest(Endpoint(**({"urls": ("http://a/v1",), "model": "m"} | settings)))
 
 
 def test_what_determines_the_text_makes_another_model_and_the_rest_does_not():

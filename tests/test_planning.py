@@ -1,10 +1,17 @@
 """What a run will take: exact counts, estimates from rates, and unknown where nothing says."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from arena_assets.config import Price, load_arena
-from arena_assets.planning import Rate, _estimated, plan, total_of
+from arena_assets.judging.games import STORE_SCHEMA
+from arena_assets.lake import Lake
+from arena_assets.planning import Rate, Work, _estimated, measured, plan, total_of
 from arena_assets.resources import ArenaResource
+from arena_assets.store import Store
 
 
 @pytest.fixture
@@ -47,3 +54,54 @@ def test_estimates_follow_measured_and_configured_rates():
     work = _estimated(settings, "r", "responses", "a", 40, 30, rate, 64, "tiny")
     assert (work.seconds, work.cost) == (3.0, pytest.approx(0.009))
     assert _estimated(settings, "r", "games", "j", 40, 0, Rate(), 64, "tiny").cost == 0
+
+
+def test_a_total_says_what_is_known_and_of_whom_it_is_not():
+    works = [
+        Work("r", "responses", "api", 10, 10, 1000, 500, 5120, 2.0, 12.0),
+        Work("r", "responses", "few-shot", 10, 10, 900, 400, 5120, 3.0, None),
+        Work("r", "judgments", "judge", 20, 20, None, None, 5120, None, None),
+        Work("s", "judgments", "judge", 20, 20, None, None, 5120, None, None),
+        Work("s", "judgments", "verifier", 20, 20, 0, 0, 0, 0.4, 0.0),
+    ]
+    total = total_of(works)
+    assert total["cost"] is None and total["to_do"] == total["known"]["to_do"] == 80
+    assert total["known"]["cost"] == 12.0 and total["unknown"]["cost"] == ["few-shot", "judge"]
+    assert total["known"]["prompt_tokens"] == 1900 and total["known"]["seconds"] == 5.4
+    assert total["unknown"]["seconds"] == total["unknown"]["prompt_tokens"] == ["judge"]
+    assert total_of(works[:1])["cost"] == 12.0 and total_of(works[:1])["unknown"] == {}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prompt", "completion"),
+    [
+        ([(100, 10), (300, 20)], 200, 15),
+        ([(100, 10), (None, None)], 100, 10),
+        ([(100, 10), (100, None)], 100, 10),
+        ([(None, None)] * 2, None, None),
+        ([(0, 0)] * 2, None, None),  # what a server without usage once left
+        ([(100, 0)], 100, 0),
+        ([], None, None),
+    ],
+)
+def test_tokens_that_no_server_counted_are_unknown_and_no_zero(
+    tmp_path, tokens, prompt, completion
+):
+    lake = Lake(tmp_path)
+    store = Store(tmp_path / "store", STORE_SCHEMA, "judgment_id")
+    names = ("prompt_tokens", "completion_tokens")
+    store.append(
+        [
+            {"judgment_id": str(number), "seconds": 2.0} | dict(zip(names, pair, strict=True))
+            for number, pair in enumerate(tokens)
+        ]
+    )
+    assert measured(lake, store) == Rate(prompt, completion, 2.0 if tokens else None)
+
+
+def test_the_printed_plan_says_what_is_unknown(tmp_path, tiny_profile):
+    environment = os.environ | {"ARENA_LAKE": str(tmp_path), "ARENA_PROFILE": str(tiny_profile)}
+    command = [sys.executable, "-m", "arena_assets.cli", "plan", "--until", "i01.1-sft"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "cost: 0.00 + unknown (target of i01.1-sft, best-of-2, tiny-judge, base" in done.stdout

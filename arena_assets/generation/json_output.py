@@ -19,6 +19,7 @@ from arena_assets.generation.reasoning import has_marks, split_reasoning
 
 EXPLANATION = "explanation"
 _MOST_OBJECTS = 100  # a text that opens more of them is no answer, and would cost quadratic time
+_DEEPEST = 50
 
 _END = r"(?=\s*(?:[,:}\]，：]|//|/\*|\#))"  # what a closing quotation mark stands before
 _TOKEN = re.compile(
@@ -38,32 +39,39 @@ _TOKEN = re.compile(
 )
 _WORDS = {"none": "null", "nan": "NaN", "infinity": "Infinity"}
 _OBJECT_LIKE = re.compile(
-    r"""\{(?:\s|//[^\n]*|/\*.*?\*/)*(?:["'“”„}]|[^\W\d][\w-]*\s*[:：])""", re.S
+    r"""\{(?:\s|//[^\n]{0,500}+|/\*.{0,500}?\*/)*+(?:["'“”„}]|[^\W\d][\w-]*\s*[:：])""", re.S
 )
-_SAYS_NUMBER = re.compile(r"""[\w"'”*]\s*[:：]\s*["'“]?[+-]?\d""")
-_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|["\\/bfnrt]|.)|"', re.S)
-_OUT_OF_TEN = re.compile(r"([+-]?\d+(?:\.\d+)?)(?:\s*(?:/|out of)\s*10(?:\.0)?)?", re.I)
+_ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|["\\/bfnrt]|.)|"', re.S)
+_OF_TEN = r"(?:\s*(?:/|out of)\s*10(?:\.0)?)?"
+_NUMBER = re.compile(rf"([+-]?\d+(?:\.\d+)?){_OF_TEN}(?:\s*points?)?", re.I)
 
 # what stands around an object and says nothing
 _DRESSING = re.compile(
     r"(?:```|~~~)\w*|<\|[^|>\n]*\|>|</?[a-z][\w:-]*>|\[/?(?:INST|JSON)\]|[`*\u200b\ufeff]", re.I
 )
-_LINK = re.compile(r"\[(?:[^][\n]*\]\([^)\n]*\)|\^?\d+\])|https?://\S+")
+_LINK = re.compile(r"\[(?:[^][\n]*\]\([^)\n]{0,2000}\)|\^?\d+\])|https?://\S+")
 _SCALE = re.compile(r"\b[01]\s*(?:-|–|to)\s*10\b|(?:/|\bout of)\s*10\b")
 _POLITE = re.compile(
     r"\b(?:let me know|feel free|(?:i )?hope|if you (?:need|want|would|have|['’]d))\b[^.!?\n]*",
     re.I,
 )
 _LEADING_WORD = re.compile(
-    r"\b(?:json|verdict|evaluation|assessment|answer|output|response|result|final|is|goes|scores?"
-    r"|ratings?|judge?ment)$",
+    r"\b(?:json|verdict|evaluation|assessment|output|result|final|goes|scores|ratings|judge?ment"
+    r"|(?:my|the|this|it)\b[^.]{0,30}\bis)$",
     re.I,
 )
 _QUOTED = re.compile(
-    r"\b(?:example|e\.\s?g\.|for instance|such as|like|draft|sample|placeholder|hypothetical\w*"
-    r"|suppose|says?|said|contain(?:s|ing)?|writes?|wrote|written|claims?|includ(?:es|ing)|injects?"
-    r"|states?|demands?|instructs?|quot(?:es|ing)|ends? with|begins? with|starts? with)\b"
-    r"[^.!?]{0,25}[:.]?$",
+    r"(?:\be\.\s?g\.|\b(?:example|for instance|draft|sample|placeholder|hypothetical\w*|suppose)\b)"
+    r"[^.!?]{0,25}[:.]?$"
+    r"|\b(?:says?|said|contain(?:s|ing)?|writes?|wrote|claims?|includ(?:es|ing)|injects?|states?"
+    r"|demands?|instructs?|quot(?:es|ing)|(?:ends?|begins?|starts?) with|such as)"
+    r"\s*(?:this|that|the following|(?:the )?(?:text|line|string|json|object))?\s*:?$"
+    r"|\b(?:[AB]|first|second|one)['’]s\b[^.!?]{0,30}$",
+    re.I,
+)
+_ASIDE = re.compile(  # a tag in which a model thinks or quotes
+    r"<((?:analysis|draft|notes?|plan|scratch|reason|think|thought|reflect|consider|example|quote"
+    r"|(?:answer|response|assistant)_?[ab12])\w*)>",
     re.I,
 )
 _REVISED = re.compile(
@@ -131,6 +139,8 @@ def read_object(text: str, numbers: tuple[str, ...]) -> Output:
     after = "\n".join(answer[end:start] for end, start in zip(ends, starts, strict=True))
     _refuse_quoted(answer[: first.start], after)
     after = _plain(after)
+    for name in numbers:
+        after = _restated(name, output.values[name]).sub(" ", after)
     _refuse_revision(after, "".join(written.comments for written, _ in found))
     return Output(output.values, output.others, after)
 
@@ -145,7 +155,7 @@ def number_of(value: Any) -> float | None:
         return value
     if not isinstance(value, str):
         return None
-    written = _OUT_OF_TEN.fullmatch(unicodedata.normalize("NFKC", value).strip())
+    written = _NUMBER.fullmatch(value.strip())
     return float(written[1]) if written else None
 
 
@@ -200,6 +210,8 @@ def _decoded(text: str, start: int) -> _Written:
             mark = unicodedata.normalize("NFKC", said)
             if mark in "{[":
                 open_.append({"{": "}", "[": "]"}[mark])
+                if len(open_) > _DEEPEST:
+                    raise ValueError("nested too deeply")
             elif mark in "}]":
                 if open_.pop() != mark:
                     raise ValueError(f"{mark} closes nothing")
@@ -221,6 +233,8 @@ def _string(said: str) -> str:
         after = found[1]
         if after in "'“”":
             return after
+        if len(after) == 3:
+            return f"\\u00{after[1:]}"
         return found[0] if after[0] in '"\\/bfnrt' or len(after) == 5 else "\\\\" + after
 
     return f'"{_ESCAPE.sub(escaped, said)}"'
@@ -249,7 +263,9 @@ def _passed(text: str, start: int, names: dict[str, str], error: Exception) -> i
             break
     inside = text[start:end]
     squeezed = _squeezed(inside)
-    if any(name in squeezed for name in names) and (depth or _SAYS_NUMBER.search(inside)):
+    if any(name in squeezed for name in names) and (
+        depth or re.search(r"\d", _SCALE.sub("", inside))
+    ):
         raise Unread(f"a JSON object that cannot be read: {error}")
     return end
 
@@ -280,9 +296,12 @@ def _refuse_quoted(before: str, after: str) -> None:
     """Unread where the object is quoted or a draft rather than said."""
     if has_marks(before) or has_marks(after):
         raise Unread("reasoning amid the answer")
+    for aside in _ASIDE.finditer(before):
+        if before.find(f"</{aside[1]}>", aside.end()) < 0:
+            raise Unread(f"a JSON object in {aside[0]}")
     lead = _DRESSING.sub("", before.rpartition("\n")[2]).rstrip()
     tail = _DRESSING.sub("", after.partition("\n")[0]).lstrip(" \t]}")
-    if re.search(r"""[A-Za-z0-9,('"“]$""", lead) and not _LEADING_WORD.search(lead):
+    if re.search(r"""[A-Za-z0-9,]\s*[('"“]?$""", lead) and not _LEADING_WORD.search(lead):
         raise Unread("a JSON object amid a sentence")
     if re.match(r"[,;.]\s*\w|[a-z]", tail):
         raise Unread("a JSON object amid a sentence")
@@ -296,6 +315,14 @@ def _refuse_revision(after: str, comments: str) -> None:
         said = _SCALE.sub(" ", said)
         if revised := _REVISED.search(_POLITE.sub(" ", said)) or _SCORE_AFTER.search(said):
             raise Unread(f"words behind the JSON object that may correct it: {revised[0]!r}")
+
+
+def _restated(name: str, value: Any) -> re.Pattern[str]:
+    """A number of the object, said again in prose: "Score A: 8"."""
+    spoken = r"[\W_]*".join(map(re.escape, name.split("_")))
+    number = number_of(value)
+    same = "(?!)" if number is None else rf"{re.escape(f'{number:g}')}(?:\.0)?{_OF_TEN}(?![\d.]*\d)"
+    return re.compile(rf"\b{spoken}\b\W{{1,5}}{same}", re.I)
 
 
 def _plain(after: str) -> str:

@@ -13,7 +13,7 @@ import httpx2
 
 from arena_assets.config import Endpoint, Sampling
 from arena_assets.generation.connections import broken_connection
-from arena_assets.generation.conversations import Arrived, Ask, Conversation, T, advance
+from arena_assets.generation.conversations import Arrived, Ask, Conversation, T, advance, once
 from arena_assets.generation.engines import BackendDown, Completion, Request
 from arena_assets.generation.envelope import completions_of, model_of, parse
 from arena_assets.generation.fleet import Fleet
@@ -66,7 +66,7 @@ class OpenAIEngine:
         """As of Engine."""
         asks = [Ask(request, sampling, samples, json_schema) for request in requests]
         answers: dict[int, list[Completion]] = {}
-        self.converse([_once(ask) for ask in asks], answers.update)
+        self.converse([once(ask) for ask in asks], answers.update)
         return [answers[number] for number in range(len(asks))]
 
     def converse(self, conversations: Sequence[Conversation[T]], arrived: Arrived[T]) -> None:
@@ -191,10 +191,6 @@ class OpenAIEngine:
         """The problem's sentence; a server or a library may quote the key, this does not."""
         words = str(problem)
         return (words.replace(self._key, "<key>") if self._key else words)[:ERROR_CHARACTERS]
-
-
-def _once(ask: Ask) -> Conversation[list[Completion]]:
-    return (yield ask)
 
 
 def _refusal(response: httpx2.Response, body: dict[str, Any]) -> NoAnswer:

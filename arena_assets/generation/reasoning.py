@@ -37,8 +37,13 @@ _PAIRS = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
 )
+# gpt-oss where the decoder left the special tokens out
+_PLAIN_HARMONY = re.compile(r"\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z])")
+_PLAIN_FINAL = "assistantfinal"
 _CLOSER = dict(_PAIRS)
-_MARKER = re.compile("|".join(re.escape(marker) for pair in _PAIRS for marker in pair), re.I)
+_MOST_BLOCKS = 100
+_MARKS = [_PLAIN_FINAL, *(marker for pair in _PAIRS for marker in pair)]
+_MARKER = re.compile("|".join(re.escape(marker) for marker in _MARKS), re.I)
 _LEAD = re.compile(r"(?:[\s\ufeff\u200b]|<s>|<\|im_start\|>assistant|<\|assistant\|>)*", re.I)
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.M)
 _WRAPPED = re.compile(  # the answer's own wrapper, where reasoning came before it
@@ -55,9 +60,6 @@ _HARMONY = re.compile(  # gpt-oss: <|start|>role<|channel|>name<|message|>text<|
     r"(?:<\|start\|>[^<]*)?<\|channel\|>\s*+(\w++)[^<]*+(?:<\|constrain\|>[^<]*+)?<\|message\|>"
     r"|<\|start\|>[^<]*(?:<\|message\|>)?|<\|(?:end|return|call)\|>"
 )
-# the same where the decoder left the special tokens out
-_PLAIN_HARMONY = re.compile(r"\s*(?:assistant)?(?:analysis|commentary)(?=[A-Z])")
-_PLAIN_FINAL = re.compile(r"assistantfinal")
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
@@ -78,7 +80,7 @@ def split_reasoning(text: str) -> tuple[str, str]:
         return granite[1].strip(), granite[2].lstrip()
     thoughts: list[str] = []
     answer = text
-    while (block := _block(answer) or _template_opened(answer)) is not None:
+    while len(thoughts) < _MOST_BLOCKS and (block := _block(answer) or _template_opened(answer)):
         thought, answer = block
         thoughts.append(thought.strip())
     if not thoughts:
@@ -94,14 +96,16 @@ def _block(text: str) -> tuple[str, str] | None:
     opener = _MARKER.match(text, start)
     if opener is None or opener[0].lower() not in _CLOSER:
         plain = _PLAIN_HARMONY.match(text)
-        if plain is None or _PLAIN_FINAL.search(text):
+        if plain is None or _PLAIN_FINAL in text:
             return None
         return text[plain.end() :], ""
-    open_, close, depth = opener[0].lower(), _CLOSER[opener[0].lower()], 1
-    for marker in _said(text, opener.end()):
-        depth += {open_: 1, close: -1}.get(marker[0].lower(), 0)
-        if depth == 0:
-            return text[opener.end() : marker.start()], text[marker.end() :]
+    open_, close = opener[0].lower(), _CLOSER[opener[0].lower()]
+    for amid_too in (False, True):  # no better mark may come
+        depth = 1
+        for marker in _said(text, opener.end(), amid_too):
+            depth += {open_: 1, close: -1}.get(marker[0].lower(), 0)
+            if depth == 0:
+                return text[opener.end() : marker.start()], text[marker.end() :]
     return text[opener.end() :], ""
 
 
@@ -109,26 +113,36 @@ def _template_opened(text: str) -> tuple[str, str] | None:
     """What stands before a closing mark whose opening mark was part of the prompt, and after it."""
     if _is_json(text):
         return None  # a mark in a string of it is quoted
-    final = _PLAIN_FINAL.search(text)
-    if final and not _quoted(text, final) and not _in_code(text, final.start()):
-        plain = _PLAIN_HARMONY.match(text)
-        return text[plain.end() if plain else 0 : final.start()], text[final.end() :]
-    for marker in _said(text, 0):
-        if _in_code(text, marker.start()):
-            continue
+    last = None
+    for marker in _outside_code(text):
         if marker[0].lower() in _CLOSER:
-            return None  # a block amid the text belongs to it
-        return text[: marker.start()], text[marker.end() :]
-    return None
+            break  # a block amid the text belongs to it
+        last = marker
+    if last is None:
+        return None
+    plain = _PLAIN_HARMONY.match(text) if last[0] == _PLAIN_FINAL else None
+    return text[plain.end() if plain else 0 : last.start()], text[last.end() :]
 
 
-def _said(text: str, start: int) -> Iterator[re.Match[str]]:
-    """The marks that are meant as marks, not spoken of."""
+def _outside_code(text: str) -> Iterator[re.Match[str]]:
+    """The marks that are neither in a code fence nor between backticks of one line."""
+    place, fenced, ticked = 0, False, False
+    for marker in _said(text, 0):
+        fenced ^= len(_FENCE.findall(text, place, marker.start())) % 2 == 1
+        lines = text[place : marker.start()].split("\n")
+        ticked = (ticked and len(lines) == 1) ^ (lines[-1].count("`") % 2 == 1)
+        place = marker.end()
+        if not fenced and not ticked:
+            yield marker
+
+
+def _said(text: str, start: int, amid_too: bool = False) -> Iterator[re.Match[str]]:
+    """The marks that are meant as marks, not spoken of; with `amid_too` those in a sentence too."""
     for marker in _MARKER.finditer(text, start):
         before = text[max(0, marker.start() - 1) : marker.start()]
         after = text[marker.end() : marker.end() + 2]
-        amid = before == " " and after[:1] == " " and after[1:].islower()
-        if not amid and not _quoted(text, marker):
+        amid = before in (" ", "(") and re.match(r" [a-z]|[.,;:!?)]", after)
+        if (amid_too or not amid) and not _quoted(text, marker):
             yield marker
 
 
@@ -157,13 +171,6 @@ def _is_json(text: str) -> bool:
     except (ValueError, RecursionError):
         return False
     return True
-
-
-def _in_code(text: str, place: int) -> bool:
-    """Whether a place of the text is in a code fence or between backticks of one line."""
-    if len(_FENCE.findall(text, 0, place)) % 2:
-        return True
-    return text.count("`", text.rfind("\n", 0, place) + 1, place) % 2 == 1
 
 
 def _harmony(text: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from arena_assets.judging.verifier import Verification, verify
 from arena_assets.store import content_key
 
 _RETRY_TEMPERATURE = 0.7
-_RENDERING = 1  # part of every key: count on when the prompt's making or the reading changes
+_RENDERING = 2  # part of every key: count on when the prompt's making or the reading changes
 
 
 class Verifier:

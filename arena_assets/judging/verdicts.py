@@ -36,9 +36,7 @@ _WINNER = re.compile(rf"\W*{_SIDE}([ab])\W*|(tie|tied|draw|equal|both|neither|no
 _WINNER_KEYS = ("winner", "better", "betteranswer", "preferred", "preference", "verdict", "choice")
 _SCORE_KEY = re.compile(r"(?:score|rating|grade|points)(?:of|for)?(?:answer)?([ab])")
 _PRAISE = re.compile(
-    r"[^.\n]*\b(?:better|best|wins?|won|winner|stronger|superior|prefer\w*|verdict)\b[^.\n]*"
-    r"|\[\[[^]\n]*\]\]",
-    re.I,
+    r"\b(?:better|best|wins?|won|winner|stronger|superior|prefer\w*|verdict)\b|\[\[[AB]", re.I
 )
 
 
@@ -135,10 +133,10 @@ def _refuse_contradiction(output: Output, scores: Scores) -> None:
         again = _SCORE_KEY.search(key)
         if again and number_of(said) != getattr(scores, f"score_{again[1]}"):
             raise BadVerdict(UNPARSABLE, f"{key}: {said!r:.80} is another score")
-    for praise in _PRAISE.finditer(output.after):
-        side = re.search(r"\b([AB])\b", praise[0])
-        if side and side[1].lower() != higher:
-            raise BadVerdict(UNPARSABLE, f"{praise[0].strip()!r:.80} contradicts the scores")
+    for sentence in re.split(r"[.\n]", output.after):
+        side = re.search(r"\b([AB])\b", sentence)
+        if side and side[1].lower() != higher and _PRAISE.search(sentence):
+            raise BadVerdict(UNPARSABLE, f"{sentence.strip()!r:.80} contradicts the scores")
 
 
 def to_verdict(completion: Completion) -> Verdict:
