@@ -174,8 +174,15 @@ def test_the_prompts_of_a_fleet_stay_on_their_servers():
 
 def test_where_nothing_listens_the_run_stops_with_the_address():
     url = dead_url()
-    with pytest.raises(BackendDown, match=f"{url}: 2 requests in a row were not answered"):
-        engine_for(url, retries=0).chat([ask_for("one"), ask_for("two")], Sampling(), samples=2)
+    requests = [ask_for("one"), ask_for("two"), ask_for("three")]
+    with pytest.raises(BackendDown, match=f"{url}: 3 requests in a row were not answered, Conn"):
+        engine_for(url, retries=0).chat(requests, Sampling(), samples=2)
+
+
+def test_a_row_that_is_left_over_and_fails_again_is_a_row_that_failed():
+    with FaultServer({"bad": repeat("500")}) as server:
+        [samples] = engine_for(server.url, retries=0).chat([ask_for("bad")], Sampling(), samples=2)
+    assert [sample.error for sample in samples] == ["500: unhappy with None"] * 2
 
 
 def test_the_key_goes_to_the_server_and_nowhere_else(monkeypatch, caplog):
@@ -258,7 +265,7 @@ def test_a_real_server_answers(served_model):
     for sample in (sample for samples in completions for sample in samples):
         assert sample.finish_reason in ("length", "stop")
         assert 0 < sample.completion_tokens <= 6
-        assert sample.prompt_tokens > 10
+    assert all(samples[0].prompt_tokens > 10 for samples in completions)
     assert len({sample.text for sample in completions[0]}) == 3
     assert texts(engine.chat(requests[:1], sampling, samples=3)) == texts(completions[:1])
 

@@ -15,14 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_quirks import ANSWER, BODIES, FAILED, REFUSED, STATUSES, WIRE
 
-from arena_assets.config import Endpoint, Sampling
+from arena_assets.config import Endpoint, LLMJudge, Sampling
 from arena_assets.generation import fleet
 from arena_assets.generation.contestants import Contestant, SystemPrompt
 from arena_assets.generation.engines import BackendDown, Completion, Weights
 from arena_assets.generation.envelope import completions_of, model_of, parse
 from arena_assets.generation.openai_engine import SILENCE, OpenAIEngine
 from arena_assets.generation.problems import NoAnswer, problem_of
+from arena_assets.generation.recorded import RecordedEngine
 from arena_assets.generation.responses import Setting, respond
+from arena_assets.judging.games import Game
+from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.lake import Lake
 from arena_assets.tables import PROMPTS
 
@@ -231,6 +234,13 @@ def test_what_came_before_the_run_was_stopped_is_kept(tmp_path):
     assert {row["status"] for row in rows.values()} == {ANSWER}
 
 
+def test_recordings_and_servers_split_reasoning_alike(tmp_path):
+    path = tmp_path / "recording.jsonl"
+    path.write_text(json.dumps({"prompt_id": "p", "text": "<think>Hm.</think>Yes."}), "utf-8")
+    [[said]] = chat(RecordedEngine(path), ["p"])
+    assert (said.text, said.reasoning, said.finish_reason) == ("Yes.", "Hm.", "recorded")
+
+
 @pytest.mark.parametrize("quirk", ["out of order", "too many", "the same index", "completions"])
 def test_choices_are_samples_in_order(quirk, tmp_path):
     with FaultServer({"p": repeat(quirk)}) as server:
@@ -290,6 +300,53 @@ def test_another_model_than_asked_for_is_told_once(caplog):
         chat(OpenAIEngine(endpoint_of(server.url)), ["p", "q"])
     told = [record.getMessage() for record in caplog.records]
     assert told == ["asked for the model any, the server names its answers' another-1b"]
+
+
+# -- judges --------------------------------------------------------------------------------------
+
+
+def judged(default: str, **changes):
+    """A verdict of a judge behind a server, and how often it was asked."""
+    with FaultServer(default=default) as server:
+        endpoint = endpoint_of(server.url, **changes)
+        settings = LLMJudge(kind="llm", name="j", model="m", attempts=3)
+        weights = Weights("m", None, "digest", endpoint=endpoint)
+        judge = LanguageModelJudge(settings, weights, lambda: OpenAIEngine(endpoint))
+        asked = [{"role": "user", "content": "Which?"}]
+        game = Game("g", "p", asked, "[]", None, "one", "two", ["one"], ["two"])
+        [verdict] = judge.judge([game])
+    return verdict, len(server.received)
+
+
+def test_a_judges_reasoning_is_kept_apart_from_its_scores():
+    for quirk in ("reasoning_content", "reasoning", "thinking tags", "thinking parts"):
+        verdict, asked = judged(quirk)
+        assert (verdict.status, asked) == ("ok", 1), quirk
+        assert verdict.reasoning in ("Hm.", "Hm. {no json}", "Let me count.")
+
+
+def test_a_judge_that_was_cut_off_while_reasoning_is_truncated():
+    verdict, asked = judged("cut off while reasoning")
+    assert (verdict.status, verdict.failure, asked) == ("failed", "truncated", 3)
+    assert verdict.reasoning == "I was still at it"
+
+
+@pytest.mark.parametrize(
+    ("quirk", "failure"),
+    [
+        ("content filter", "refused"),
+        ("moderation", "refused"),
+        ("context too short", "backend error"),
+    ],
+)
+def test_a_judge_is_not_asked_again_for_what_is_sure(quirk, failure):
+    verdict, asked = judged(quirk)
+    assert (verdict.failure, verdict.attempts, asked) == (failure, 1, 1)
+
+
+def test_what_a_judge_took_is_unknown_where_the_server_does_not_say():
+    verdict, _ = judged("no usage")
+    assert (verdict.status, verdict.prompt_tokens, verdict.completion_tokens) == ("ok", None, None)
 
 
 # -- whatever a server sends ------------------------------------------------------------------

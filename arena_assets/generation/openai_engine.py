@@ -32,7 +32,7 @@ from arena_assets.generation.problems import (
 CONNECT_SECONDS = 10.0
 ERROR_CHARACTERS = 500
 SILENCE = 16  # requests in a row without an answer, after which the servers are given up
-TOLD = 3  # and those that were told what every request would be, before any had an answer
+FEW = 3  # enough where none had an answer before, and there are no more or all are told a mend
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +75,9 @@ class OpenAIEngine:
         asyncio.run(self._converse(conversations, arrived))
         if self._down:
             raise self._down
-        if self._silent and not self._heard:
+        # a few rows that are left over and fail do not say that the servers do
+        told = isinstance(self._last, Misconfigured)
+        if not self._heard and self._silent >= (1 if told else FEW):
             raise self._silence()
 
     async def _converse(
@@ -125,7 +127,7 @@ class OpenAIEngine:
 
                 drawn += await self._fleet.ask(ask.request.prompt_id, post)
         except Refused as refused:
-            drawn += [Completion(str(refused), "refused")] * (ask.samples - len(drawn))
+            drawn += [Completion(self._words(refused), "refused")] * (ask.samples - len(drawn))
         except NoAnswer as problem:
             self._note(problem)
             return [Completion("", "error", error=self._words(problem))] * ask.samples
@@ -173,7 +175,7 @@ class OpenAIEngine:
             return
         self._silent, self._last = self._silent + 1, problem
         at_once = isinstance(problem, Misconfigured) and not self._heard
-        if self._silent >= (TOLD if at_once else SILENCE):
+        if self._silent >= (FEW if at_once else SILENCE):
             self._down = self._silence()
 
     def _silence(self) -> BackendDown:
