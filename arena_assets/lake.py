@@ -6,7 +6,9 @@ never half of one. Paths stay inside the lake. dbt writes its tables into the sa
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,46 @@ _FINGERPRINT = b"arena.fingerprint"
 
 class MissingPartition(FileNotFoundError):
     """A partition that was not materialized yet; the message says which asset to materialize."""
+
+
+class NotWritable(RuntimeError):
+    """A disk that is full, or a folder that may not be written; the message says which and why."""
+
+
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "files may not grow that large here",
+    errno.EROFS: "it is on a read-only file system",
+}
+_FORBIDDEN = {errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the disk below become NotWritable, with `path` and the reason in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        reason = _FULL.get(error.errno)
+        # what is read meanwhile may be forbidden as well, and is another matter
+        if error.errno in _FORBIDDEN and str(path.parent) in str(error):
+            reason = "this user may not write there"
+        if reason is None:
+            raise
+        raise NotWritable(
+            f"{path}: cannot be written, {reason}; what was finished before is kept: mend that and "
+            "start again"
+        ) from error
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder where it is missing; NotWritable where nothing can be written into it."""
+    with writing(folder / "a file"):
+        folder.mkdir(parents=True, exist_ok=True)
+        effective = os.access in os.supports_effective_ids
+        if not os.access(folder, os.W_OK, effective_ids=effective):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 class Lake:
@@ -59,7 +101,8 @@ class Lake:
         """Replace a partition by `rows`, in the columns and order of its schema.
 
         A reader is streamed: no more than a batch is in memory. Raises ValueError where a column is
-        missing or a required value is null; the old partition is then still there. `fingerprint` (a
+        missing or a required value is null, NotWritable where the disk takes no more; the old
+        partition is then still there. `fingerprint` (a
         hash of what the rows were made from) is kept in the file's metadata.
         """
         schema = TABLES[table].schema
@@ -74,9 +117,9 @@ class Lake:
         if fingerprint:
             schema = schema.with_metadata({_FINGERPRINT: fingerprint.encode()})
         batches = (_fitted(batch, schema, place) for batch in rows)
-        write_atomically(
-            pa.RecordBatchReader.from_batches(schema, batches), self.path(table, partition)
-        )
+        path = self.path(table, partition)
+        with writing(path):
+            write_atomically(pa.RecordBatchReader.from_batches(schema, batches), path)
 
     def read(
         self, table: str, partition: str = ALL, columns: Sequence[str] | None = None

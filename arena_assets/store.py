@@ -1,9 +1,10 @@
 """Append-only tables addressed by content: what was paid for once is never made again.
 
 Responses and judgments are kept under a key that is the hash of all that determines them, in
-Parquet shards that are written whole or not at all. A run that is killed finds its finished shards
-again; rounds share them. Whoever adds to a store holds its lock, so that two runs that want the
-same rows do not both pay for them: the second one waits, and then finds them.
+Parquet shards that are written whole or not at all. Rows that come one by one are in a journal
+until their shard is written. A run that is killed finds both again; rounds share them. Whoever adds
+to a store holds its lock, so that two runs that want the same rows do not both pay for them: the
+second one waits, and then finds them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import duckdb
 import pyarrow as pa
 from filelock import FileLock, Timeout
 
-from arena_assets.lake import write_atomically
+from arena_assets.lake import make_writable, write_atomically, writing
 
 
 def content_key(*parts: Any) -> str:
@@ -49,9 +50,9 @@ class Store:
         """Hold the store for writing; waits for another run that holds it, and says so.
 
         The lock ends with the process, however it ends. What a killed writer left half-written is
-        removed.
+        removed, what stands in its journal becomes a shard.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_writable(self.folder)
         lock = FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -63,6 +64,7 @@ class Store:
         try:
             for leftover in self.folder.glob(".*.partial"):
                 leftover.unlink()
+            self._settle()
             yield
         finally:
             lock.release()
@@ -72,20 +74,60 @@ class Store:
         if rows:
             shard = self.folder / f"{time.time_ns()}-{uuid.uuid4().hex[:8]}.parquet"
             table = pa.Table.from_pylist(list(rows), schema=self.schema)
-            write_atomically(table.to_reader(), shard)
+            with writing(shard):
+                write_atomically(table.to_reader(), shard)
+
+    @contextmanager
+    def collecting(self) -> Iterator[Callable[[Sequence[dict[str, Any]]], None]]:
+        """Takes rows as they come, each safe from then on; in the end they are one shard.
+
+        A shard a row would make reading slow, and rows that wait in memory would be lost with the
+        process: until the shard is written, they stand in a journal.
+        """
+
+        def take(rows: Sequence[dict[str, Any]]) -> None:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+            file.flush()
+
+        try:
+            with writing(self._journal), self._journal.open("a", encoding="utf-8") as file:
+                yield take
+        finally:
+            self._settle()
+
+    @property
+    def _journal(self) -> Path:
+        return self.folder / ".journal.jsonl"
+
+    def _settle(self) -> None:
+        """Make a shard of the journal; a line that was cut off is a row that was never taken."""
+        if not self._journal.exists():
+            return
+        lines = self._journal.read_text("utf-8", errors="replace").split("\n")
+        self.append([row for line in lines if (row := _row(line))])
+        self._journal.unlink()
 
     def create_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         """The rows as a view, each key once (the earliest, should a copied lake hold it twice)."""
+        connection.register(f"{name}_empty", self.schema.empty_table())
+        source = f"(select *, '' as filename from {name}_empty)"
         if any(self.folder.glob("*.parquet")):
             shards = str(self.folder / "*.parquet").replace("'", "''")
-            source = f"read_parquet('{shards}', filename = true)"
-        else:
-            connection.register(f"{name}_empty", self.schema.empty_table())
-            source = f"(select *, '' as filename from {name}_empty)"
+            # shards of an earlier version may lack a column
+            source += " union all by name select * from read_parquet("
+            source += f"'{shards}', filename = true, union_by_name = true)"
         connection.execute(
             f"""
             create or replace temp view {name} as
-            select * exclude (filename) from {source}
+            select * exclude (filename) from ({source})
             qualify row_number() over (partition by {self.key} order by filename) = 1
             """
         )
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """A line of a journal; None where it was cut off."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

@@ -10,9 +10,6 @@ from pathlib import Path
 from arena_assets.config import Endpoint, Model, resolve
 from arena_assets.store import content_key
 
-# how servers are reached, not what they say
-_REACHED_BY = {"urls", "api_key_env", "concurrency", "timeout", "retries"}
-
 # Weights are safetensors: what else a repository holds of them can be pickles, which run code.
 _WEIGHTS = ("*.safetensors",)
 _SETTINGS = ("*.json", "*.jinja")
@@ -34,13 +31,8 @@ def origin_of(model: Model) -> str:
 
 
 def served_digest(endpoint: Endpoint) -> str:
-    """What determines a served model's answers, as far as a server shows it.
-
-    Settings that are left at their defaults do not count, so that a new one keeps the keys.
-    """
-    name = {"model", "version"}
-    asked = endpoint.model_dump(mode="json", exclude=_REACHED_BY | name, exclude_defaults=True)
-    return content_key("endpoint", endpoint.model, endpoint.version, *([asked] if asked else []))
+    """What determines a served model's answers, as far as a server shows it."""
+    return content_key("endpoint", *endpoint.identity())
 
 
 def templated(digest: str, chat_template: str | None) -> str:

@@ -1,6 +1,6 @@
 """One run of a round's text, to be killed: answers, then games, on the tests' own profile.
 
-    python tests/drill.py LAKE answer|judge ENDPOINT-AS-JSON
+    python tests/drill.py LAKE answer|judge ENDPOINT-AS-JSON [BATCH]
 
 It says "working" when the first batch begins, so that whoever kills it hits the work.
 """
@@ -61,7 +61,7 @@ def opened(weights: Weights) -> Engine:
     return engine
 
 
-def answer(lake: Lake, weights: Weights) -> None:
+def answer(lake: Lake, weights: Weights, batch: int) -> None:
     """Two greedy contestants on the same weights answer every prompt."""
     sampling = Sampling(max_tokens=8)
     brief = SystemPrompt(version="brief", system="Be brief.")
@@ -70,11 +70,11 @@ def answer(lake: Lake, weights: Weights) -> None:
         Contestant("brief", "opponent", weights, sampling, brief),
     ]
     prompts = lake.read("prompts_curated", columns=["prompt_id", "messages", "constraints"])
-    setting = Setting(opened, 0, BATCH, print)
+    setting = Setting(opened, 0, batch, print)
     respond(lake, "responses", ROUND, prompts, contestants, setting)
 
 
-def judge(lake: Lake, weights: Weights) -> None:
+def judge(lake: Lake, weights: Weights, batch: int) -> None:
     """One greedy judge sees every pair twice; what cannot be read is asked for again."""
     template = lake.root / "template.yaml"
     template.write_text(TEMPLATE, "utf-8")
@@ -92,11 +92,12 @@ def judge(lake: Lake, weights: Weights) -> None:
     )
     arena = load_arena()
     arena = arena.model_copy(
-        update={"generation": arena.generation.model_copy(update={"batch": BATCH})}
+        update={"generation": arena.generation.model_copy(update={"batch": batch})}
     )
     judge_round(lake, "judgments", "responses", ROUND, [member], arena, print)
 
 
 if __name__ == "__main__":
-    folder, phase, where = sys.argv[1:]
-    {"answer": answer, "judge": judge}[phase](Lake(Path(folder)), weights_of(where))
+    folder, phase, where, *batch = sys.argv[1:]
+    work = {"answer": answer, "judge": judge}[phase]
+    work(Lake(Path(folder)), weights_of(where), int(batch[0]) if batch else BATCH)

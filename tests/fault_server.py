@@ -5,12 +5,14 @@
 
 A script belongs to a prompt (the last message) and has one fault a try; after its end every try is
 answered. Answers follow from the conversation alone, so that a second server gives the same ones.
+Besides the faults below, a script may name one of the quirks in server_quirks.py.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from server_quirks import BODIES, STATUSES, WIRE
 
 TRANSIENT = (
     "429:0.4",  # with Retry-After, in seconds
@@ -27,10 +31,10 @@ TRANSIENT = (
     "invalid-json",
     "html",  # with status 200, as a proxy in front of the server may say
     "no-choices",
-    "too-few",  # one choice less than asked for
     "closed",  # closes the connection without a word
 )
 HARMLESS = ("slow:0.2",)  # answers after some seconds
+# "too-few": one choice less than asked for
 FINAL = ("400", "refused")  # "refused": answered, with the finish reason of a content filter
 
 
@@ -65,7 +69,8 @@ class FaultServer:
     """A server on a free port of this machine, from entering the context to leaving it.
 
     `reply` makes the answers; a request with a response_format, and with `judge` every request, is
-    answered with a verdict.
+    answered with a verdict. `honours_n` off: one choice, whatever is asked for; `default` is what
+    happens to prompts without a script.
     """
 
     def __init__(
@@ -73,7 +78,12 @@ class FaultServer:
         faults: dict[str, Iterable[str]] | None = None,
         judge: bool = False,
         reply: Callable[[list[dict[str, str]], int], str] = echo,
+        honours_n: bool = True,
+        default: str = "answer",
+        tls: ssl.SSLContext | None = None,
     ):
+        self._honours_n = honours_n
+        self._default = default
         self._faults = {prompt: iter(script) for prompt, script in (faults or {}).items()}
         self._reply = verdict if judge else reply
         self._lock = threading.Lock()
@@ -83,7 +93,9 @@ class FaultServer:
         self.received: list[Received] = []
         self.answered: Counter[str] = Counter()
         self.most_at_once = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> FaultServer:
@@ -107,7 +119,7 @@ class FaultServer:
             self._attempts[prompt] += 1
             attempt = self._attempts[prompt]
             self.received.append(Received(prompt, attempt, time.monotonic(), headers, body))
-            return prompt, next(self._faults.get(prompt, iter(())), "answer")
+            return prompt, next(self._faults.get(prompt, iter(())), self._default)
 
     def end(self) -> None:
         with self._lock:
@@ -118,7 +130,7 @@ class FaultServer:
         with self._lock:
             self.answered[prompt] += not missing
         reply = verdict if "response_format" in body else self._reply
-        samples = body.get("n", 1)
+        samples = body.get("n", 1) if self._honours_n else 1
         choices = [
             {
                 "index": index,
@@ -140,6 +152,10 @@ class FaultServer:
                 "total_tokens": prompt_tokens + 3 * samples + 1,
             },
         }
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with 5, a connection among many waits a second
 
 
 def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
@@ -187,20 +203,42 @@ def _handler(server: FaultServer) -> type[BaseHTTPRequestHandler]:
             elif fault == "truncated":
                 self._send(200, '{"choices": [', {"Content-Length": "400"})
                 self.close_connection = True
+            elif fault in BODIES:
+                change, _ = BODIES[fault]
+                self._send(200, json.dumps(change(server.answer(prompt, body))))
+            elif fault in STATUSES:
+                status, said, _ = STATUSES[fault]
+                moved = {"Location": f"{server.url}/elsewhere"} if status == 307 else {}
+                self._send(status, said if isinstance(said, str) else json.dumps(said), moved)
+            elif fault in WIRE:
+                bytes_of, given, _ = WIRE[fault]
+                self._send(200, bytes_of(server.answer(prompt, body)), given)
+            elif fault == "drip":  # a byte now and then, so that no read takes long
+                self._drip(json.dumps(server.answer(prompt, body)).encode(), float(seconds))
             else:
                 assert fault in ("answer", "slow"), fault
                 server.closing.wait(float(seconds or 0))
                 self._send(200, json.dumps(server.answer(prompt, body)))
 
+        def _drip(self, content: bytes, seconds: float) -> None:
+            server.end()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            for place in range(len(content)):
+                self.wfile.write(content[place : place + 1])
+                self.wfile.flush()
+                server.closing.wait(seconds)
+
         def _send(
             self,
             status: int,
-            text: str,
+            text: str | bytes,
             headers: dict[str, str] | None = None,
             content_type: str = "application/json",
         ) -> None:
             server.end()  # before the client knows, since its next request may be faster than this
-            content = text.encode()
+            content = text.encode() if isinstance(text, str) else text
             own = {"Content-Type": content_type, "Content-Length": str(len(content))}
             self.send_response(status)
             for name, value in (own | (headers or {})).items():

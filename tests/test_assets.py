@@ -175,6 +175,16 @@ def test_too_many_answers_that_a_backend_did_not_give_block(arena):
     assert failed_expectations(arena, "responses", FIRST) == ["failed_rate"]
 
 
+def test_refusals_are_counted_and_servers_own_finish_reasons_are_known(arena):
+    odd = {"finish_reason": "eos_token_of_theirs", "prompt_tokens": None, "completion_tokens": None}
+    rows = [answer(f"p{n}", "a", f"t{n}") | odd for n in range(9)]
+    rows.append(answer("p9", "a", "No.") | {"status": "refused", "finish_reason": "refused"})
+    arena.lake.write("responses", rows, FIRST)
+    results = validate(arena, suites(arena.arena)["responses"], FIRST).results
+    warned = {r.expectation_config.meta["name"] for r in results if not r.success}
+    assert warned == {"mostly_not_refused"} and not failed_expectations(arena, "responses", FIRST)
+
+
 def test_a_slice_that_overlaps_the_test_set_fails(arena):
     rain = "Write a long and quiet poem about the autumn rain in the old town"
     texts = {"p1": rain, "p2": "Explain how tides work to a child", "p3": rain + " today"}

@@ -113,10 +113,20 @@ def test_an_answer_that_the_backend_did_not_give_is_a_state_and_asked_for_again(
     assert engine.asked == ["Question 1"] and {row["status"] for row in rows} == {"ok"}
 
 
-def test_a_backend_that_answers_nothing_at_all_stops_the_run(lake):
-    with pytest.raises(BackendDown, match=r"base: none of 2 requests was answered \(no route\)"):
-        answer(lake, contestant(), [prompt(1), prompt(2)], Echo(refuses=["p1", "p2"]))
+def test_a_backend_that_is_gone_stops_the_run_and_what_came_is_kept(lake):
+    class Gone(Echo):
+        def chat(self, requests, sampling, samples=1, json_schema=None):
+            if self.calls:
+                raise BackendDown("the machine does not answer")
+            return super().chat(requests, sampling, samples, json_schema)
+
+    prompts = [prompt(n) for n in range(5)]
+    said = "base: the machine does not answer; 2 answers that came before are kept"
+    with pytest.raises(BackendDown, match=said):
+        answer(lake, contestant(), prompts, Gone())
     assert not lake.exists("responses", ROUND), "no table is half-written"
+    _, progress = answer(lake, contestant(), prompts, Echo())
+    assert (progress.found, progress.generated) == (2, 3)
 
 
 def test_prompts_of_the_same_words_share_one_answer(lake):

@@ -284,8 +284,21 @@ def test_what_a_judges_backend_refused_is_failed_but_judged_the_next_time(lake):
     ]
     rows, anew = judged(lake, language_judge(Script([json.dumps(GOOD)])))
     assert anew == 1 and {r["status"] for r in rows} == {"ok"}
-    with pytest.raises(BackendDown, match="judge: none of 2 requests"):
-        judged(lake, language_judge(Script([gone, gone]), attempts=3))
+    engine = Script([gone, gone])
+    rows, _ = judged(lake, language_judge(engine, attempts=3))
+    assert {r["failure"] for r in rows} == {"backend error"} and not engine.rounds
+
+
+def test_a_judge_whose_backend_is_gone_stops_the_run(lake):
+    class Gone:
+        def chat(self, *_, **__):
+            raise BackendDown("nobody answers")
+
+    write_answers(lake, TWO)
+    with pytest.raises(
+        BackendDown, match="judge: nobody answers; the verdicts that came before are kept"
+    ):
+        judged(lake, language_judge(Gone()))
 
 
 def test_a_judge_stays_out_of_battles_of_its_own_weights_or_name(lake):

@@ -17,6 +17,7 @@ from arena_assets.judging.panel import (
     read_shadow_judge,
     shadow_members,
 )
+from arena_assets.lake import NotWritable
 from arena_assets.lineage import (
     BrokenChain,
     arena_contestants,
@@ -172,9 +173,12 @@ def answer_all(
     )
     try:
         progress = respond(arena.lake, table, key, prompts, contestants, setting)
-    except BackendDown as down:
+    except (BackendDown, NotWritable) as down:
         raise dg.Failure(f"{table} {key}: {down}", allow_retries=False) from down
-    failed = {name: count for name, count in progress.failed.items() if count}
+    failed, refused = (
+        {name: count for name, count in counted.items() if count}
+        for counted in (progress.failed, progress.refused)
+    )
     return dg.MaterializeResult(
         metadata=table_metadata(
             arena.lake,
@@ -184,8 +188,9 @@ def answer_all(
             reused=progress.found,
             failed=sum(failed.values()),
             failed_by_contestant=failed,
+            refused_by_contestant=refused,
             completion_tokens=progress.completion_tokens,
-            tokens_per_second=round(progress.tokens_per_second, 1),
+            tokens_per_second=progress.tokens_per_second,
             contestants=", ".join(contestant.name for contestant in contestants),
         ),
         data_version=dg.DataVersion(arena.lake.digest(table, key)),
@@ -206,7 +211,7 @@ def judge_and_report(
         judged = judge_round(
             lake, table, responses, key, members, arena.arena, context.log.info, active
         )
-    except BackendDown as down:
+    except (BackendDown, NotWritable) as down:
         raise dg.Failure(f"{table} {key}: {down}", allow_retries=False) from down
     anew = sum(judged.values())
     (counted,) = lake.query(

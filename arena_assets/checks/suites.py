@@ -250,15 +250,20 @@ def _response_suite(table: str, failed_limit: float) -> Suite:
             _unique("prompt_id", "contestant"),
             _only("everybody_answered", "lacking", 0),
             _only("known_roles", "role", "target", "opponent"),
-            _only(
-                "finish_reasons", "finish_reason", "stop", "length", "recorded", "refused", "error"
-            ),
-            _only("known_status", "status", "ok", "failed"),
+            _filled("finish_reasons", "finish_reason"),
+            _only("known_status", "status", "ok", "refused", "failed"),
             expect(
                 "failed_rate",
                 "column_mean_to_be_between",
                 column="failed",
                 max_value=failed_limit,
+            ),
+            expect(
+                "mostly_not_refused",
+                "column_mean_to_be_between",
+                column="refused",
+                max_value=0.05,
+                blocking=False,
             ),
             # the unexpected values are the names of those who do it
             _only("nobody_repeats_one_answer", "repeater", "", blocking=False),
@@ -287,12 +292,13 @@ def _response_suite(table: str, failed_limit: float) -> Suite:
         marked as (
             select *, length(text) >= """
         + str(_REPEATED_CHARACTERS)
-        + """ and same > 1 as repeated, regexp_matches(text, $addresses_judge) as addressed
+        + """ and same > 1 and status = 'ok' as repeated,
+                   regexp_matches(text, $addresses_judge) as addressed
             from counted
         )
         select t.*, (t.finish_reason = 'length')::int as cut_off,
                (t.status = 'ok' and trim(t.text) = '')::int as empty,
-               (t.status = 'failed')::int as failed,
+               (t.status = 'failed')::int as failed, (t.status = 'refused')::int as refused,
                (select count(distinct contestant) from {table})
                  - count(*) over (partition by t.prompt_id) as lacking,
                if(answers > 4 and avg(repeated::int) over (partition by contestant) > 0.2,

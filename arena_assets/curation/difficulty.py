@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from arena_assets.config import DifficultyRater, Settings, resolve
-from arena_assets.generation.engines import Engine, Request, refuse_silence
+from arena_assets.generation.conversations import Ask, converse, once
+from arena_assets.generation.engines import Completion, Engine, Request
 from arena_assets.generation.json_output import (
     EXPLANATION,
     Unread,
@@ -57,7 +58,7 @@ def rate(
     """The difficulty of each prompt (prompt_id, messages); what `folder` holds is not asked again.
 
     A prompt whose rating could not be parsed in `attempts` tries is missing in the result. Raises
-    BackendDown where not one prompt of a batch got an answer.
+    BackendDown where the backend is gone.
     """
     template = _read_template(settings.template)
     store = Store(folder, SCHEMA, "key")
@@ -75,20 +76,29 @@ def rate(
                 # greedy output would fail the same way again
                 drawn = drawn.model_copy(update={"temperature": 0.7})
             failed: list[str] = []
-            for start in range(0, len(pending), batch):  # what was rated before a kill is kept
+            for start in range(0, len(pending), batch):
                 part = pending[start : start + batch]
-                outputs = engine().chat([requests[key] for key in part], drawn, json_schema=_OUTPUT)
-                refuse_silence(settings.model, outputs)
-                rated = {
-                    key: read_difficulty(text.text)
-                    for key, (text,) in zip(part, outputs, strict=True)
-                }
-                store.append([{"key": key, **found} for key, found in rated.items() if found])
-                failed += [key for key in part if not rated[key]]
+                asks = [Ask(requests[key], drawn, json_schema=_OUTPUT) for key in part]
+                rated = _ask(engine(), asks, part, store)
+                failed += [key for key in part if key not in rated]
                 log(f"difficulty: {start + len(part)}/{len(pending)} prompts, {len(failed)} failed")
             pending = failed
     by_key = _kept(store, requests)
     return {prompt_id: by_key[key] for prompt_id, key in keys.items() if key in by_key}
+
+
+def _ask(engine: Engine, asks: Sequence[Ask], keys: Sequence[str], store: Store) -> set[str]:
+    """The keys that were rated; every rating is stored as it comes."""
+    rated: set[str] = set()
+    with store.collecting() as keep:
+
+        def arrived(ended: list[tuple[int, list[Completion]]]) -> None:
+            found = [(keys[number], read_difficulty(said.text)) for number, (said,) in ended]
+            keep([{"key": key, **rating} for key, rating in found if rating])
+            rated.update(key for key, rating in found if rating)
+
+        converse(engine, [once(ask) for ask in asks], arrived)
+    return rated
 
 
 def read_difficulty(text: str) -> dict[str, Any] | None:

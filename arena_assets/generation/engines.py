@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from arena_assets.config import Endpoint, Sampling
+from arena_assets.generation.reasoning import split_reasoning
 
 Message = dict[str, str]
 
@@ -31,21 +32,46 @@ class Completion:
     """One answer, or the reason why there is none.
 
     `finish_reason` is "stop", "length" (cut off at max_tokens), "recorded", "refused" (a content
-    filter) or "error"; the last one comes with `error` and without text.
+    filter), "error" (with `error`, and without text), "unknown", or a server's own word where it
+    is none of the known ones. `reasoning` is what the model thought before it answered. Tokens are
+    those that were paid for with this sample, None where nobody says: samples of one call share a
+    prompt, which counts with the first.
     """
 
     text: str
     finish_reason: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = 0
+    completion_tokens: int | None = 0
     error: str | None = None
+    reasoning: str | None = None
+
+
+def completed(
+    text: str,
+    finish_reason: str,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+    reasoning: str | None = None,
+) -> Completion:
+    """What a model said, with its reasoning apart; `reasoning` is what a server split off already.
+
+    The text is empty where the model did nothing but think.
+    """
+    thought, answer = split_reasoning(text)
+    thoughts = "\n\n".join(part for part in (reasoning, thought) if part) or None
+    return Completion(answer, finish_reason, prompt_tokens, completion_tokens, reasoning=thoughts)
+
+
+def total(*tokens: int | None) -> int | None:
+    """A sum of tokens; unknown where a part is."""
+    return None if None in tokens else sum(tokens)
 
 
 class Engine(Protocol):
     """Answers requests; the result has one list of `samples` completions a request, in order.
 
-    What goes wrong with a single request is a completion of its own; an engine that cannot go on at
-    all raises.
+    What goes wrong with a single request is a completion of its own. An engine that cannot go on at
+    all raises BackendDown.
     """
 
     def chat(
@@ -75,7 +101,7 @@ class Weights:
 
 
 class BackendDown(RuntimeError):
-    """Not one request of a batch was answered: the backend is gone, and going on is no use."""
+    """The backend is gone or refuses everybody, and going on is no use; says why, in a sentence."""
 
 
 _open: dict[str, Engine] = {}
@@ -114,13 +140,3 @@ def close_engines() -> None:
     if _open:
         _open.clear()
         gc.collect()
-
-
-def refuse_silence(who: str, completions: Sequence[Sequence[Completion]]) -> None:
-    """BackendDown where every single request of a batch came back with an error."""
-    errors = [samples[0].error for samples in completions if samples[0].error]
-    if errors and len(errors) == len(completions):
-        raise BackendDown(
-            f"{who}: none of {len(errors)} requests was answered ({errors[0]}); what was finished "
-            "is kept: mend the backend and materialize again"
-        )

@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
-import random
-import zlib
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Any
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, OpenAIError, Timeout
-from openai.types.chat import ChatCompletion
-from openai.types.chat.chat_completion import Choice
+import httpx2
 
 from arena_assets.config import Endpoint, Sampling
-from arena_assets.generation.engines import Completion, Request
+from arena_assets.generation.connections import broken_connection
+from arena_assets.generation.conversations import Arrived, Ask, Conversation, T, advance, once
+from arena_assets.generation.engines import BackendDown, Completion, Request
+from arena_assets.generation.envelope import completions_of, model_of, parse
+from arena_assets.generation.fleet import Fleet
+from arena_assets.generation.parameters import body_of
+from arena_assets.generation.problems import (
+    Misconfigured,
+    NoAnswer,
+    Passing,
+    Refused,
+    Rejected,
+    TimedOut,
+    Unusable,
+    problem_of,
+)
 
-FINISH_REASONS = {"stop": "stop", "length": "length", "content_filter": "refused"}
 CONNECT_SECONDS = 10.0
 ERROR_CHARACTERS = 500
+SILENCE = 16  # requests in a row without an answer, after which the servers are given up
+FEW = 3  # enough where none had an answer before, and there are no more or all are told a mend
 
-
-class MalformedAnswer(ValueError):
-    """A server said 200 and sent something that is no answer; the next try may be better."""
+_log = logging.getLogger(__name__)
 
 
 class OpenAIEngine:
-    """Asks an endpoint's servers, many requests at a time; every request gets its completions.
+    """Leads `concurrency` conversations at a time with an endpoint's servers.
 
-    The openai package retries what fails for a while (408, 409, 429, 5xx, timeouts, broken
-    connections and bodies), and waits as long as Retry-After asks. It hands on a 200 that is no
-    answer, so that is retried here, out of the same budget.
+    Each is handed on as it ends, so that a run that is killed repeats what was under way and no
+    more. What one request does wrong is an error of its own. BackendDown is raised where the
+    servers will refuse everybody, or nobody answers any more; what is under way then still ends.
     """
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
         self._key = _read_key(endpoint.api_key_env)
+        self._fleet = Fleet(endpoint.urls, endpoint.retries)
+        self._silent = 0  # requests without an answer since the last that had one
+        self._last: NoAnswer | None = None  # why the last of them did
+        self._heard = False
+        self._down: BackendDown | None = None
+        self._met: set[str] = set()  # addresses from which something came
+        self._models = {endpoint.model}  # names that were told
 
     def chat(
         self,
@@ -45,163 +63,159 @@ class OpenAIEngine:
         samples: int = 1,
         json_schema: dict[str, Any] | None = None,
     ) -> list[list[Completion]]:
-        """As of Engine; a request that the servers refuse for good becomes an error of its own."""
-        parameters = _parameters(self._endpoint, sampling, samples, json_schema)
-        return asyncio.run(self._answer_all(requests, parameters))
+        """As of Engine."""
+        asks = [Ask(request, sampling, samples, json_schema) for request in requests]
+        answers: dict[int, list[Completion]] = {}
+        self.converse([once(ask) for ask in asks], answers.update)
+        return [answers[number] for number in range(len(asks))]
 
-    async def _answer_all(
-        self, requests: Sequence[Request], parameters: dict[str, Any]
-    ) -> list[list[Completion]]:
-        """All answers in order; clients live as long as the event loop that they belong to."""
+    def converse(self, conversations: Sequence[Conversation[T]], arrived: Arrived[T]) -> None:
+        """As of ConversingEngine."""
+        self._down = None
+        asyncio.run(self._converse(conversations, arrived))
+        if self._down:
+            raise self._down
+        # a few rows that are left over and fail do not say that the servers do
+        told = isinstance(self._last, Misconfigured)
+        if not self._heard and self._silent >= (1 if told else FEW):
+            raise self._silence()
+
+    async def _converse(
+        self, conversations: Sequence[Conversation[T]], arrived: Arrived[T]
+    ) -> None:
+        """A client lives as long as the event loop that it belongs to."""
         slots = asyncio.Semaphore(self._endpoint.concurrency)
-        down: set[AsyncOpenAI] = set()
-        async with AsyncExitStack() as stack:
-            servers = [
-                await stack.enter_async_context(self._client(url)) for url in self._endpoint.urls
-            ]
 
-            async def answer(request: Request) -> list[Completion]:
-                async with slots:
-                    return await self._answer(request, parameters, servers, down)
+        async def lead(number: int, conversation: Conversation[T]) -> None:
+            async with slots:
+                ask, result = advance(conversation)
+                while ask is not None:
+                    if self._down:
+                        return
+                    ask, result = advance(conversation, await self._answer(client, ask))
+            arrived([(number, result)])
 
-            return await asyncio.gather(*map(answer, requests))
+        async with self._client() as client:
+            tasks = [asyncio.ensure_future(lead(*each)) for each in enumerate(conversations)]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
 
-    def _client(self, url: str) -> AsyncOpenAI:
+    def _client(self) -> httpx2.AsyncClient:
         seconds = self._endpoint.timeout
-        return AsyncOpenAI(
-            base_url=url,
-            api_key=self._key,
+        return httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             # a host that is gone should not take as long to notice as a long answer takes to write
-            timeout=Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
+            timeout=httpx2.Timeout(seconds, connect=min(seconds, CONNECT_SECONDS)),
+            limits=httpx2.Limits(max_keepalive_connections=self._endpoint.concurrency),
         )
 
-    async def _answer(
-        self,
-        request: Request,
-        parameters: dict[str, Any],
-        servers: list[AsyncOpenAI],
-        down: set[AsyncOpenAI],
-    ) -> list[Completion]:
-        """One request's completions, from its own server or, where that is down, from the next.
+    async def _answer(self, client: httpx2.AsyncClient, ask: Ask) -> list[Completion]:
+        """All samples of an ask; where one cannot be had, there are errors only.
 
-        The server follows from the prompt's id: the turns and games of one prompt meet the prefix
-        cache that already holds them.
+        Servers that ignore `n` give one sample; those that are missing are asked for one by one.
         """
-        first = zlib.crc32(request.prompt_id.encode()) % len(servers)
-        turned = servers[first:] + servers[:first]
-        problem: Exception | None = None
-        for server in sorted(turned, key=down.__contains__):
-            try:
-                return await self._ask(server, request, parameters)
-            except APIConnectionError as error:
-                down.add(server)
-                problem = error
-            except (OpenAIError, ValueError) as error:  # ValueError: text that JSON cannot carry
-                problem = error
-                break
-        if isinstance(problem, APIStatusError) and problem.code == "content_filter":
-            return [Completion("", "refused")] * parameters["n"]
-        return [Completion("", "error", error=self._describe(problem))] * parameters["n"]
+        drawn: list[Completion] = []
+        try:
+            while len(drawn) < ask.samples:
+                body, missing = body_of(self._endpoint, ask, len(drawn)), ask.samples - len(drawn)
 
-    async def _ask(
-        self, server: AsyncOpenAI, request: Request, parameters: dict[str, Any]
+                async def post(url: str, body=body, missing=missing) -> list[Completion]:
+                    return await self._post(client, url, body, missing)
+
+                drawn += await self._fleet.ask(ask.request.prompt_id, post)
+        except Refused as refused:
+            drawn += [Completion(self._words(refused), "refused")] * (ask.samples - len(drawn))
+        except NoAnswer as problem:
+            self._note(problem)
+            return [Completion("", "error", error=self._words(problem))] * ask.samples
+        self._silent, self._heard = 0, True
+        return drawn
+
+    async def _post(
+        self, client: httpx2.AsyncClient, url: str, body: dict[str, Any], samples: int
     ) -> list[Completion]:
-        """One server's answer; raises what is left when the tries are used up."""
-        left = self._endpoint.retries
-        malformed = 0
-        while True:
-            client = server.with_options(max_retries=left)
-            response = await client.chat.completions.with_raw_response.create(
-                model=self._endpoint.model, messages=request.messages, **parameters
-            )
-            left -= response.retries_taken
-            try:
-                return _completions(_parse(response), parameters["n"])
-            except MalformedAnswer:
-                if left == 0:
-                    raise
-            await asyncio.sleep(min(0.5 * 2**malformed, 8.0) * random.uniform(0.75, 1.0))
-            malformed += 1
-            left -= 1
+        """The good completions that one server gives, at least one and at most `samples`.
 
-    def _describe(self, problem: Exception | None) -> str:
-        """The error's class and message; a server or a library may quote the key, this does not."""
-        cause = f" ({problem.__cause__!r})" if problem and problem.__cause__ else ""
-        message = f"{type(problem).__name__}: {problem}{cause}"
-        if self._key != "unused":
-            message = message.replace(self._key, "<key>")
-        return message[:ERROR_CHARACTERS]
+        Raises NoAnswer where there is none.
+        """
+        seconds = self._endpoint.timeout
+        try:
+            # in all, not only between two bytes: a server may send a blank now and then
+            async with asyncio.timeout(seconds):
+                response = await client.post(
+                    f"{url}/chat/completions",
+                    content=json.dumps(body),  # escaped, so that any text passes
+                    headers={"Content-Type": "application/json"},
+                )
+        except (TimeoutError, httpx2.ReadTimeout, httpx2.WriteTimeout):
+            raise TimedOut(f"no answer within {seconds:g} s (endpoint.timeout)") from None
+        except httpx2.RequestError as error:
+            raise await broken_connection(error, url, url not in self._met) from None
+        self._met.add(url)
+        if not response.is_success:
+            raise _refusal(response, body)
+        answer = parse(response.content, response.charset_encoding)
+        found = completions_of(answer, samples, body)
+        self._note_model(model_of(answer))
+        good = [each for each in found if isinstance(each, Completion)]
+        if not good:
+            raise found[0]
+        return good
+
+    def _note(self, problem: NoAnswer) -> None:
+        """Give the servers up where going on is of no use.
+
+        What they say to one request only, of whatever kind, says nothing about the others.
+        """
+        if isinstance(problem, Unusable | Rejected):
+            self._silent, self._heard = 0, True
+            return
+        self._silent, self._last = self._silent + 1, problem
+        at_once = isinstance(problem, Misconfigured) and not self._heard
+        if self._silent >= (FEW if at_once else SILENCE):
+            self._down = self._silence()
+
+    def _silence(self) -> BackendDown:
+        told = isinstance(self._last, Misconfigured)
+        what = "" if told else f"{self._silent} requests in a row were not answered, "
+        return BackendDown(f"{', '.join(self._endpoint.urls)}: {what}{self._words(self._last)}")
+
+    def _note_model(self, name: str | None) -> None:
+        if name and name not in self._models:
+            self._models.add(name)
+            asked = self._endpoint.model
+            _log.warning("asked for the model %s, the server names its answers' %s", asked, name)
+
+    def _words(self, problem: NoAnswer) -> str:
+        """The problem's sentence; a server or a library may quote the key, this does not."""
+        words = str(problem)
+        return (words.replace(self._key, "<key>") if self._key else words)[:ERROR_CHARACTERS]
 
 
-def _read_key(variable: str | None) -> str:
-    """The API key; a server without one still gets a header, as the library insists on a key."""
+def _refusal(response: httpx2.Response, body: dict[str, Any]) -> NoAnswer:
+    try:
+        said = parse(response.content)
+    except Passing:
+        said = None
+    return problem_of(response.status_code, response.headers, said, response.text, body)
+
+
+def _read_key(variable: str | None) -> str | None:
+    """The API key, where there is one."""
     if variable is None:
-        return "unused"
+        return None
     key = os.environ.get(variable, "").strip()
     if not key:
         raise ValueError(
             f"endpoint.api_key_env: the environment variable {variable} is not set; it holds the "
             "servers' API key"
         )
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(
+            f"endpoint.api_key_env: the environment variable {variable} holds characters that no "
+            "API key has"
+        )
     return key
-
-
-def _parameters(
-    endpoint: Endpoint, sampling: Sampling, samples: int, json_schema: dict[str, Any] | None
-) -> dict[str, Any]:
-    """What the API calls our settings."""
-    parameters: dict[str, Any] = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "n": samples,
-    }
-    if sampling.stop:
-        parameters["stop"] = list(sampling.stop)
-    # Greedy answers need no seed. vLLM on a CPU stops where a prompt that has a seed does not fit
-    # into one step; a server cannot be asked where it runs, so endpoint.seeds has to say.
-    if sampling.seed is not None and endpoint.seeds and sampling.temperature > 0:
-        parameters["seed"] = sampling.seed
-    if sampling.repetition_penalty != 1:
-        parameters["extra_body"] = {"repetition_penalty": sampling.repetition_penalty}
-    if json_schema and endpoint.structured_outputs:
-        schema = {"name": "answer", "schema": json_schema, "strict": True}
-        parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return parameters
-
-
-def _parse(response: Any) -> ChatCompletion:
-    """The body as the library reads it: it returns text where the content type is not JSON."""
-    try:
-        parsed = response.parse()
-    except ValueError as error:
-        raise MalformedAnswer(f"not JSON: {error}") from None
-    if not isinstance(parsed, ChatCompletion):
-        raise MalformedAnswer(f"no chat completion: {str(parsed)[:200]!r}")
-    return parsed
-
-
-def _completions(answer: ChatCompletion, samples: int) -> list[Completion]:
-    """One completion a choice; the library does not validate, so anything may be missing."""
-    try:
-        choices = sorted(answer.choices, key=lambda choice: choice.index)[:samples]
-        tokens = getattr(answer.usage, "completion_tokens", None) or 0
-        prompt_tokens = getattr(answer.usage, "prompt_tokens", None) or 0
-        completions = [
-            # the API counts the tokens of all choices together
-            _completion(choice, prompt_tokens, tokens // samples + (number < tokens % samples))
-            for number, choice in enumerate(choices)
-        ]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise MalformedAnswer(f"{error!r} in {str(answer)[:200]!r}") from None
-    if len(completions) < samples:
-        raise MalformedAnswer(f"{len(completions)} of {samples} choices")
-    return completions
-
-
-def _completion(choice: Choice, prompt_tokens: int, completion_tokens: int) -> Completion:
-    refusal = choice.message.refusal
-    # KeyError for a reason such as vLLM's "abort", which a server says when it is stopped
-    reason = "refused" if refusal else FINISH_REASONS[choice.finish_reason]
-    text = refusal or choice.message.content or ""
-    return Completion(text, reason, prompt_tokens, completion_tokens)

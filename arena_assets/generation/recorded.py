@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from arena_assets.config import Sampling
-from arena_assets.generation.engines import Completion, Request
+from arena_assets.generation.engines import Completion, Request, completed
 
 
 class MissingRecording(ValueError):
@@ -64,4 +64,4 @@ class RecordedEngine:
                 f"{self.path}: no answer to {len(lacking)} of {len(keys)} prompts, for example "
                 f"{', '.join(lacking[:3])}; every contestant of an arena answers every prompt"
             )
-        return [[Completion(texts[key], "recorded")] for key in keys]
+        return [[completed(texts[key], "recorded", 0, 0)] for key in keys]

@@ -1,9 +1,10 @@
 """Responses: every contestant answers every prompt; what is in the store is not generated again.
 
-Keys are computed, looked up and joined in DuckDB, text is generated in batches, and every finished
-batch is one shard of the store, so a run that is killed goes on where it was. The batches of a
-contestant are the same whatever is in the store already: what is computed together decides the last
-bits of a number, and with them, now and then, a word.
+Keys are computed, looked up and joined in DuckDB, text is generated in batches, and an answer is in
+the store as soon as it is there: one by one from servers, a batch at a time from vLLM here. So a
+run that is killed goes on where it was. The batches of a contestant are the same whatever is in the
+store already: what is computed together decides the last bits of a number, and with them, now and
+then, a word.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from arena_assets.generation.contestants import Contestant
+from arena_assets.generation.conversations import Ask, Conversation, converse
 from arena_assets.generation.dialogue import open_turns, with_answers
 from arena_assets.generation.engines import (
+    BackendDown,
     Completion,
     Engine,
     Message,
     Request,
     Weights,
-    refuse_silence,
+    total,
 )
 from arena_assets.judging.constraints import parse_constraints
 from arena_assets.judging.verifier import verify
@@ -38,31 +41,57 @@ STORE_SCHEMA = pa.schema(
     [
         ("response_id", pa.string()),
         ("text", pa.string()),
+        ("reasoning", pa.string()),
         ("turns", pa.list_(pa.string())),
         ("finish_reason", pa.string()),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
         ("sample", pa.int64()),
         ("samples", pa.list_(pa.string())),  # all that were drawn, the kept one among them
-        ("seconds", pa.float64()),  # the batch's time, shared evenly
+        ("seconds", pa.float64()),  # since the answers before, shared
     ]
 )
 _ROWS = 10_000  # rows an Arrow batch
+_NOTHING_SAID = (
+    "the model came to no answer before it stopped or max_tokens was used up; models that reason "
+    "want a larger sampling.max_tokens"
+)
 
 
 @dataclass
 class Progress:
-    """What was made anew, beside what was found; `failed` by contestant."""
+    """What was made anew, beside what was found; `failed` and `refused` by contestant.
+
+    Tokens are unknown (None) where one answer's are.
+    """
 
     generated: int = 0
     found: int = 0
-    completion_tokens: int = 0
+    completion_tokens: int | None = 0
     seconds: float = 0.0
     failed: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
 
     @property
-    def tokens_per_second(self) -> float:
+    def tokens_per_second(self) -> float | None:
+        if self.completion_tokens is None:
+            return None
         return self.completion_tokens / self.seconds if self.seconds else 0.0
+
+    @property
+    def pace(self) -> str:
+        """How fast answers came, in words."""
+        if self.tokens_per_second is not None:
+            return f"{self.tokens_per_second:.0f} tokens/s"
+        return f"{self.generated / max(self.seconds, 1e-3):.1f} answers/s"
+
+    def add(self, other: Progress) -> None:
+        self.generated += other.generated
+        self.found += other.found
+        self.completion_tokens = total(self.completion_tokens, other.completion_tokens)
+        self.seconds += other.seconds
+        self.failed.update(other.failed)
+        self.refused.update(other.refused)
 
 
 @dataclass(frozen=True)
@@ -91,9 +120,10 @@ def respond(
 ) -> Progress:
     """Write a partition of a responses table: every contestant's answer to every prompt.
 
-    `prompts` has prompt_id, messages and constraints. Where the backend gave no answer, the row's
-    status is "failed"; it is not stored, and is asked for again the next time. Raises BackendDown
-    where not one request of a batch was answered; what was finished before is kept.
+    `prompts` has prompt_id, messages and constraints. Where there is no answer, the row's status is
+    "failed"; it is not stored, and is asked for again the next time. Where a filter refused one,
+    it is "refused", which is final. Raises BackendDown where the backend is gone; what came before
+    is kept.
     """
     progress = Progress()
     failures: dict[str, str] = {}
@@ -101,14 +131,9 @@ def respond(
         store = open_store(lake, contestant, setting.seed)
         with store.locked(setting.log):
             done = _generate(lake, store, prompts, contestant, setting, failures)
-        progress.generated += done.generated
-        progress.found += done.found
-        progress.completion_tokens += done.completion_tokens
-        progress.seconds += done.seconds
-        progress.failed.update(done.failed)
+        progress.add(done)
         setting.log(
-            f"{contestant.name}: {done.generated} generated, {done.found} found, "
-            f"{done.tokens_per_second:.0f} tokens/s"
+            f"{contestant.name}: {done.generated} generated, {done.found} found, {done.pace}"
         )
     rows = _partition_rows(lake, partition, prompts, contestants, setting.seed, failures)
     lake.write(table, pa.RecordBatchReader.from_batches(RESPONSES.schema, rows), partition)
@@ -173,21 +198,17 @@ def _generate(
             """
         ).to_arrow_reader(_ROWS)
         for rows in batches_of(reader):
-            began = time.monotonic()
-            answered = _answer(contestant, rows, engine)
-            seconds = time.monotonic() - began
-            finished = [row for row in answered if row["finish_reason"] != "error"]
-            store.append([row | {"seconds": seconds / len(answered)} for row in finished])
-            errors = [row for row in answered if row["finish_reason"] == "error"]
-            failures.update({row["response_id"]: row["error"] for row in errors})
-            progress.failed[contestant.name] += len(errors)
-            progress.generated += len(finished)
-            progress.completion_tokens += sum(row["completion_tokens"] for row in finished)
-            progress.seconds += seconds
+            try:
+                _answer(contestant, rows, engine, store, progress, failures)
+            except BackendDown as down:
+                raise BackendDown(
+                    f"{contestant.name}: {down}; {progress.generated} answers that came before are "
+                    "kept, mend the backend and materialize again"
+                ) from down
+            failed = progress.failed[contestant.name]
             setting.log(
-                f"{contestant.name}: {progress.generated}/{waiting} answers, "
-                f"{progress.tokens_per_second:.0f} tokens/s"
-                + (f", {len(errors)} without an answer" if errors else "")
+                f"{contestant.name}: {progress.generated}/{waiting} answers, {progress.pace}"
+                + (f", {failed} without an answer" if failed else "")
             )
     return progress
 
@@ -200,38 +221,58 @@ def batches_of(reader: pa.RecordBatchReader) -> Iterator[list[dict[str, Any]]]:
 
 
 def _answer(
-    contestant: Contestant, rows: Sequence[dict[str, Any]], engine: Engine
-) -> list[dict[str, Any]]:
-    """A store row for each of `rows`, turn by turn where a dialogue has several open ones."""
-    turns = [open_turns(row["messages"]) for row in rows]
-    answered = [
-        {
-            "response_id": row["response_id"],
-            "turns": [],
-            "prompt_tokens": 0,
-            "completion_tokens": 0,
-            "finish_reason": "stop",
-        }
-        for row in rows
-    ]
-    for turn in range(max(turns)):
-        for last in (False, True):  # only the last turn's samples are compared
-            asked = [
-                index
-                for index, answer in enumerate(answered)
-                if (turn == turns[index] - 1 if last else turn < turns[index] - 1)
-                and answer["finish_reason"] not in ("error", "refused")
-            ]
-            if not asked:
-                continue
-            requests = [_request(contestant, rows[i], answered[i]["turns"]) for i in asked]
-            samples = contestant.best_of if last else 1
-            completions = engine.chat(requests, contestant.sampling, samples)
-            refuse_silence(contestant.name, completions)
-            for index, drawn in zip(asked, completions, strict=True):
-                constraints = rows[index]["constraints"] if last else "[]"
-                _add_turn(answered[index], drawn, constraints)
-    return answered
+    contestant: Contestant,
+    rows: Sequence[dict[str, Any]],
+    engine: Engine,
+    store: Store,
+    progress: Progress,
+    failures: dict[str, str],
+) -> None:
+    """Answer a batch of prompts; every answer is stored as it comes."""
+    clock = time.monotonic()
+    with store.collecting() as keep:
+
+        def arrived(ended: list[tuple[int, dict[str, Any]]]) -> None:
+            nonlocal clock
+            before, clock = clock, time.monotonic()
+            answered = [row | {"seconds": (clock - before) / len(ended)} for _, row in ended]
+            final = [row for row in answered if row["finish_reason"] != "error"]
+            keep(final)
+            errors = [row for row in answered if row["finish_reason"] == "error"]
+            failures.update({row["response_id"]: row["error"] for row in errors})
+            progress.add(
+                Progress(
+                    generated=len(final),
+                    completion_tokens=total(*(row["completion_tokens"] for row in final)),
+                    seconds=clock - before,
+                    failed=Counter({contestant.name: len(errors)}),
+                    refused=Counter(
+                        {contestant.name: sum(r["finish_reason"] == "refused" for r in final)}
+                    ),
+                )
+            )
+
+        converse(engine, [_conversation(contestant, row) for row in rows], arrived)
+
+
+def _conversation(contestant: Contestant, row: dict[str, Any]) -> Conversation[dict[str, Any]]:
+    """The store row of a prompt, turn by turn where its dialogue has several open ones."""
+    answer: dict[str, Any] = {
+        "response_id": row["response_id"],
+        "turns": [],
+        "reasoning": None,
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+    }
+    turns = open_turns(row["messages"])
+    for turn in range(turns):
+        last = turn == turns - 1  # only the last turn's samples are compared
+        request = _request(contestant, row, answer["turns"])
+        samples = yield Ask(request, contestant.sampling, contestant.best_of if last else 1)
+        _add_turn(answer, samples, row["constraints"] if last else "[]")
+        if answer["finish_reason"] in ("error", "refused"):
+            break
+    return answer
 
 
 def _request(contestant: Contestant, row: dict[str, Any], answers: Sequence[str]) -> Request:
@@ -240,23 +281,36 @@ def _request(contestant: Contestant, row: dict[str, Any], answers: Sequence[str]
 
 
 def _add_turn(answer: dict[str, Any], samples: Sequence[Completion], constraints: str) -> None:
-    """Add a turn: the sample that the verifier scores highest, the first of equals."""
-    stated, best = parse_constraints(constraints), 0
-    if len(samples) > 1 and stated:
-        scores = [verify(stated, sample.text).score for sample in samples]
-        best = scores.index(max(scores))
+    """Add a turn: the answer that the verifier scores highest, the first of equals."""
+    stated = parse_constraints(constraints)
+    said = [number for number, sample in enumerate(samples) if not _says_nothing(sample)]
+    answers = [n for n in said if samples[n].finish_reason != "refused"] or said or [0]
+    best = answers[0]
+    if len(answers) > 1 and stated:
+        best = max(answers, key=lambda number: verify(stated, samples[number].text).score)
     chosen = samples[best]
-    answer["turns"] = [*answer["turns"], chosen.text]
-    answer["prompt_tokens"] += chosen.prompt_tokens
-    # all samples were paid for
-    answer["completion_tokens"] += sum(sample.completion_tokens for sample in samples)
+    if _says_nothing(chosen):
+        chosen = replace(chosen, finish_reason="error", error=_NOTHING_SAID)
+    thoughts = [answer["reasoning"], chosen.reasoning]
     answer |= {
         "text": chosen.text,
+        "turns": [*answer["turns"], chosen.text],
+        "reasoning": "\n\n".join(filter(None, thoughts)) or None,
         "finish_reason": chosen.finish_reason,
         "error": chosen.error,
         "sample": best,
         "samples": [sample.text for sample in samples],
+        # all samples were paid for
+        "prompt_tokens": total(answer["prompt_tokens"], *(s.prompt_tokens for s in samples)),
+        "completion_tokens": total(
+            answer["completion_tokens"], *(s.completion_tokens for s in samples)
+        ),
     }
+
+
+def _says_nothing(sample: Completion) -> bool:
+    """Whether the model only thought; one that stops at once has said that it says nothing."""
+    return sample.text == "" and (bool(sample.reasoning) or sample.finish_reason == "length")
 
 
 def _partition_rows(
@@ -285,11 +339,14 @@ def _partition_rows(
                        $contestant as contestant, $role as role, $model as model,
                        $digest as model_digest, $system_prompt as system_prompt,
                        $sampling as sampling,
-                       if(stored.text is null, 'failed', 'ok') as status, errors.error,
-                       coalesce(stored.text, '') as text, coalesce(stored.turns, []) as turns,
+                       case when stored.text is null then 'failed'
+                            when stored.finish_reason = 'refused' then 'refused'
+                            else 'ok' end as status, errors.error,
+                       coalesce(stored.text, '') as text, stored.reasoning,
+                       coalesce(stored.turns, []) as turns,
                        coalesce(stored.finish_reason, 'error') as finish_reason,
-                       coalesce(stored.prompt_tokens, 0) as prompt_tokens,
-                       coalesce(stored.completion_tokens, 0) as completion_tokens,
+                       if(stored.text is null, 0, stored.prompt_tokens) as prompt_tokens,
+                       if(stored.text is null, 0, stored.completion_tokens) as completion_tokens,
                        coalesce(stored.sample, 0) as sample
                 from requested
                 left join stored on stored.response_id = requested.response_id

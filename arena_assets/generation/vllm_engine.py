@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from arena_assets.config import Sampling, resolve
-from arena_assets.generation.engines import Completion, Request, Weights
+from arena_assets.generation.engines import Completion, Request, Weights, completed
 
 
 class VLLMEngine:
@@ -84,13 +84,13 @@ class VLLMEngine:
             )
         return [
             [
-                Completion(
+                completed(
                     completion.text,
-                    str(completion.finish_reason),
-                    len(output.prompt_token_ids),
+                    completion.finish_reason or "unknown",
+                    0 if number else len(output.prompt_token_ids),
                     len(completion.token_ids),
                 )
-                for completion in output.outputs
+                for number, completion in enumerate(output.outputs)
             ]
             for output in outputs
         ]

@@ -30,8 +30,11 @@ _AUDIT = """
                avg((status = 'failed')::int) as failed_rate,
                avg((status = 'abstained')::int) as abstained_rate,
                avg((sign(score_a - score_b) + 1) / 2) as first_position_preference,
-               sum(prompt_tokens)::bigint as prompt_tokens,
-               sum(completion_tokens)::bigint as completion_tokens
+               -- unknown where one game's are: a sum of the others would look like all
+               if(bool_or(prompt_tokens is null), null, sum(prompt_tokens))::bigint
+                   as prompt_tokens,
+               if(bool_or(completion_tokens is null), null, sum(completion_tokens))::bigint
+                   as completion_tokens
         from judgments group by judge
     ),
     lengths as (

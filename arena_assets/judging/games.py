@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from arena_assets.generation.engines import Message
+from arena_assets.generation.conversations import Arrived, nobody
+from arena_assets.generation.engines import BackendDown, Message
 from arena_assets.generation.responses import batches_of
 from arena_assets.judging.verdicts import BACKEND_ERROR, Verdict
 from arena_assets.lake import Lake
@@ -30,10 +31,14 @@ STORE_SCHEMA = pa.schema(
         ("score_b", pa.float64()),
         ("explanation", pa.string()),
         ("raw", pa.string()),
+        ("reasoning", pa.string()),
         ("attempts", pa.int64()),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
-        ("seconds", pa.float64()),  # the batch's time, shared evenly
+        (
+            "seconds",
+            pa.float64(),
+        ),  # since the verdicts before, shared
     ]
 )
 _ROWS = 10_000  # rows an Arrow batch
@@ -70,7 +75,9 @@ class Judge(Protocol):
     @property
     def abstains_for(self) -> str | None: ...
 
-    def judge(self, games: Sequence[Game]) -> list[Verdict]: ...
+    def judge(self, games: Sequence[Game], arrived: Arrived[Verdict] = nobody) -> list[Verdict]:
+        """A verdict a game; `arrived` gets (position, verdict) of each as soon as it is there."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -187,21 +194,43 @@ class Games:
     def judge_missing(self, log: Callable[[str], None]) -> int:
         """Judge what the store lacks; how many games that were.
 
-        Raises BackendDown where not one game of a batch got an answer; finished batches are kept.
+        Every verdict is stored as it comes. Raises BackendDown where the backend is gone.
         """
         with self.store.locked(log):
             waiting = self.waiting()
-            done, seconds = 0, 0.0
+            done, began = 0, time.monotonic()
             for rows in self._batches() if waiting else ():
                 games = [Game(**{n: row[n] for n in Game.__annotations__}) for row in rows]
-                began = time.monotonic()
-                verdicts = self.judge.judge(games)
-                spent = time.monotonic() - began
-                self._keep(games, verdicts, spent / len(games))
-                done, seconds = done + len(games), seconds + spent
+                try:
+                    self._judge(games)
+                except BackendDown as down:
+                    raise BackendDown(
+                        f"{self.judge.name}: {down}; the verdicts that came before are "
+                        "kept, mend the backend and materialize again"
+                    ) from down
+                done, seconds = done + len(games), time.monotonic() - began
                 pace = f", {done / seconds:.1f} games/s" if seconds > 1 else ""
                 log(f"{self.judge.name}: {done}/{waiting} games{pace}")
         return waiting
+
+    def _judge(self, games: Sequence[Game]) -> None:
+        clock = time.monotonic()
+        with self.store.collecting() as keep:
+
+            def arrived(ended: list[tuple[int, Verdict]]) -> None:
+                nonlocal clock
+                before, clock = clock, time.monotonic()
+                final = []
+                for number, verdict in ended:
+                    key = games[number].judgment_id
+                    if verdict.failure == BACKEND_ERROR:
+                        self.failures[key] = verdict
+                    else:
+                        seconds = (clock - before) / len(ended)
+                        final.append({"judgment_id": key, "seconds": seconds, **asdict(verdict)})
+                keep(final)
+
+            self.judge.judge(games, arrived)
 
     def waiting(self) -> int:
         """How many games the store lacks; the table `todo` lists them."""
@@ -234,17 +263,6 @@ class Games:
             ).to_arrow_reader(_ROWS)
         )
 
-    def _keep(self, games: Sequence[Game], verdicts: Sequence[Verdict], seconds: float) -> None:
-        final = []
-        for game, verdict in zip(games, verdicts, strict=True):
-            if verdict.failure == BACKEND_ERROR:
-                self.failures[game.judgment_id] = verdict
-            else:
-                final.append(
-                    {"judgment_id": game.judgment_id, "seconds": seconds, **asdict(verdict)}
-                )
-        self.store.append(final)
-
     def rows(self, round_: str, seat: Seat) -> Iterator[pa.RecordBatch]:
         """The games as rows of the judgments table, in order."""
         self.store.create_view(self.connection, "stored")
@@ -265,9 +283,9 @@ class Games:
                    verdicts.failure, verdicts.score_a, verdicts.score_b,
                    if(games.abstains, 'The judge stays out of battles of its own weights.',
                       verdicts.explanation) as explanation,
-                   verdicts.raw, coalesce(verdicts.attempts, 0) as attempts,
-                   coalesce(verdicts.prompt_tokens, 0) as prompt_tokens,
-                   coalesce(verdicts.completion_tokens, 0) as completion_tokens,
+                   verdicts.raw, verdicts.reasoning, coalesce(verdicts.attempts, 0) as attempts,
+                   if(verdicts.status is null, 0, verdicts.prompt_tokens) as prompt_tokens,
+                   if(verdicts.status is null, 0, verdicts.completion_tokens) as completion_tokens,
                    coalesce(verdicts.seconds, 0) as seconds
             from games
             left join verdicts

@@ -10,12 +10,13 @@ from typing import Any
 from pydantic import Field
 
 from arena_assets.config import LLMJudge, Sampling, Settings, resolve
+from arena_assets.generation.conversations import Arrived, Ask, Conversation, converse, nobody
 from arena_assets.generation.dialogue import with_answers
-from arena_assets.generation.engines import Engine, Message, Request, Weights, refuse_silence
+from arena_assets.generation.engines import Engine, Message, Request, Weights, total
 from arena_assets.judging.constraints import parse_constraints
 from arena_assets.judging.fence import fence, marker_of, neutralise
 from arena_assets.judging.games import Game
-from arena_assets.judging.verdicts import Verdict, scores_schema, to_verdict
+from arena_assets.judging.verdicts import REFUSED, Verdict, scores_schema, to_verdict
 from arena_assets.judging.verifier import Verification, verify
 from arena_assets.settings_files import read_settings
 from arena_assets.store import content_key
@@ -37,8 +38,10 @@ class Verifier:
     def __init__(self, name: str):
         self.name = name
 
-    def judge(self, games: Sequence[Game]) -> list[Verdict]:
-        return [self._verdict(game) for game in games]
+    def judge(self, games: Sequence[Game], arrived: Arrived[Verdict] = nobody) -> list[Verdict]:
+        verdicts = [self._verdict(game) for game in games]
+        arrived(list(enumerate(verdicts)))
+        return verdicts
 
     def _verdict(self, game: Game) -> Verdict:
         if not parse_constraints(game.constraints):
@@ -117,30 +120,37 @@ class LanguageModelJudge:
 
         return SandboxedEnvironment(undefined=StrictUndefined).from_string(self.template.user)
 
-    def judge(self, games: Sequence[Game]) -> list[Verdict]:
+    def judge(self, games: Sequence[Game], arrived: Arrived[Verdict] = nobody) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
-        pending = list(range(len(games)))
-        schema = scores_schema(self.template.explanation_characters)
-        for attempt in range(1, self.settings.attempts + 1):
-            requests = [
-                Request(games[index].prompt_id, self.render(games[index], attempt))
-                for index in pending
-            ]
-            outputs = self.engine().chat(requests, self._sampling(attempt), json_schema=schema)
-            if attempt == 1:
-                refuse_silence(self.name, outputs)
-            for index, (completion,) in zip(pending, outputs, strict=True):
-                spent = verdicts.get(index, Verdict(""))
-                verdicts[index] = replace(
-                    to_verdict(completion),
-                    attempts=attempt,
-                    prompt_tokens=spent.prompt_tokens + completion.prompt_tokens,
-                    completion_tokens=spent.completion_tokens + completion.completion_tokens,
-                )
-            pending = [index for index in pending if verdicts[index].status == "failed"]
-            if not pending:
-                break
+
+        def take(ended: list[tuple[int, Verdict]]) -> None:
+            verdicts.update(ended)
+            arrived(ended)
+
+        converse(self.engine(), [self._conversation(game) for game in games], take)
         return [verdicts[index] for index in range(len(games))]
+
+    def _conversation(self, game: Game) -> Conversation[Verdict]:
+        """Ask about one game until the output can be used, the backend fails or its filter acts."""
+        schema = scores_schema(self.template.explanation_characters)
+        prompt_tokens: int | None = 0
+        completion_tokens: int | None = 0
+        for attempt in range(1, self.settings.attempts + 1):
+            request = Request(game.prompt_id, self.render(game, attempt))
+            (completion,) = yield Ask(request, self._sampling(attempt), json_schema=schema)
+            prompt_tokens = total(prompt_tokens, completion.prompt_tokens)
+            completion_tokens = total(completion_tokens, completion.completion_tokens)
+            verdict = replace(
+                to_verdict(completion),
+                reasoning=completion.reasoning,
+                attempts=attempt,
+                prompt_tokens=prompt_tokens,
+                completion_tokens=completion_tokens,
+            )
+            final = completion.error is not None or completion.finish_reason == REFUSED
+            if final or verdict.status != "failed":
+                break
+        return verdict
 
     def _sampling(self, attempt: int) -> Sampling:
         """Greedy output would fail the same way again, so a retry draws at random."""

@@ -55,6 +55,7 @@ class Verdict:
     explanation: str | None = None
     failure: str | None = None
     raw: str | None = None
+    reasoning: str | None = None
     attempts: int = 1
     prompt_tokens: int | None = 0
     completion_tokens: int | None = 0
