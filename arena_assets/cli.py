@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from arena_assets.config import PROJECT, ProfileError, load_arena
+from arena_assets.hostile_text import visible_lines
 from arena_assets.printing import print_table
 from arena_assets.ratings.command import rate_command
 
@@ -246,7 +247,7 @@ def _print_json(value: Any) -> None:
 
 
 def _fail(message: str) -> None:
-    typer.echo(message, err=True)
+    typer.echo(visible_lines(message), err=True)
     raise typer.Exit(1)
 
 

@@ -18,7 +18,9 @@ from dagster_dbt import (
 )
 
 from arena_assets.assets.metadata import table_metadata
+from arena_assets.checks.expectations import checked_partition
 from arena_assets.config import PROJECT
+from arena_assets.lake import MissingPartition
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import until
@@ -67,7 +69,7 @@ class ArenaTranslator(DagsterDbtTranslator):
 def arena_dbt(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
 ) -> Iterator[Any]:
-    round_ = arena.round(context.partition_key)
+    round_ = arena.round(_round_of(context, arena))
     for key in context.selected_asset_keys:  # DuckDB's COPY makes no folders
         (arena.lake.root / key.path[-1]).mkdir(parents=True, exist_ok=True)
     os.environ["ARENA_LAKE"] = str(arena.lake.root)
@@ -93,3 +95,17 @@ def arena_dbt(
                 shown = table_metadata(arena.lake, table, round_.key)
                 event = event.with_metadata({**event.metadata, **shown})
             yield event
+
+
+def _round_of(context: dg.AssetExecutionContext, arena: ArenaResource) -> str:
+    """The round of a run; one that only checks may come without, and makes no table."""
+    if context.selected_asset_keys:
+        return context.partition_key
+    tables = sorted({key.asset_key.path[-1] for key in context.selected_asset_check_keys})
+    partition = checked_partition(context, arena.lake, tables[0])
+    try:
+        for table in tables:
+            arena.lake.present(table, partition)
+    except MissingPartition as missing:
+        raise dg.Failure(str(missing), allow_retries=False) from missing
+    return partition
