@@ -88,6 +88,8 @@ def leaderboard(
     format: FormatOption = Format.table,
 ) -> None:
     """Print the ratings after a round, best first, with their 95 % intervals."""
+    from arena_assets.generation.best_of import note_on_picks
+
     arena = _arena()
     rated = arena.lake.partitions("leaderboard")
     key = after or (rated[-1] if rated else None)
@@ -98,12 +100,14 @@ def leaderboard(
         )
     rows = arena.lake.query("select * from board order by rating desc", board=("leaderboard", key))
     board = rows.to_pylist()
-    comparison = _progress(arena, key, board)
+    comparison, note = _progress(arena, key, board), note_on_picks(arena.arena)
     if format is Format.json:
-        _print_json({"round": key, "leaderboard": board, "progress": comparison})
+        _print_json({"round": key, "leaderboard": board, "progress": comparison, "note": note})
         return
     columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
     print_table(f"leaderboard after {key}", columns, board)
+    if note:
+        typer.echo(note)
     if comparison:
         apart = "apart" if comparison["intervals_separated"] else "overlapping"
         typer.echo(

@@ -5,8 +5,6 @@ import sys
 
 import dagster as dg
 
-from arena_assets.hostile_text import visible_lines
-
 
 class _AssetWords(logging.Filter):
     """Lets through what an asset logs; Dagster's events and dbt's chatter are in the UI."""
@@ -19,7 +17,7 @@ class _AssetWords(logging.Filter):
         skipped = words.startswith("Dependencies for step")
         if meta.get("dagster_event") is not None or from_dbt or skipped:
             return False
-        record.step, record.words = step, visible_lines(words)
+        record.step, record.words = step, words
         return True
 
 

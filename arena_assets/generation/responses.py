@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from arena_assets.generation import best_of
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.dialogue import open_turns, with_answers
 from arena_assets.generation.engines import (
@@ -28,8 +29,6 @@ from arena_assets.generation.engines import (
     Weights,
     refuse_silence,
 )
-from arena_assets.judging.constraints import parse_constraints
-from arena_assets.judging.verifier import verify
 from arena_assets.lake import Lake
 from arena_assets.store import Store, content_key_sql
 from arena_assets.tables import RESPONSES
@@ -120,7 +119,7 @@ def create_requested(connection: duckdb.DuckDBPyConnection, contestant: Contesta
 
     The constraints are part of a key only where they choose the best of several answers.
     """
-    constraints = "constraints" if contestant.best_of > 1 else "''"
+    constraints = f"'{best_of.RULE}' || constraints" if contestant.best_of > 1 else "''"
     connection.execute("set variable contestant_key = $key", {"key": contestant.key(seed)})
     key = content_key_sql(
         "getvariable('contestant_key')", "to_json(messages)::varchar", constraints
@@ -240,11 +239,8 @@ def _request(contestant: Contestant, row: dict[str, Any], answers: Sequence[str]
 
 
 def _add_turn(answer: dict[str, Any], samples: Sequence[Completion], constraints: str) -> None:
-    """Add a turn: the sample that the verifier scores highest, the first of equals."""
-    stated, best = parse_constraints(constraints), 0
-    if len(samples) > 1 and stated:
-        scores = [verify(stated, sample.text).score for sample in samples]
-        best = scores.index(max(scores))
+    """Add a turn: the sample that is best by the rule of `best_of`."""
+    best = best_of.choose(samples, constraints) if len(samples) > 1 else 0
     chosen = samples[best]
     answer["turns"] = [*answer["turns"], chosen.text]
     answer["prompt_tokens"] += chosen.prompt_tokens
@@ -252,7 +248,7 @@ def _add_turn(answer: dict[str, Any], samples: Sequence[Completion], constraints
     answer["completion_tokens"] += sum(sample.completion_tokens for sample in samples)
     answer |= {
         "text": chosen.text,
-        "finish_reason": chosen.finish_reason,
+        "finish_reason": best_of.reason_of_turns(answer["finish_reason"], chosen.finish_reason),
         "error": chosen.error,
         "sample": best,
         "samples": [sample.text for sample in samples],
