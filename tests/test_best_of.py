@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_generation import NO_COMMAS, Echo, answer, contestant, lake, prompt, user  # noqa: F401
+from typer.testing import CliRunner
 
+from arena_assets.cli import app
 from arena_assets.config import PROJECT, Arena, Sampling, load_arena
 from arena_assets.generation.best_of import (
     CUT_OFF,
@@ -120,3 +125,15 @@ def test_a_board_says_whose_samples_its_judge_has_picked():
     assert note_on_picks(with_judge(jury)) is not None
     (best_of,) = [opponent for opponent in pocket.opponents if opponent.best_of > 1]
     assert best_of.sampling.max_tokens == pocket.target.sampling.max_tokens, "a fair fight"
+
+
+def test_the_leaderboard_on_the_terminal_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARENA_LAKE", str(tmp_path))
+    row = {"rank": 1, "contestant": "best-of-2", "rating": 1000.0, "lower": 990.0, "upper": 1010.0}
+    row |= {"points": 0.5, "mean_score": 5.0, "battles": 2}
+    (tmp_path / "leaderboard").mkdir()
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "leaderboard/i01.1-sft.parquet")
+    note = "the verifier picked the samples of best-of-2 and judges them too"
+    assert note in CliRunner().invoke(app, ["leaderboard"]).output
+    found = json.loads(CliRunner().invoke(app, ["leaderboard", "--format", "json"]).output)
+    assert found["note"].startswith(note)

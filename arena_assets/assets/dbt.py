@@ -17,7 +17,7 @@ from dagster_dbt import (
     dbt_assets,
 )
 
-from arena_assets.assets.metadata import table_metadata
+from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checks.expectations import checked_partition
 from arena_assets.config import PROJECT
 from arena_assets.lake import MissingPartition
@@ -93,8 +93,19 @@ def arena_dbt(
                 # what dagster-dbt can fetch itself takes longer than the models do
                 table = context.asset_key_for_output(event.output_name).path[-1]
                 shown = table_metadata(arena.lake, table, round_.key)
+                if table == "selection_drops":
+                    shown["reasons"] = _counted_reasons(arena, round_.key)
                 event = event.with_metadata({**event.metadata, **shown})
             yield event
+
+
+def _counted_reasons(arena: ArenaResource, key: str) -> dg.MarkdownMetadataValue:
+    """How many battles and prompts made no row, by kind of row and reason."""
+    counted = arena.lake.query(
+        "select kind, reason, count(*) as left_out from drops group by all order by kind, 3 desc",
+        drops=("selection_drops", key),
+    )
+    return dg.MetadataValue.md(markdown_table(counted))
 
 
 def _round_of(context: dg.AssetExecutionContext, arena: ArenaResource) -> str:
