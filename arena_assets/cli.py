@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.hostile_text import visible_lines
 from arena_assets.places import profile_path
 from arena_assets.printing import print_table
 from arena_assets.ratings.command import rate_command
@@ -126,6 +127,8 @@ def leaderboard(
     format: FormatOption = Format.table,
 ) -> None:
     """Print the ratings after a round, best first, with their 95 % intervals."""
+    from arena_assets.generation.best_of import note_on_picks
+
     arena = _arena()
     rated = arena.lake.partitions("leaderboard")
     key = after or (rated[-1] if rated else None)
@@ -136,12 +139,14 @@ def leaderboard(
         )
     rows = arena.lake.query("select * from board order by rating desc", board=("leaderboard", key))
     board = rows.to_pylist()
-    comparison = _progress(arena, key, board)
+    comparison, note = _progress(arena, key, board), note_on_picks(arena.arena)
     if format is Format.json:
-        _print_json({"round": key, "leaderboard": board, "progress": comparison})
+        _print_json({"round": key, "leaderboard": board, "progress": comparison, "note": note})
         return
     columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
     print_table(f"leaderboard after {key}", columns, board)
+    if note:
+        typer.echo(note)
     if comparison:
         apart = "apart" if comparison["intervals_separated"] else "overlapping"
         typer.echo(
@@ -291,7 +296,7 @@ def _print_json(value: Any) -> None:
 
 
 def _fail(message: str) -> None:
-    typer.echo(message, err=True)
+    typer.echo(visible_lines(message), err=True)
     raise typer.Exit(1)
 
 

@@ -220,7 +220,9 @@ class Opponent(Settings):
     recorded: FilePath | None = Field(None, description="JSONL or Parquet with prompt_id and text")
     system_prompt: FilePath | None = None
     sampling: Sampling = Sampling()
-    best_of: int = Field(1, ge=1, description="answers sampled; the verifier keeps the best")
+    best_of: int = Field(
+        1, ge=1, description="samples; kept is the verifier's best, or what most of them say"
+    )
 
     @model_validator(mode="after")
     def model_or_recording(self) -> Opponent:

@@ -7,6 +7,8 @@ import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from arena_assets.hostile_text import visible
+
 
 def ratings_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     """Ratings with their intervals, best on top; rows have contestant, rating, lower and upper."""
@@ -14,7 +16,7 @@ def ratings_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     def draw(axes):
         ordered = sorted(rows, key=lambda row: row["rating"])
         _intervals(axes, ordered, range(len(ordered)), horizontal=True)
-        axes.set_yticks(range(len(ordered)), [row["contestant"] for row in ordered])
+        axes.set_yticks(range(len(ordered)), _names(ordered), parse_math=False)
         axes.set_xlabel("rating (Elo scale, 95 % interval)")
 
     return _png(draw, title, height=1.2 + 0.4 * len(rows))
@@ -26,7 +28,7 @@ def progress_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     def draw(axes):
         _intervals(axes, rows, range(len(rows)), horizontal=False)
         axes.plot(range(len(rows)), [row["rating"] for row in rows], alpha=0.5)
-        axes.set_xticks(range(len(rows)), [row["contestant"] for row in rows])
+        axes.set_xticks(range(len(rows)), _names(rows), parse_math=False)
         axes.set_ylabel("rating (Elo scale, 95 % interval)")
 
     return _png(draw, title)
@@ -42,8 +44,9 @@ def win_rate_plot(pairs: Sequence[dict[str, Any]], order: Sequence[str], title: 
     def draw(axes):
         image = axes.imshow(shares, vmin=0, vmax=1, cmap="RdYlGn")
         axes.figure.colorbar(image, label="share of points of the row's contestant")
-        axes.set_xticks(range(len(order)), order, rotation=90)
-        axes.set_yticks(range(len(order)), order)
+        names = [visible(name) for name in order]
+        axes.set_xticks(range(len(order)), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(order)), names, parse_math=False)
         if len(order) <= 12:
             for row, cells in enumerate(shares):
                 for column, share in enumerate(cells):
@@ -77,6 +80,10 @@ def markdown_image(png: bytes) -> str:
     return f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
+def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
+    return [visible(row["contestant"]) for row in rows]
+
+
 def _intervals(axes, rows, positions, horizontal: bool) -> None:
     ratings = [row["rating"] for row in rows]
     spread = [
@@ -96,7 +103,7 @@ def _png(draw: Callable, title: str, height: float = 4.0) -> bytes:
     figure = Figure(figsize=(7, height), layout="constrained")
     axes = figure.add_subplot()
     draw(axes)
-    axes.set_title(title)
+    axes.set_title(visible(title), parse_math=False)
     axes.grid(alpha=0.3)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)

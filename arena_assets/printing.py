@@ -1,10 +1,12 @@
-"""Tables for people who read a terminal."""
+"""Tables for people who read a terminal, whatever is in their cells."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from arena_assets.hostile_text import visible
 
 _RATINGS = ("rating", "lower", "upper")
 
@@ -18,14 +20,17 @@ def print_table(
     """Print rows under a title; numbers stand to the right, None as `missing`."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title)
+    # Text is printed as it is, where a string would be read as rich's markup: [red], [link=...]
+    table = Table(title=Text(visible(title)))
     for column in columns:
         numeric = any(isinstance(row[column], int | float) for row in rows)
-        table.add_column(column.replace("_", " "), justify="right" if numeric else "left")
+        header = Text(visible(column.replace("_", " ")))
+        table.add_column(header, justify="right" if numeric else "left")
     for row in rows:
         cells = [missing if row[c] is None else _cell(c, row[c]) for c in columns]
-        table.add_row(*cells)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
     # a pipe has no width; a table that is cut helps nobody
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 

@@ -39,9 +39,9 @@ def dbt(lake: Lake, round_: str, scratch: Path, select: str) -> str:
     return done.stdout
 
 
-def fight(lake: Lake, round_: str, draw: random.Random) -> None:
-    """Answers and random verdicts of a round over ten prompts."""
-    ids = [f"{round_}-p{number}" for number in range(10)]
+def fight(lake: Lake, round_: str, draw: random.Random, prompts: int = 10) -> None:
+    """Answers and random verdicts of a round over some prompts."""
+    ids = [f"{round_}-p{number}" for number in range(prompts)]
     responses, judgments = [], []
     for prompt_id in ids:
         for name, role in CONTESTANTS.items():

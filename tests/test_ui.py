@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import httpx
+import pyarrow as pa
 import pytest
 
+from arena_assets.assets.metadata import markdown_table
 from arena_assets.config import PROJECT
 from arena_assets.resources import arena_resource
 
@@ -193,6 +196,69 @@ def test_target_model_shows_its_checkpoint_on_its_page(server, page):
     page.goto(f"{server.url}/assets/target_model?view=partitions&partition={ROUNDS[1]}")
     for words in ("checkpoint", promoted["contestant"], "promoted_after", promoted["model_digest"]):
         page.get_by_text(words).locator("visible=true").first.wait_for()
+
+
+def test_answers_that_are_markup_are_text_in_the_ui(server, page):
+    lines = ["![x](http://evil.example/a.png)", "<img src=http://evil.example/b.png>"]
+    lines += ["[here](http://evil.example/c) www.evil.example me@evil.example ~~end~~"]
+    preview = dg.MetadataValue.md(markdown_table(pa.table({"text": lines})))
+    with dg.DagsterInstance.get() as instance:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization("quarantine", partition="seed", metadata={"preview": preview})
+        )
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/assets/quarantine?view=partitions&partition=seed")
+    shown = page.locator(".dagster-markdown", has_text="evil.example").first
+    shown.or_(page.get_by_text("[Show Markdown]").first).first.wait_for()
+    if not shown.count():
+        page.get_by_text("[Show Markdown]").first.click()
+    shown.wait_for()
+    said = shown.inner_text().replace("\u2060", "")
+    assert all(line in said for line in lines)
+    assert shown.locator("img, a, del").count() == 0
+    assert [url for url in asked if "evil.example" in url] == []
+
+
+def test_a_check_is_executed_alone_from_the_ui(server):
+    nodes = server.ask(
+        """{ assetNodes { assetKey { path } assetChecksOrError { ... on AssetChecks { checks {
+             name canExecuteIndividually } } } } }"""
+    )["assetNodes"]
+    checks = [check for node in nodes for check in node["assetChecksOrError"].get("checks", [])]
+    assert len(checks) > 150
+    assert {check["canExecuteIndividually"] for check in checks} == {"CAN_EXECUTE"}
+    key = {"assetKey": {"path": ["training_set"]}, "name": "texts_present"}
+    launched = server.ask(
+        """mutation ($params: ExecutionParams!) { launchPipelineExecution(
+             executionParams: $params) { __typename ... on LaunchRunSuccess { run { runId } }
+             ... on PythonError { message } } }""",
+        params={
+            "selector": {
+                "repositoryName": "__repository__",
+                "repositoryLocationName": "arena_assets",
+                "pipelineName": "__ASSET_JOB",
+                "assetSelection": [],
+                "assetCheckSelection": [key],
+            },
+            "executionMetadata": {
+                "tags": [
+                    {"key": "dagster/partition", "value": ROUNDS[1]},
+                    {"key": "checked", "value": "alone"},
+                ]
+            },
+        },
+    )["launchPipelineExecution"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    (run,) = finished(server, 1, checked="alone")
+    assert run["status"] == "SUCCESS"
+    with dg.DagsterInstance.get() as instance:
+        found = dg.AssetCheckKey(dg.AssetKey("training_set"), "texts_present")
+        storage = instance.event_log_storage
+        (record,) = storage.get_asset_check_execution_history(found, limit=1)
+    evaluation = record.evaluation
+    assert (record.run_id, evaluation.partition) == (run["runId"], ROUNDS[1])
+    assert evaluation.passed and evaluation.metadata["partition"].value == ROUNDS[1]
 
 
 def result_of_check(page, server, asset: str, check: str):

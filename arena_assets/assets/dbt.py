@@ -17,7 +17,9 @@ from dagster_dbt import (
 )
 
 from arena_assets.assets.dbt_project import parsed_project
-from arena_assets.assets.metadata import table_metadata
+from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.checks.expectations import checked_partition
+from arena_assets.lake import MissingPartition
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import until
@@ -61,7 +63,7 @@ class ArenaTranslator(DagsterDbtTranslator):
 def arena_dbt(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
 ) -> Iterator[Any]:
-    round_ = arena.round(context.partition_key)
+    round_ = arena.round(_round_of(context, arena))
     for key in context.selected_asset_keys:  # DuckDB's COPY makes no folders
         (arena.lake.root / key.path[-1]).mkdir(parents=True, exist_ok=True)
     os.environ["ARENA_LAKE"] = str(arena.lake.root)
@@ -85,5 +87,30 @@ def arena_dbt(
                 # what dagster-dbt can fetch itself takes longer than the models do
                 table = context.asset_key_for_output(event.output_name).path[-1]
                 shown = table_metadata(arena.lake, table, round_.key)
+                if table == "selection_drops":
+                    shown["reasons"] = _counted_reasons(arena, round_.key)
                 event = event.with_metadata({**event.metadata, **shown})
             yield event
+
+
+def _counted_reasons(arena: ArenaResource, key: str) -> dg.MarkdownMetadataValue:
+    """How many battles and prompts made no row, by kind of row and reason."""
+    counted = arena.lake.query(
+        "select kind, reason, count(*) as left_out from drops group by all order by kind, 3 desc",
+        drops=("selection_drops", key),
+    )
+    return dg.MetadataValue.md(markdown_table(counted))
+
+
+def _round_of(context: dg.AssetExecutionContext, arena: ArenaResource) -> str:
+    """The round of a run; one that only checks may come without, and makes no table."""
+    if context.selected_asset_keys:
+        return context.partition_key
+    tables = sorted({key.asset_key.path[-1] for key in context.selected_asset_check_keys})
+    partition = checked_partition(context, arena.lake, tables[0])
+    try:
+        for table in tables:
+            arena.lake.present(table, partition)
+    except MissingPartition as missing:
+        raise dg.Failure(str(missing), allow_retries=False) from missing
+    return partition

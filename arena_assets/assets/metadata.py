@@ -7,6 +7,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from arena_assets.hostile_text import in_markdown
 from arena_assets.lake import ALL, Lake
 from arena_assets.plots import markdown_image
 
@@ -40,9 +41,9 @@ def plot_metadata(lake: Lake, key: str, plots: Mapping[str, bytes]) -> dict[str,
 
 
 def markdown_table(table: pa.Table) -> str:
-    """A small table as Markdown; long values are cut, bars and line breaks escaped."""
+    """A small table as Markdown; long values are cut, and all of them shown as they are."""
     names = table.column_names
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    lines = ["| " + " | ".join(map(in_markdown, names)) + " |", "|" + " --- |" * len(names)]
     for row in table.to_pylist():
         lines.append("| " + " | ".join(_cell(row[name]) for name in names) + " |")
     return "\n".join(lines)
@@ -50,5 +51,5 @@ def markdown_table(table: pa.Table) -> str:
 
 def _cell(value: Any) -> str:
     text = f"{value:.2f}" if isinstance(value, float) else str("" if value is None else value)
-    text = text.replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= _PREVIEW_CHARACTERS else text[:_PREVIEW_CHARACTERS] + "…"
+    cut = text if len(text) <= _PREVIEW_CHARACTERS else text[:_PREVIEW_CHARACTERS] + "…"
+    return in_markdown(cut)

@@ -4,6 +4,7 @@ import dagster as dg
 
 from arena_assets.assets.battles import target_metadata, target_model
 from arena_assets.assets.metadata import markdown_table, plot_metadata, table_metadata
+from arena_assets.generation.best_of import note_on_picks
 from arena_assets.lineage import models, round_fingerprint
 from arena_assets.partitions import rounds_partitions
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
@@ -46,6 +47,7 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
             "ratings",
             key,
             leaderboard=dg.MetadataValue.md(markdown_table(board)),
+            note=note_on_picks(arena.arena) or "-",
             target_rating=of_target[-1]["rating"],
             **plot_metadata(arena.lake, key, plots),
         ),

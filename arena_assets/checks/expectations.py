@@ -1,24 +1,25 @@
-"""Runs the suites with Great Expectations: asset checks, a guard, Data Docs pages."""
+"""Runs the suites with Great Expectations: asset checks and a guard.
 
-import json
+A check runs alone as well as with all others of its table; together they are one validation.
+"""
+
 import logging
 import warnings
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 
 from arena_assets.checks.suites import Suite, suites
-from arena_assets.lake import ALL
+from arena_assets.hostile_text import in_markdown, visible
+from arena_assets.lake import ALL, Lake, MissingPartition
 from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
-from arena_assets.places import output_folder
 from arena_assets.resources import ArenaResource
 
 # checks a partition are a preview in Dagster 1.13 and the only way to see which round failed
 warnings.filterwarnings("ignore", message=".*partitions_def.*", category=dg.PreviewWarning)
 
-DATA_DOCS = output_folder("ARENA_DATA_DOCS", "data/quality")
 _SHOWN = (
     "observed_value",
     "element_count",
@@ -28,38 +29,37 @@ _SHOWN = (
 )
 
 
-def validate(arena: ArenaResource, suite: Suite, partition: str) -> Any:
-    """Great Expectations' result for one partition of a table."""
+def validate(
+    arena: ArenaResource,
+    suite: Suite,
+    partition: str,
+    names: Collection[str] | None = None,
+    run: str | None = None,
+) -> Any:
+    """Great Expectations' result for one partition of a table.
+
+    `names` are the expectations to look at (default: all). All of them together write the
+    partition's page, which names `run`, the run that looked. Raises MissingPartition.
+    """
     import great_expectations as gx
 
+    from arena_assets.checks.data_docs import pages_of, write_page
+
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    table = arena.lake.query(
-        suite.sql.format(table=suite.table),
-        dict(suite.parameters),
-        **{suite.table: (suite.table, partition)},
-        **{other: (other, ALL) for other in suite.others},
-    )
-    # what is no scalar cannot be checked and would only be slow
-    frame = table.select(
-        [f.name for f in table.schema if not str(f.type).startswith("list")]
-    ).to_pandas()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    expectations = [
-        {
-            "type": rule["type"],
-            "kwargs": rule["kwargs"],
-            "severity": rule["severity"],
-            "meta": {"name": rule["name"]},
-        }
-        for rule in suite.expectations
-    ]
     batch = (
         context.data_sources.add_pandas("lake")
         .add_dataframe_asset(suite.table)
         .add_batch_definition_whole_dataframe(partition)
-        .get_batch({"dataframe": frame})
+        .get_batch({"dataframe": _looked_at(arena, suite, partition)})
     )
+    expectations = [
+        {name: rule[name] for name in ("type", "kwargs", "severity")}
+        | {"meta": {"name": rule["name"]}}
+        for rule in suite.expectations
+        if names is None or rule["name"] in names
+    ]
     result = batch.validate(
         gx.ExpectationSuite(name=suite.table, expectations=expectations), result_format="SUMMARY"
     )
@@ -67,8 +67,30 @@ def validate(arena: ArenaResource, suite: Suite, partition: str) -> Any:
         # Great Expectations reports means as NumPy scalars, which its own pages cannot show
         if hasattr(observed := found.result.get("observed_value"), "item"):
             found.result["observed_value"] = observed.item()
-    write_data_docs(result, suite.table, partition)
+    if len(expectations) == len(suite.expectations):
+        # where Great Expectations' renderer looks for the names that it shows
+        result.meta["run_id"] = gx.RunIdentifier(run_name=partition, run_time=datetime.now(UTC))
+        result.meta["batch_spec"] = {
+            "arena": arena.arena.name,
+            "data_asset_name": suite.table,
+            "partition": partition,
+            **({"run": run} if run else {}),
+        }
+        write_page(result, pages_of(arena.arena.name), suite.table, partition)
     return result
+
+
+def _looked_at(arena: ArenaResource, suite: Suite, partition: str) -> Any:
+    """The partition as the suite's SQL shows it, a pandas frame."""
+    table = arena.lake.query(
+        suite.sql.format(table=suite.table),
+        dict(suite.parameters),
+        **{suite.table: (suite.table, partition)},
+        **{other: (other, ALL) for other in suite.others},
+    )
+    # what is no scalar cannot be checked and would only be slow
+    scalars = [field.name for field in table.schema if not str(field.type).startswith("list")]
+    return table.select(scalars).to_pandas()
 
 
 def failed_expectations(arena: ArenaResource, table: str, partition: str) -> list[str]:
@@ -79,44 +101,6 @@ def failed_expectations(arena: ArenaResource, table: str, partition: str) -> lis
         for found in result.results
         if not found.success and found.expectation_config.severity == "critical"
     ]
-
-
-def write_data_docs(result: Any, table: str, partition: str) -> None:
-    """The page of one validation in data/quality, and the index over all pages."""
-    from great_expectations.render.renderer import ValidationResultsPageRenderer
-    from great_expectations.render.view import DefaultJinjaPageView
-
-    folder = DATA_DOCS / ARENA.name / table
-    folder.mkdir(parents=True, exist_ok=True)
-    page = DefaultJinjaPageView().render(ValidationResultsPageRenderer().render(result))
-    (folder / f"{partition}.html").write_text(page, encoding="utf-8")
-    passed = sum(bool(found.success) for found in result.results)
-    summary = {"success": bool(result.success), "passed": passed, "checks": len(result.results)}
-    (folder / f"{partition}.json").write_text(json.dumps(summary), encoding="utf-8")
-    _write_index(DATA_DOCS / ARENA.name)
-
-
-def _write_index(folder: Path) -> None:
-    import html
-
-    rows = []
-    for file in sorted(folder.glob("*/*.json")):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        state = "passed" if found["success"] else "FAILED"
-        table, partition = html.escape(file.parent.name), html.escape(file.stem)
-        rows.append(
-            f'<tr><td><a href="{table}/{partition}.html">{table}</a></td><td>{partition}</td>'
-            f"<td>{state}</td><td>{found['passed']} of {found['checks']}</td></tr>"
-        )
-    title = html.escape(f"Data quality of {folder.name}")
-    (folder / "index.html").write_text(
-        f"<!doctype html><meta charset='utf-8'><title>{title}</title>"
-        f"<h1>{title}</h1><table border='1' cellpadding='4'>"
-        "<tr><th>table</th><th>partition</th><th>state</th><th>expectations met</th></tr>"
-        + "".join(rows)
-        + "</table>",
-        encoding="utf-8",
-    )
 
 
 def expectation_checks() -> list[dg.AssetChecksDefinition]:
@@ -139,15 +123,37 @@ def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
         for rule in suite.expectations
     ]
 
-    @dg.multi_asset_check(name=f"{suite.table}_expectations", specs=specs)
+    @dg.multi_asset_check(name=f"{suite.table}_expectations", specs=specs, can_subset=True)
     def checks(
         context: dg.AssetCheckExecutionContext, arena: ArenaResource
     ) -> Iterator[dg.AssetCheckResult]:
-        partition = context.partition_key if context.has_partition_key and partitions else ALL
-        for found in validate(arena, suites(arena.arena)[suite.table], partition).results:
-            yield _check_result(suite.table, found)
+        names = {key.name for key in context.selected_asset_check_keys}
+        partition = checked_partition(context, arena.lake, suite.table) if partitions else ALL
+        try:
+            result = validate(
+                arena, suites(arena.arena)[suite.table], partition, names, context.run.run_id
+            )
+        except MissingPartition as missing:
+            raise dg.Failure(str(missing), allow_retries=False) from missing
+        for found in result.results:
+            yield _check_result(suite.table, partition, found)
 
     return checks
+
+
+def checked_partition(context: Any, lake: Lake, table: str) -> str:
+    """The partition that a run's checks look at: the run's own, else the one written last."""
+    if context.has_partition_key:
+        return context.partition_key
+    there = lake.partitions(table)
+    if not there:
+        raise dg.Failure(
+            f"{table} has no partition yet that could be checked: materialize one first",
+            allow_retries=False,
+        )
+    latest = max(there, key=lambda partition: lake.path(table, partition).stat().st_mtime_ns)
+    context.log.info(f"{table}: no partition was chosen, so {latest} is checked, written last")
+    return latest
 
 
 def _in_words(rule: dict[str, Any]) -> str:
@@ -156,7 +162,7 @@ def _in_words(rule: dict[str, Any]) -> str:
     return f"{rule['type'].replace('_', ' ')}: {arguments}"
 
 
-def _check_result(table: str, found: Any) -> dg.AssetCheckResult:
+def _check_result(table: str, partition: str, found: Any) -> dg.AssetCheckResult:
     rule = found.expectation_config
     # a missing column is no exception in Great Expectations, only a message beside an empty result
     errors = [
@@ -170,10 +176,13 @@ def _check_result(table: str, found: Any) -> dg.AssetCheckResult:
         check_name=rule.meta["name"],
         passed=bool(found.success),
         severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
-        description=errors[0] if errors else None,
+        description=in_markdown(errors[0]) if errors else None,  # the UI reads it as Markdown
         metadata={
-            name: dg.MetadataValue.text(str(value))
-            for name, value in found.result.items()
-            if name in _SHOWN
+            "partition": partition,
+            **{
+                name: dg.MetadataValue.text(visible(str(value)))
+                for name, value in found.result.items()
+                if name in _SHOWN
+            },
         },
     )

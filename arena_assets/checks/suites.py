@@ -15,6 +15,7 @@ from typing import Any
 from arena_assets.config import Arena, Prompts
 from arena_assets.curation.collection import STEPS
 from arena_assets.curation.words import WORDS
+from arena_assets.generation.best_of import CUT_OFF
 from arena_assets.tables import TABLES
 
 
@@ -238,6 +239,7 @@ ADDRESSES_JUDGE = (
     r"|(give|award|assign|rate)\s+(this|me|it|answer|assistant|response|model)\b.{0,30}\b(10 ?/ ?10|10 out|highest|full marks|top score)"
     r"|assistant [ab] is (better|the winner)|<\|im_(start|end)\|>"
 )
+VISIBLE = r"[^\s\pZ\pC]"  # a text without such a character is empty
 _REPEATED_CHARACTERS = 40  # a short answer ("no", "42") fits many prompts
 
 
@@ -250,7 +252,7 @@ def _response_suite(table: str, failed_limit: float) -> Suite:
             _unique("prompt_id", "contestant"),
             _only("everybody_answered", "lacking", 0),
             _only("known_roles", "role", "target", "opponent"),
-            _filled("finish_reasons", "finish_reason"),
+            _filled("finish_reasons", "finish_reason"),  # servers have words of their own
             _only("known_status", "status", "ok", "refused", "failed"),
             expect(
                 "failed_rate",
@@ -296,8 +298,8 @@ def _response_suite(table: str, failed_limit: float) -> Suite:
                    regexp_matches(text, $addresses_judge) as addressed
             from counted
         )
-        select t.*, (t.finish_reason = 'length')::int as cut_off,
-               (t.status = 'ok' and trim(t.text) = '')::int as empty,
+        select t.*, list_contains($cut_off, lower(t.finish_reason))::int as cut_off,
+               (t.status = 'ok' and not regexp_matches(t.text, $visible))::int as empty,
                (t.status = 'failed')::int as failed, (t.status = 'refused')::int as refused,
                (select count(distinct contestant) from {table})
                  - count(*) over (partition by t.prompt_id) as lacking,
@@ -306,7 +308,11 @@ def _response_suite(table: str, failed_limit: float) -> Suite:
                if(addressed, contestant, '') as addresser
         from marked as t
         """,
-        parameters={"addresses_judge": ADDRESSES_JUDGE},
+        parameters={
+            "addresses_judge": ADDRESSES_JUDGE,
+            "visible": VISIBLE,
+            "cut_off": sorted(CUT_OFF),
+        },
     )
 
 
@@ -385,13 +391,15 @@ def _round_suites(arena: Arena) -> list[Suite]:
             ),
             """
             select t.* exclude (messages), t.prompt_id in (select prompt_id from arena_testset) as in_testset,
-                   case t.kind when 'sft' then coalesce(trim(t.chosen) != '', false)
-                               when 'preference' then t.chosen is not null and t.rejected is not null
-                               else true end as complete,
+                   t.kind = 'prompt' or coalesce(
+                       regexp_matches(t.chosen, $visible)
+                       and (t.kind = 'sft' or regexp_matches(t.rejected, $visible)), false
+                   ) as complete,
                    coalesce(t.chosen = t.rejected, false) as same_text
             from {table} as t
             """,
             others=("arena_testset",),
+            parameters={"visible": VISIBLE},
         ),
         Suite(
             "ratings",

@@ -19,6 +19,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from arena_assets.generation import best_of
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.conversations import Ask, Conversation, converse
 from arena_assets.generation.dialogue import open_turns, with_answers
@@ -31,8 +32,6 @@ from arena_assets.generation.engines import (
     Weights,
     total,
 )
-from arena_assets.judging.constraints import parse_constraints
-from arena_assets.judging.verifier import verify
 from arena_assets.lake import Lake
 from arena_assets.store import Store, content_key_sql
 from arena_assets.tables import RESPONSES
@@ -145,7 +144,7 @@ def create_requested(connection: duckdb.DuckDBPyConnection, contestant: Contesta
 
     The constraints are part of a key only where they choose the best of several answers.
     """
-    constraints = "constraints" if contestant.best_of > 1 else "''"
+    constraints = f"'{best_of.RULE}' || constraints" if contestant.best_of > 1 else "''"
     connection.execute("set variable contestant_key = $key", {"key": contestant.key(seed)})
     key = content_key_sql(
         "getvariable('contestant_key')", "to_json(messages)::varchar", constraints
@@ -261,6 +260,7 @@ def _conversation(contestant: Contestant, row: dict[str, Any]) -> Conversation[d
         "response_id": row["response_id"],
         "turns": [],
         "reasoning": None,
+        "finish_reason": "stop",
         "prompt_tokens": 0,
         "completion_tokens": 0,
     }
@@ -281,13 +281,8 @@ def _request(contestant: Contestant, row: dict[str, Any], answers: Sequence[str]
 
 
 def _add_turn(answer: dict[str, Any], samples: Sequence[Completion], constraints: str) -> None:
-    """Add a turn: the answer that the verifier scores highest, the first of equals."""
-    stated = parse_constraints(constraints)
-    said = [number for number, sample in enumerate(samples) if not _says_nothing(sample)]
-    answers = [n for n in said if samples[n].finish_reason != "refused"] or said or [0]
-    best = answers[0]
-    if len(answers) > 1 and stated:
-        best = max(answers, key=lambda number: verify(stated, samples[number].text).score)
+    """Add a turn: the sample that is best by the rule of `best_of`."""
+    best = best_of.choose(samples, constraints) if len(samples) > 1 else 0
     chosen = samples[best]
     if _says_nothing(chosen):
         chosen = replace(chosen, finish_reason="error", error=_NOTHING_SAID)
@@ -296,7 +291,7 @@ def _add_turn(answer: dict[str, Any], samples: Sequence[Completion], constraints
         "text": chosen.text,
         "turns": [*answer["turns"], chosen.text],
         "reasoning": "\n\n".join(filter(None, thoughts)) or None,
-        "finish_reason": chosen.finish_reason,
+        "finish_reason": best_of.reason_of_turns(answer["finish_reason"], chosen.finish_reason),
         "error": chosen.error,
         "sample": best,
         "samples": [sample.text for sample in samples],

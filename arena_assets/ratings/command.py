@@ -13,6 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
+from arena_assets.hostile_text import visible_lines
+
 
 class Loader(StrEnum):
     battles = "battles"
@@ -96,7 +98,7 @@ def rate_command(
                 result["ratings"], reference, reference_where or [], names
             )
     except (BadBattles, UnratableBattles, MissingResponses, BadReference, _BadOption) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(visible_lines(str(error)), err=True)
         raise typer.Exit(1) from None
     if plots:
         _save_plots(plots, battles.stem, result)

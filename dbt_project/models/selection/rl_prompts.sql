@@ -1,4 +1,15 @@
--- One row per prompt that the round fought over: the policy answers it and the reward model scores the answer.
+-- One row per prompt that the round fought over and somebody answered whole: the policy answers it, the reward model scores.
+with fought as (
+    select distinct battles.prompt_id
+    from {{ ref('battles') }} as battles
+),
+
+answered as (
+    select distinct responses.prompt_id
+    from {{ source('lake', 'responses') }} as responses
+    where {{ unfit('responses') }} is null
+)
+
 select
     md5(concat_ws('|', 'prompt', '{{ var("round") }}', prompts.prompt_id)) as row_id,
     '{{ var("round") }}' as round,
@@ -18,5 +29,6 @@ select
     null::varchar as rejected_response,
     null::double as gap
 from {{ source('lake', 'prompts_curated') }} as prompts
-where prompts.prompt_id in (select battles.prompt_id from {{ ref('battles') }} as battles)
+join fought on fought.prompt_id = prompts.prompt_id
+join answered on answered.prompt_id = prompts.prompt_id
 order by prompts.prompt_id

@@ -1,0 +1,88 @@
+"""Which of several samples a best-of-n contestant answers with, and what makes an answer whole.
+
+The verifier chooses where a prompt states constraints. Where that verifier judges as well, such a
+contestant is rated by its own picker: its rating is what n tries could reach at most, and whoever
+shows a rating says so. Where nothing can be verified, the sample is kept that the others resemble
+most (Minimum Bayes Risk; Bertsch et al., "It's MBR All the Way Down", 2023), so that drawing n of
+them is not for nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from arena_assets.config import Arena, Jury, VerifierJudge
+from arena_assets.generation.engines import Completion
+from arena_assets.judging.constraints import parse_constraints
+from arena_assets.judging.verifier import verify
+
+# What is known to mean an incomplete answer; any other word, and none, may be a whole one.
+# dbt_project/macros/selection.sql has the same words, for what is learned.
+REFUSED = {
+    *("refused", "refusal", "content_filter", "content_filtered", "safety", "recitation"),
+    *("blocklist", "prohibited_content", "guardrail_intervened"),
+}
+FAILED = {"error", "failed", "abort", "aborted", "cancelled", "canceled", "timeout"}
+CUT_OFF = {
+    *("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
+    *("model_context_window_exceeded", "incomplete", "repetition"),
+}
+INCOMPLETE = REFUSED | FAILED | CUT_OFF
+
+RULE = "best-of-2"  # part of the key of every choice: count on when the rule changes
+_WORD = re.compile(r"[^\W_]+")
+
+
+def choose(samples: Sequence[Completion], constraints: str) -> int:
+    """The index of the sample to keep; `constraints` is the prompt's JSON list.
+
+    Whole answers come first, then those that say anything at all. Of them the one that the verifier
+    scores highest, or, without constraints, the one that shares most words with the others; the
+    first of equals.
+    """
+    told = [index for index, sample in enumerate(samples) if sample.text.strip()]
+    whole = [index for index in told if not incomplete(samples[index].finish_reason)]
+    answers = [i for i in told if samples[i].finish_reason.lower() not in REFUSED | FAILED]
+    candidates = whole or answers or told or [0]
+    texts = [samples[index].text for index in candidates]
+    stated = parse_constraints(constraints)
+    scores = [verify(stated, text).score for text in texts] if stated else _agreement(texts)
+    return candidates[scores.index(max(scores))]
+
+
+def incomplete(finish_reason: str) -> bool:
+    """Whether a finish reason is known to mean an answer that is not whole."""
+    return finish_reason.lower() in INCOMPLETE
+
+
+def reason_of_turns(before: str, last: str) -> str:
+    """The finish reason of an exchange: the last turn's, unless only an earlier one was cut off."""
+    return before if incomplete(before) and not incomplete(last) else last
+
+
+def note_on_picks(arena: Arena) -> str | None:
+    """What a leaderboard has to say of best-of-n opponents that their own judge picked, if any."""
+    judge = arena.judge
+    deciding = [member.judge for member in judge.members] if isinstance(judge, Jury) else [judge]
+    names = [opponent.name for opponent in arena.opponents if opponent.best_of > 1]
+    if not names or not any(isinstance(judge, VerifierJudge) for judge in deciding):
+        return None
+    return (
+        f"the verifier picked the samples of {', '.join(names)} and judges them too: rated is what "
+        "several tries could reach at most"
+    )
+
+
+def _agreement(texts: Sequence[str]) -> list[float]:
+    """Of every text the mean share of words (F1 over their counts) that it has with the others."""
+    counts = [Counter(_WORD.findall(text.casefold())) for text in texts]
+    return [
+        round(sum(_shared(one, other) for other in counts if other is not one), 9) for one in counts
+    ]
+
+
+def _shared(one: Counter[str], other: Counter[str]) -> float:
+    total = one.total() + other.total()
+    return 2 * (one & other).total() / total if total else 0.0

@@ -1,0 +1,141 @@
+{#
+  Why an answer is nothing to learn from: refused, failed, cut off or empty; null for a whole answer.
+
+  What is known to mean an incomplete answer is out, and every other reason is in: servers invent words for "whole", and
+  a recording has none. generation/best_of.py has the same list, for the choice among samples; a test compares them.
+#}
+{% macro unfit(answer) -%}
+case
+    when {{ answer }}.prompt_id is null then 'missing'
+    when {{ answer }}.status = 'refused' or lower({{ answer }}.finish_reason) in (
+        'refused', 'refusal', 'content_filter', 'content_filtered', 'safety', 'recitation', 'blocklist', 'prohibited_content',
+        'guardrail_intervened'
+    ) then 'refused'
+    when {{ answer }}.status != 'ok' or lower({{ answer }}.finish_reason) in (
+        'error', 'failed', 'abort', 'aborted', 'cancelled', 'canceled', 'timeout'
+    ) then 'failed'
+    when lower({{ answer }}.finish_reason) in (
+        'length', 'max_tokens', 'max_output_tokens', 'max_length', 'model_length', 'model_context_window_exceeded', 'incomplete',
+        'repetition'
+    ) then 'cut off'
+    -- in a dialogue of several turns every one of them is learned
+    when not regexp_matches({{ answer }}.text, '[^\s\pZ\pC]')
+        or len(list_filter({{ answer }}.turns, lambda turn: not regexp_matches(turn, '[^\s\pZ\pC]'))) > 0 then 'empty'
+end
+{%- endmacro %}
+
+{# One row per battle that decides, with what the selections ask of its two answers. #}
+{% macro answered_battles() -%}
+select
+    battles.battle_id,
+    battles.prompt_id,
+    battles.status,
+    battles.gap,
+    greatest(battles.score_1, battles.score_2) as winning_score,
+    winning.contestant as chosen_contestant,
+    winning.response_id as chosen_response,
+    losing.contestant as rejected_contestant,
+    losing.response_id as rejected_response,
+    coalesce(winning.role = 'target', false) as target_won,
+    coalesce(losing.role = 'target', false) as target_lost,
+    {{ unfit('winning') }} as chosen_unfit,
+    {{ unfit('losing') }} as rejected_unfit
+from {{ ref('battles') }} as battles
+left join {{ source('lake', 'responses') }} as winning
+    on winning.prompt_id = battles.prompt_id
+    and winning.contestant = battles.winner
+left join {{ source('lake', 'responses') }} as losing
+    on losing.prompt_id = battles.prompt_id
+    and losing.contestant in (battles.contestant_1, battles.contestant_2)
+    and losing.contestant != battles.winner
+where battles.role = 'deciding'
+{%- endmacro %}
+
+{# Every battle that decides and why it makes no SFT row (drop_reason; null for those that do): what the target lost to the
+   best whole answer by at least K makes one. The target's own answer may be cut off: it is not learned. #}
+{% macro sft_candidates() -%}
+select
+    ranked.*,
+    case
+        when ranked.status != 'decided' then 'undecided: ' || ranked.status
+        when ranked.target_won then 'the target won'
+        when not ranked.target_lost then 'without the target'
+        when ranked.chosen_unfit is not null then 'chosen: ' || ranked.chosen_unfit
+        when ranked.place > 1 then 'another battle of the prompt was chosen'
+        when ranked.gap < {{ var('minimum_gap') }} then 'gap below K'
+    end as drop_reason
+from (
+    select
+        answered.*,
+        -- the highest score wins; among equals the clearer battle, then the name, so that the choice is stable
+        row_number() over (
+            partition by answered.prompt_id, answered.status = 'decided' and answered.target_lost and answered.chosen_unfit is null
+            order by answered.winning_score desc, answered.gap desc, answered.chosen_contestant
+        ) as place
+    from ({{ answered_battles() }}) as answered
+) as ranked
+{%- endmacro %}
+
+{# Every battle that decides and why it makes no preference pair (drop_reason): the clearest one of a prompt makes one.
+   Both answers have to be whole: a text cut off at a token limit is long for no reason of its own, and preferring what ended
+   over what did not get to its end teaches length, not quality. #}
+{% macro preference_candidates() -%}
+select
+    ranked.*,
+    case
+        when ranked.status != 'decided' then 'undecided: ' || ranked.status
+        when ranked.gap < {{ var('minimum_gap') }} then 'gap below K'
+        when ranked.chosen_unfit is not null then 'chosen: ' || ranked.chosen_unfit
+        when ranked.rejected_unfit is not null then 'rejected: ' || ranked.rejected_unfit
+        when ranked.place > 1 then 'another battle of the prompt was chosen'
+    end as drop_reason
+from (
+    select
+        answered.*,
+        -- the target's own battles teach it most about itself, so they come first where there is one
+        row_number() over (
+            partition by
+                answered.prompt_id,
+                answered.status = 'decided' and answered.gap >= {{ var('minimum_gap') }}
+                and answered.chosen_unfit is null and answered.rejected_unfit is null
+            order by
+                answered.target_won or answered.target_lost desc,
+                answered.gap desc, answered.chosen_contestant, answered.rejected_contestant
+        ) as place
+    from ({{ answered_battles() }}) as answered
+) as ranked
+{%- endmacro %}
+
+{# The rows of a selection, with the words of both answers. #}
+{% macro rows_of(kind, candidates) -%}
+with candidates as (
+    {{ candidates }}
+)
+
+select
+    md5(concat_ws('|', '{{ kind }}', '{{ var("round") }}', candidates.battle_id)) as row_id,
+    '{{ var("round") }}' as round,
+    '{{ kind }}' as kind,
+    candidates.prompt_id,
+    prompts.category,
+    prompts.difficulty,
+    prompts.messages,
+    winning.text as chosen,
+    losing.text as rejected,
+    winning.turns as chosen_turns,
+    losing.turns as rejected_turns,
+    candidates.battle_id,
+    candidates.chosen_contestant,
+    candidates.rejected_contestant,
+    candidates.chosen_response,
+    candidates.rejected_response,
+    candidates.gap
+from candidates
+join {{ source('lake', 'responses') }} as winning
+    on winning.prompt_id = candidates.prompt_id and winning.contestant = candidates.chosen_contestant
+join {{ source('lake', 'responses') }} as losing
+    on losing.prompt_id = candidates.prompt_id and losing.contestant = candidates.rejected_contestant
+join {{ source('lake', 'prompts_curated') }} as prompts on prompts.prompt_id = candidates.prompt_id
+where candidates.drop_reason is null
+order by candidates.prompt_id
+{%- endmacro %}
