@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from arena_assets import durable
 from arena_assets.tables import TABLES
 
 ALL = "all"  # the partition of a table that has none
@@ -129,14 +130,14 @@ class Lake:
 
 
 def write_atomically(rows: pa.RecordBatchReader, path: Path) -> None:
-    """Write a Parquet file beside its place, batch by batch, and rename it."""
+    """Write a Parquet file beside its place, batch by batch; on the disk before it is renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with pq.ParquetWriter(scratch, rows.schema) as writer:
             for batch in rows:
                 writer.write_batch(batch)
-        scratch.replace(path)
+        durable.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
 

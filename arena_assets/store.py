@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,12 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from filelock import FileLock, Timeout
+import pyarrow.parquet as pq
 
+from arena_assets.durable import exclusive
 from arena_assets.lake import write_atomically
+
+logger = logging.getLogger(__name__)
 
 
 def content_key(*parts: Any) -> str:
@@ -49,23 +53,17 @@ class Store:
         """Hold the store for writing; waits for another run that holds it, and says so.
 
         The lock ends with the process, however it ends. What a killed writer left half-written is
-        removed.
+        removed; a torn shard (a disk that lost it, a copy that broke off) is moved aside, so that
+        its rows are made again.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log(
-                f"another run works on {self.folder.name}: waiting for it, then taking what it made"
-            )
-            lock.acquire()
-        try:
+        with exclusive(self.folder / ".lock", self.folder.name, log):
             for leftover in self.folder.glob(".*.partial"):
                 leftover.unlink()
+            for shard in self._shards()[1]:
+                aside = shard.with_name(shard.name + ".torn")
+                shard.replace(aside)
+                log(f"{shard}: not a whole Parquet file; moved to {aside.name}")
             yield
-        finally:
-            lock.release()
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows as one new shard; nothing that is there is touched."""
@@ -75,10 +73,16 @@ class Store:
             write_atomically(table.to_reader(), shard)
 
     def create_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        """The rows as a view, each key once (the earliest, should a copied lake hold it twice)."""
-        if any(self.folder.glob("*.parquet")):
-            shards = str(self.folder / "*.parquet").replace("'", "''")
-            source = f"read_parquet('{shards}', filename = true)"
+        """The rows as a view, each key once (the earliest, should a copied lake hold it twice).
+
+        A torn shard is left out with a warning: it does not hide the rows of the others.
+        """
+        whole, torn = self._shards()
+        for shard in torn:
+            logger.warning("%s: not a whole Parquet file; its rows are left out", shard)
+        if whole:
+            listed = ", ".join("'" + str(shard).replace("'", "''") + "'" for shard in whole)
+            source = f"read_parquet([{listed}], filename = true)"
         else:
             connection.register(f"{name}_empty", self.schema.empty_table())
             source = f"(select *, '' as filename from {name}_empty)"
@@ -89,3 +93,24 @@ class Store:
             qualify row_number() over (partition by {self.key} order by filename) = 1
             """
         )
+
+    def _shards(self) -> tuple[list[Path], list[Path]]:
+        """The whole shards, and those that are torn."""
+        whole: list[Path] = []
+        torn: list[Path] = []
+        for shard in sorted(self.folder.glob("*.parquet")):
+            (whole if _is_whole(shard) else torn).append(shard)
+        return whole, torn
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether a file ends with a footer that can be read, as a Parquet file does."""
+    try:
+        pq.read_metadata(shard)
+    except pa.ArrowInvalid:
+        return False
+    except OSError as error:
+        if error.errno:  # the file itself cannot be read
+            raise
+        return False
+    return True
