@@ -7,6 +7,7 @@ never half of one. Paths stay inside the lake. dbt writes its tables into the sa
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -98,6 +99,27 @@ class Lake:
         """SHA-256 of a partition's file."""
         with self.present(table, partition).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def record(self, table: str, partition: str, fingerprint: str, digest: str) -> None:
+        """Note beside a table what a partition was made from, and its digest as it was made.
+
+        It is no part of the file: the same rows have the same digest whatever led to them.
+        """
+        path = self._record(table, partition)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        scratch.write_text(json.dumps({"made_from": fingerprint, "digest": digest}), "utf-8")
+        durable.replace(scratch, path)
+
+    def made_from(self, table: str, partition: str, digest: str) -> str | None:
+        """What was noted of a partition that still has the digest; None where nothing was."""
+        path = self._record(table, partition)
+        noted = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        return noted["made_from"] if noted.get("digest") == digest else None
+
+    def _record(self, table: str, partition: str) -> Path:
+        place = self.path(table, partition)
+        return place.with_name(f".{place.stem}.made.json")
 
     @contextmanager
     def connect(self, **tables: Any) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from arena_assets.config import Arena, LLMJudge, Source, resolve
+from arena_assets.checkpoints import CorruptCheckpoint, verified_digest
+from arena_assets.config import Arena, LLMJudge, Model, Source, resolve
+from arena_assets.curation.collection import STEPS
 from arena_assets.curation.sources import filesystem_of
 from arena_assets.generation.contestants import (
     Contestant,
@@ -21,8 +24,37 @@ from arena_assets.generation.contestants import (
     target_contestant,
 )
 from arena_assets.generation.engines import Weights
+from arena_assets.lake import ALL, Lake
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
+from arena_assets.store import content_key
+
+# what a promotion rests on, round by round; a test holds it against the graph of assets
+PROMOTED_FROM = (
+    "responses",
+    "judgments",
+    "battles",
+    "sft_rows",
+    "preference_pairs",
+    "rl_prompts",
+    "training_set",
+    "checkpoint",
+    "arena_responses",
+    "arena_judgments",
+    "arena_battles",
+    "ratings",
+)
+# what the last table of the preparation rests on, besides the prompts of every source
+PREPARED_FROM = (
+    "benchmarks",
+    *STEPS,
+    "prompt_embeddings",
+    "arena_testset",
+    "dropped_near_testset",
+    "prompts_curated",
+    "slices",
+)
+OUT_OF_DATE = "made from inputs of different times"  # in the place of a fingerprint
 
 
 class BrokenChain(RuntimeError):
@@ -45,6 +77,7 @@ def models(resource: ArenaResource) -> dict[str, Weights]:
         model = resource.arena.models.get(row["name"])
         if model is None:
             continue
+        _refuse_other_files(resource, row, model)
         known[row["name"]] = Weights(
             row["name"],
             Path(row["path"]) if row["path"] else None,
@@ -54,6 +87,35 @@ def models(resource: ArenaResource) -> dict[str, Weights]:
             model.endpoint,
         )
     return known
+
+
+def models_note(lake: Lake, name: str) -> Path:
+    """Where the asset `models` notes size, time and hash of a model's files."""
+    return lake.root / "models" / f".{name}.verified.json"
+
+
+def files_digest(path: Path, model: Model, note: Path, thorough: bool = False) -> str:
+    """The digest of a model of the profile: its files, and its template where it has another."""
+    digest = verified_digest(path, note, thorough)
+    if model.chat_template:
+        digest = content_key(digest, resolve(model.chat_template).read_text("utf-8"))
+    return digest
+
+
+def _refuse_other_files(
+    resource: ArenaResource, row: dict[str, str], model: Model, thorough: bool = False
+) -> None:
+    """CorruptCheckpoint where a model's files are not those that the asset `models` took in."""
+    note = models_note(resource.lake, row["name"])
+    if not note.exists():  # a server; or the table was not written by the asset
+        return
+    found = files_digest(Path(row["path"]), model, note, thorough)
+    if found != row["digest"]:
+        raise CorruptCheckpoint(
+            f"models.{row['name']}: the files in {row['path']} have digest {found[:12]}, the asset "
+            f"models recorded {row['digest'][:12]}; restore them, or materialize models to go on "
+            "with what is there now"
+        )
 
 
 def target_of(resource: ArenaResource, key: str) -> TargetModel:
@@ -88,9 +150,13 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
 
 
 def _checkpoint_weights(resource: ArenaResource, name: str, digest: str) -> Weights:
-    """A checkpoint needs the code of the weights it was trained from; it has their template."""
+    """A checkpoint needs the code of the weights it was trained from; it has their template.
+
+    Raises CorruptCheckpoint where its files are not those that were committed.
+    """
+    resource.checkpoints.verify(name)
     trusted = resource.arena.models[resource.arena.target.model].trust_remote_code
-    return Weights(name, resource.checkpoints.path(name), digest, trusted)
+    return Weights(name, resource.checkpoints.current(name), digest, trusted)
 
 
 def round_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
@@ -138,6 +204,7 @@ def prompts_fingerprint(arena: Arena) -> str:
     sources = [*arena.prompts.sources, *arena.prompts.decontamination.benchmarks]
     unsafe, rater = arena.prompts.unsafe, arena.prompts.testset.rater
     files = [unsafe.lexicon if unsafe else None, rater.template if rater else None]
+    files += [model.chat_template for model in arena.models.values()]
     return _hash(
         settings,
         [_source_state(source) for source in sources],
@@ -244,14 +311,44 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
     for opponent in arena.opponents:
         files += [opponent.system_prompt, opponent.recorded]
     files += [judge.template for judge in arena.single_judges if isinstance(judge, LLMJudge)]
+    weights = []
+    if resource.lake.exists("models"):
+        rows = resource.lake.read("models", columns=["name", "digest"]).to_pylist()
+        weights = sorted([r["name"], r["digest"]] for r in rows if r["name"] in arena.models)
     return _hash(
         slice_digest(resource, round_.slice),
         testset_fingerprint(arena),
         settings,
+        weights,
         [_file_digest(file) for file in files if file],
         arena.rounds[key].model_dump(mode="json"),
         round_fingerprint(resource, round_.previous) if round_.previous else None,
     )
+
+
+def inputs_fingerprint(resource: ArenaResource, partition: str) -> str:
+    """What a partition of the preparation, of a source or of a round is made from."""
+    if partition in resource.rounds:
+        return round_fingerprint(resource, partition)
+    for source in resource.arena.prompts.sources:
+        if source.name == partition:
+            return _hash(source.model_dump(mode="json"), _source_state(source))
+    return prompts_fingerprint(resource.arena)
+
+
+def outdated(resource: ArenaResource, tables: Iterable[str], partition: str) -> list[str]:
+    """Those of the tables that were not made from the present inputs, or are missing."""
+    present = inputs_fingerprint(resource, partition)
+    return [table for table in tables if resource.made_from(table, partition) != present]
+
+
+def outdated_preparation(resource: ArenaResource) -> list[str]:
+    """The tables that slices and test set rest on and that were not made from present inputs."""
+    old = outdated(resource, PREPARED_FROM, ALL)
+    for source in resource.arena.prompts.sources:
+        if outdated(resource, ["prompts"], source.name):
+            old.append(f"prompts of {source.name}")
+    return old
 
 
 def state_of(resource: ArenaResource, key: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 import dagster as dg
 
-from arena_assets.lineage import prompts_fingerprint, round_fingerprint, state_of
+from arena_assets.lake import ALL
+from arena_assets.lineage import outdated, prompts_fingerprint, round_fingerprint, state_of
 from arena_assets.resources import ArenaResource, arena_resource
 
 
@@ -46,7 +47,8 @@ def prepared(arena: ArenaResource) -> bool:
     """Whether models, slices and test set were made from the present settings and files."""
     # prompt_drops is written when all the rest of the preparation is there
     current = prompts_fingerprint(arena.arena)
-    return arena.lake.exists("models") and arena.lake.fingerprint("prompt_drops") == current
+    drops = arena.lake.fingerprint("prompt_drops")
+    return drops == current and not outdated(arena, ["models"], ALL)
 
 
 def round_states(arena: ArenaResource) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.assets.records import recorded
+from arena_assets.checkpoints import CorruptCheckpoint
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.engines import BackendDown, Engine, Weights, open_engine
 from arena_assets.generation.responses import Setting, respond
@@ -34,7 +36,7 @@ def target_model(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
     """The model that fights in this round: the base model or the one promoted last."""
     try:
         target = target_of(arena, context.partition_key)
-    except BrokenChain as broken:
+    except (BrokenChain, CorruptCheckpoint) as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
     return dg.MaterializeResult(
         metadata=target_metadata(arena, context.partition_key),
@@ -60,6 +62,7 @@ def target_metadata(arena: ArenaResource, key: str) -> dict[str, str]:
     kinds={"vllm", "parquet"},
     description=TABLES["responses"].description,
 )
+@recorded
 def responses(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     key = context.partition_key
     prompts = arena.lake.query(
@@ -89,6 +92,7 @@ class Rejudge(dg.Config):
     kinds={"parquet"},
     description=TABLES["judgments"].description,
 )
+@recorded
 def judgments(
     context: dg.AssetExecutionContext, config: Rejudge, arena: ArenaResource
 ) -> dg.MaterializeResult:
@@ -108,6 +112,7 @@ def judgments(
     kinds={"vllm", "parquet"},
     description="One row per test prompt and contestant: base, checkpoints, opponents.",
 )
+@recorded
 def arena_responses(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:
@@ -131,6 +136,7 @@ def arena_responses(
     kinds={"parquet"},
     description="One row per game on the arena test set.",
 )
+@recorded
 def arena_judgments(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:
@@ -148,7 +154,7 @@ def _group(find, arena: ArenaResource, key: str) -> list[Contestant]:
     """
     try:
         contestants = find(arena, key)
-    except BrokenChain as broken:
+    except (BrokenChain, CorruptCheckpoint) as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
     digests = [contestant.weights.digest for contestant in contestants]
     by_weights = zip(digests, contestants, strict=True)

@@ -19,6 +19,7 @@ from dagster_dbt import (
 
 from arena_assets.assets.metadata import table_metadata
 from arena_assets.config import PROJECT
+from arena_assets.lineage import inputs_fingerprint
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import until
@@ -68,6 +69,7 @@ def arena_dbt(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
 ) -> Iterator[Any]:
     round_ = arena.round(context.partition_key)
+    fingerprint = inputs_fingerprint(arena, round_.key)
     for key in context.selected_asset_keys:  # DuckDB's COPY makes no folders
         (arena.lake.root / key.path[-1]).mkdir(parents=True, exist_ok=True)
     os.environ["ARENA_LAKE"] = str(arena.lake.root)
@@ -90,6 +92,7 @@ def arena_dbt(
             if isinstance(event, dg.Output):
                 # what dagster-dbt can fetch itself takes longer than the models do
                 table = context.asset_key_for_output(event.output_name).path[-1]
+                arena.record(table, round_.key, fingerprint)
                 shown = table_metadata(arena.lake, table, round_.key)
                 event = event.with_metadata({**event.metadata, **shown})
             yield event
