@@ -71,6 +71,11 @@ def train(job: Job) -> None:
 
 # Every stage imports its own trainer: TRL's online trainers load vLLM, which takes seconds.
 def _sft(job: Job) -> None:
+    _fit_and_save(sft_trainer(job), job.output, job)
+
+
+def sft_trainer(job: Job) -> Any:
+    """TRL's SFT on rows with labels."""
     from trl import SFTConfig, SFTTrainer
 
     settings = job.training.sft
@@ -82,19 +87,17 @@ def _sft(job: Job) -> None:
         train_sampling_strategy="group_by_length",
         max_length=None,
     )
-    trainer = SFTTrainer(
+    return SFTTrainer(
         _policy(job),
         args=config,
         train_dataset=dataset,
         processing_class=_tokenizer(job),
         callbacks=[_Log(job.output, "sft")],
     )
-    _fit_and_save(trainer, job.output, job)
 
 
 def _dpo(job: Job) -> None:
-    trainer = dpo_trainer(job)
-    _fit_and_save(trainer, job.output, job)
+    _fit_and_save(dpo_trainer(job), job.output, job)
 
 
 def dpo_trainer(job: Job) -> Any:
