@@ -188,19 +188,38 @@ def plan(
     format: FormatOption = Format.table,
 ) -> None:
     """Print what a run will take: responses, games, tokens, time and cost, before it starts."""
+    from arena_assets.checkpoints import CorruptCheckpoint
     from arena_assets.planning import plan as plan_work
     from arena_assets.planning import total_of
     from arena_assets.rounds import UnknownRound
 
     try:
         works = plan_work(_arena(), until)
-    except UnknownRound as error:
+    except (UnknownRound, CorruptCheckpoint) as error:
         _fail(str(error))
     rows = [asdict(work) for work in works]
     if format is Format.json:
         _print_json({"work": rows, "total": total_of(works)})
         return
     print_table("plan", tuple(rows[0]), [*rows, total_of(works)], "unknown")
+
+
+@app.command()
+def verify(format: FormatOption = Format.table) -> None:
+    """Read the files of all models and checkpoints and compare them with what was recorded."""
+    from arena_assets.lake import MissingPartition
+    from arena_assets.lineage import verify_weights
+
+    try:
+        found = verify_weights(_arena())
+    except MissingPartition as error:
+        _fail(str(error))
+    if format is Format.json:
+        _print_json(found)
+    else:
+        print_table("weights", ("weights", "state"), found)
+    if any(row["state"] != "ok" for row in found):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def _refuse_other_files(
 ) -> None:
     """CorruptCheckpoint where a model's files are not those that the asset `models` took in."""
     note = models_note(resource.lake, row["name"])
-    if not note.exists():  # a server; or the table was not written by the asset
+    if not note.exists() and not thorough:  # a server, or a table that the asset did not write
         return
     found = files_digest(Path(row["path"]), model, note, thorough)
     if found != row["digest"]:
@@ -116,6 +116,31 @@ def _refuse_other_files(
             f"models recorded {row['digest'][:12]}; restore them, or materialize models to go on "
             "with what is there now"
         )
+
+
+def verify_weights(resource: ArenaResource) -> list[dict[str, str]]:
+    """Every model and checkpoint with what a thorough look at its files finds: ok, or what is not.
+
+    All files are read; the looks of every day read only those whose size or time changed.
+    """
+    found = []
+    for row in resource.lake.read("models").to_pylist():
+        if (model := resource.arena.models.get(row["name"])) and row["path"]:
+            check = partial(_refuse_other_files, resource, row, model, thorough=True)
+            found.append({"weights": row["name"], "state": _said(check)})
+    for key in resource.rounds:
+        if resource.checkpoints.manifest(key):
+            check = partial(resource.checkpoints.verify, key, thorough=True)
+            found.append({"weights": key, "state": _said(check)})
+    return found
+
+
+def _said(check: Callable[[], Any]) -> str:
+    try:
+        check()
+    except CorruptCheckpoint as corrupt:
+        return str(corrupt)
+    return "ok"
 
 
 def target_of(resource: ArenaResource, key: str) -> TargetModel:

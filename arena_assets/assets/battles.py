@@ -154,7 +154,7 @@ def _group(find, arena: ArenaResource, key: str) -> list[Contestant]:
     """
     try:
         contestants = find(arena, key)
-    except (BrokenChain, CorruptCheckpoint) as broken:
+    except BrokenChain as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
     digests = [contestant.weights.digest for contestant in contestants]
     by_weights = zip(digests, contestants, strict=True)

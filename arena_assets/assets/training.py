@@ -158,7 +158,7 @@ def _parent(arena: ArenaResource, key: str) -> TargetModel:
         return TargetModel(BASE, models(arena)[arena.arena.target.model], None)
     try:
         return target_of(arena, key)
-    except (BrokenChain, CorruptCheckpoint) as broken:
+    except BrokenChain as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
 
 
