@@ -28,7 +28,7 @@ from arena_assets.durable import claim, exclusive, replace, sync, sync_tree
 MANIFEST = "manifest.json"
 ROWS = "rows.json"  # what was learned from and what was left out, by reason
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
-_NOT_WEIGHTS = {MANIFEST, ROWS, VERIFIED, "metrics.jsonl"}
+_NOT_WEIGHTS = {MANIFEST, ROWS, "metrics.jsonl"}
 _VERSIONED = ("torch", "transformers", "trl", "accelerate")
 _VERSIONS = ".versions"
 _PARTIAL = ".partial"
@@ -74,10 +74,9 @@ def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
         status = path.stat()
         state = [status.st_size, status.st_mtime_ns]
         *before, digest = noted.get(path.name, [None])
-        files[path.name] = [
-            *state,
-            digest if before == state and not thorough else _hash_file(path),
-        ]
+        if before != state or thorough:
+            digest = _hash_file(path)
+        files[path.name] = [*state, digest]
     if files != noted:
         note.parent.mkdir(parents=True, exist_ok=True)
         scratch = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}.partial")
@@ -87,7 +86,12 @@ def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    return [p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in _NOT_WEIGHTS]
+    """Every file that a model is loaded from; hidden ones are notes of ours or of a file system."""
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name not in _NOT_WEIGHTS and not path.name.startswith(".")
+    ]
 
 
 def _hash_file(path: Path) -> str:

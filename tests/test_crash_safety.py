@@ -208,6 +208,7 @@ def test_a_look_reads_only_files_whose_time_changed(tmp_path, monkeypatch):
         return hash_file(path)
 
     monkeypatch.setattr(checkpoints, "_hash_file", count_reads)
+    (folder / ".verified.json.0123.partial").write_text("{")  # of a look that was killed
     store.verify(KEY)
     store.verify(KEY)
     assert read == ["model.safetensors"]

@@ -19,6 +19,7 @@ from dagster_dbt import (
 
 from arena_assets.assets.metadata import table_metadata
 from arena_assets.config import PROJECT
+from arena_assets.durable import exclusive
 from arena_assets.lineage import inputs_fingerprint
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
@@ -66,6 +67,15 @@ class ArenaTranslator(DagsterDbtTranslator):
     exclude="resource_type:unit_test",
 )
 def arena_dbt(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
+) -> Iterator[Any]:
+    key = context.partition_key
+    # DuckDB writes a table beside its place under one name, so two runs must not meet there
+    with exclusive(arena.lake.root / ".locks" / key, f"the tables of {key}", context.log.info):
+        yield from _build(context, dbt, arena)
+
+
+def _build(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
 ) -> Iterator[Any]:
     round_ = arena.round(context.partition_key)
