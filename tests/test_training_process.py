@@ -69,8 +69,14 @@ def wait_until(condition, seconds: float) -> bool:
     return True
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    ("launcher", "how"),
+    [
+        *((launcher, signal.SIGKILL) for launcher in LAUNCHERS),
+        *((launcher, signal.SIGTERM) for launcher in ("shell", "session")),
+        *((launcher, signal.SIGINT) for launcher in ("none", "closing")),
+    ],
+)
 def test_no_training_process_outlives_its_run(tmp_path, launcher, how):
     job(tmp_path, LAUNCHERS[launcher]).write(tmp_path / "given.json")
     code = f"""
