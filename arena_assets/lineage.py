@@ -109,11 +109,12 @@ def _refuse_other_files(
     note = models_note(resource.lake, row["name"])
     if not note.exists() and not thorough:  # a server, or a table that the asset did not write
         return
-    found = files_digest(Path(row["path"]), model, note, thorough)
+    path = Path(row["path"])
+    found = files_digest(path, model, note, thorough) if path.is_dir() else "none (no folder)"
     if found != row["digest"]:
         raise CorruptCheckpoint(
-            f"models.{row['name']}: the files in {row['path']} have digest {found[:12]}, the asset "
-            f"models recorded {row['digest'][:12]}; restore them, or materialize models to go on "
+            f"models.{row['name']}: the digest of {path} is {found[:16]}, the asset models "
+            f"recorded {row['digest'][:16]}; restore the files, or materialize models to go on "
             "with what is there now"
         )
 
@@ -353,12 +354,12 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
 
 def inputs_fingerprint(resource: ArenaResource, partition: str) -> str:
     """What a partition of the preparation, of a source or of a round is made from."""
+    if partition == ALL:
+        return prompts_fingerprint(resource.arena)
     if partition in resource.rounds:
         return round_fingerprint(resource, partition)
-    for source in resource.arena.prompts.sources:
-        if source.name == partition:
-            return _hash(source.model_dump(mode="json"), _source_state(source))
-    return prompts_fingerprint(resource.arena)
+    (source,) = (s for s in resource.arena.prompts.sources if s.name == partition)
+    return _hash(source.model_dump(mode="json"), _source_state(source))
 
 
 def outdated(resource: ArenaResource, tables: Iterable[str], partition: str) -> list[str]:

@@ -211,7 +211,7 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
     os.utime(weights / "model.safetensors")
     for asked in (lambda: target_of(other, FIRST), lambda: target_of(other, SECOND)):
         with pytest.raises(
-            CorruptCheckpoint, match=r"models.tiny: the files in .*restore them, or"
+            CorruptCheckpoint, match=r"models.tiny: .*restore the files, or"
         ):
             asked()
     failure = materialize(target_model, other, FIRST).failure_data_for_node("target_model")
@@ -219,6 +219,9 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
     assert materialize(models_asset, other).success
     assert target_of(other, FIRST).weights.digest != before.digest
     assert state_of(other, FIRST) == "out of date", "it was made with other weights"
+    weights.rename(tmp_path / "moved")
+    with pytest.raises(CorruptCheckpoint, match=r"models.tiny: the digest of .* is none"):
+        target_of(other, FIRST)
 
 
 def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tmp_path):  # noqa: F811
