@@ -210,9 +210,7 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
     assert "models.tiny" in said["state"], "asked for, every file is read"
     os.utime(weights / "model.safetensors")
     for asked in (lambda: target_of(other, FIRST), lambda: target_of(other, SECOND)):
-        with pytest.raises(
-            CorruptCheckpoint, match=r"models.tiny: .*restore the files, or"
-        ):
+        with pytest.raises(CorruptCheckpoint, match=r"models.tiny: .*restore the files, or"):
             asked()
     failure = materialize(target_model, other, FIRST).failure_data_for_node("target_model")
     assert "models.tiny" in failure.user_failure_data.description

@@ -149,6 +149,11 @@ def test_status_and_judges_are_printed(turned):
     judges = json.loads(arena_command("judges", "--format", "json").stdout)
     assert {row["judge"] for row in judges} == {"verifier", "tiny-judge"}
     assert "judges of i01.3-rl" in arena_command("judges").stdout
+    found = arena_command("verify", "--format", "json")
+    assert found.returncode == 0
+    assert {row["weights"]: row["state"] for row in json.loads(found.stdout)} == dict.fromkeys(
+        ["tiny", *ROUNDS], "ok"
+    )
 
 
 def test_a_second_run_generates_judges_and_trains_nothing(arena):

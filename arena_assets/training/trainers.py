@@ -314,11 +314,11 @@ def _fit_and_save(trainer: Any, folder: Path, job: Job) -> None:
     trainer.remove_callback(PrinterCallback)  # _Log says it in one line
     trainer.train()
     trainer.accelerator.wait_for_everyone()
-    if not trainer.is_world_process_zero():
-        return
-    model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
-    model.save_pretrained(folder)
-    _tokenizer(job).save_pretrained(folder)
+    if trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
+        model.save_pretrained(folder)
+        _tokenizer(job).save_pretrained(folder)
+    trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
 
 
 class _Log(TrainerCallback):
