@@ -232,13 +232,14 @@ def plan(
     format: FormatOption = Format.table,
 ) -> None:
     """Print what a run will take: responses, games, tokens, time and cost, before it starts."""
+    from arena_assets.checkpoints import CorruptCheckpoint
     from arena_assets.planning import plan as plan_work
     from arena_assets.planning import total_of
     from arena_assets.rounds import UnknownRound
 
     try:
         works = plan_work(_arena(), until)
-    except UnknownRound as error:
+    except (UnknownRound, CorruptCheckpoint) as error:
         _fail(str(error))
     rows = [asdict(work) for work in works]
     if format is Format.json:
@@ -251,6 +252,24 @@ def plan(
     print_table("plan", tuple(rows[0]), [*rows, total | sums], "unknown")
     for name, who in total["unknown"].items():
         typer.echo(f"{name.replace('_', ' ')}: {sums[name]} ({', '.join(who)})")
+
+
+@app.command()
+def verify(format: FormatOption = Format.table) -> None:
+    """Read the files of all models and checkpoints and compare them with what was recorded."""
+    from arena_assets.lake import MissingPartition
+    from arena_assets.lineage import verify_weights
+
+    try:
+        found = verify_weights(_arena())
+    except MissingPartition as error:
+        _fail(str(error))
+    if format is Format.json:
+        _print_json(found)
+    else:
+        print_table("weights", ("weights", "state"), found)
+    if any(row["state"] != "ok" for row in found):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -471,7 +471,9 @@ class Optimisation(Settings):
     learning_rate: float = Field(gt=0)
     batch: int = Field(gt=0)
     device_batch: int = Field(1, gt=0, description="rows a forward pass on one device")
-    max_length: int = Field(4096, gt=0)
+    max_length: int = Field(
+        4096, gt=0, description="tokens of a row; longer ones are left out and counted"
+    )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
 
 
@@ -480,7 +482,10 @@ class PreferenceOptimisation(Optimisation):
 
 
 class Reinforcement(Optimisation):
-    """GRPO or RLOO against the reward model; `completions` answers are drawn a prompt."""
+    """GRPO or RLOO against the reward model; `completions` answers are drawn a prompt.
+
+    A prompt and `max_completion` have to fit into `max_length`.
+    """
 
     algorithm: Literal["grpo", "rloo"] = "grpo"
     kl_coefficient: float = Field(ge=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from arena_assets import durable
 from arena_assets.tables import TABLES
 
 ALL = "all"  # the partition of a table that has none
@@ -141,6 +143,27 @@ class Lake:
         with self.present(table, partition).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
+    def record(self, table: str, partition: str, fingerprint: str, digest: str) -> None:
+        """Note beside a table what a partition was made from, and its digest as it was made.
+
+        It is no part of the file: the same rows have the same digest whatever led to them.
+        """
+        path = self._record(table, partition)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+        scratch.write_text(json.dumps({"made_from": fingerprint, "digest": digest}), "utf-8")
+        durable.replace(scratch, path)
+
+    def made_from(self, table: str, partition: str, digest: str) -> str | None:
+        """What was noted of a partition that still has the digest; None where nothing was."""
+        path = self._record(table, partition)
+        noted = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        return noted["made_from"] if noted.get("digest") == digest else None
+
+    def _record(self, table: str, partition: str) -> Path:
+        place = self.path(table, partition)
+        return place.with_name(f".{place.stem}.made.json")
+
     @contextmanager
     def connect(self, **tables: Any) -> Iterator[duckdb.DuckDBPyConnection]:
         """DuckDB over `tables`: an Arrow table, or (table, partition) of the lake.
@@ -172,14 +195,14 @@ class Lake:
 
 
 def write_atomically(rows: pa.RecordBatchReader, path: Path) -> None:
-    """Write a Parquet file beside its place, batch by batch, and rename it."""
+    """Write a Parquet file beside its place, batch by batch; on the disk before it is renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with pq.ParquetWriter(scratch, rows.schema) as writer:
             for batch in rows:
                 writer.write_batch(batch)
-        scratch.replace(path)
+        durable.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
+from arena_assets.checkpoints import CorruptCheckpoint, verified_digest
 from arena_assets.config import Arena, LLMJudge, Source, resolve
+from arena_assets.curation.collection import STEPS
 from arena_assets.curation.sources import filesystem_of
 from arena_assets.generation.contestants import (
     Contestant,
@@ -20,9 +24,37 @@ from arena_assets.generation.contestants import (
     target_contestant,
 )
 from arena_assets.generation.engines import Weights
+from arena_assets.lake import ALL, Lake
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 from arena_assets.weights import origin_of, present_weights, served_digest, templated
+
+# what a promotion rests on, round by round; a test holds it against the graph of assets
+PROMOTED_FROM = (
+    "responses",
+    "judgments",
+    "battles",
+    "sft_rows",
+    "preference_pairs",
+    "rl_prompts",
+    "training_set",
+    "checkpoint",
+    "arena_responses",
+    "arena_judgments",
+    "arena_battles",
+    "ratings",
+)
+# what the last table of the preparation rests on, besides the prompts of every source
+PREPARED_FROM = (
+    "benchmarks",
+    *STEPS,
+    "prompt_embeddings",
+    "arena_testset",
+    "dropped_near_testset",
+    "prompts_curated",
+    "slices",
+)
+OUT_OF_DATE = "made from inputs of different times"  # in the place of a fingerprint
 
 
 class BrokenChain(RuntimeError):
@@ -64,7 +96,11 @@ def known_models(resource: ArenaResource) -> dict[str, Weights]:
 
 
 def models(resource: ArenaResource) -> dict[str, Weights]:
-    """The weights of every model of the profile. Raises BrokenChain where some are not found."""
+    """The weights of every model of the profile.
+
+    Raises BrokenChain where some are not found, CorruptCheckpoint where the files of some are not
+    those that the asset `models` took in.
+    """
     known = known_models(resource)
     missing = [name for name in resource.arena.models if name not in known]
     if missing:
@@ -73,7 +109,66 @@ def models(resource: ArenaResource) -> dict[str, Weights]:
             f"models.{name}: the profile names {origin_of(resource.arena.models[name])}, whose "
             "weights are not in the lake's table models: materialize `models` (`arena run` does so)"
         )
+    for row in _local_models(resource):
+        _refuse_other_files(resource, row)
     return known
+
+
+def _local_models(resource: ArenaResource) -> list[dict[str, str]]:
+    """The rows of the table `models` whose weights lie on this disk, with their present path."""
+    rows = []
+    for row in resource.lake.read("models").to_pylist():
+        model = resource.arena.models.get(row["name"])
+        if model and not model.endpoint:
+            path = present_weights(model, resource.models_cache, row["name"], row["path"])
+            rows.append(row | {"path": str(path)})
+    return rows
+
+
+def models_note(lake: Lake, name: str) -> Path:
+    """Where the asset `models` notes size, time and hash of a model's files."""
+    return lake.root / "models" / f".{name}.verified.json"
+
+
+def _refuse_other_files(
+    resource: ArenaResource, row: dict[str, str], thorough: bool = False
+) -> None:
+    """CorruptCheckpoint where a model's files are not those that the asset `models` took in."""
+    note = models_note(resource.lake, row["name"])
+    if not note.exists() and not thorough:  # a table that the asset did not write
+        return
+    path = Path(row["path"])
+    found = verified_digest(path, note, thorough) if path.is_dir() else "none (no folder)"
+    if found != row["digest"]:
+        raise CorruptCheckpoint(
+            f"models.{row['name']}: the digest of {path} is {found[:16]}, the asset models "
+            f"recorded {row['digest'][:16]}; restore the files, or materialize models to go on "
+            "with what is there now"
+        )
+
+
+def verify_weights(resource: ArenaResource) -> list[dict[str, str]]:
+    """Every model and checkpoint with what a thorough look at its files finds: ok, or what is not.
+
+    All files are read; the looks of every day read only those whose size or time changed.
+    """
+    found = []
+    for row in _local_models(resource):
+        check = partial(_refuse_other_files, resource, row, thorough=True)
+        found.append({"weights": row["name"], "state": _said(check)})
+    for key in resource.rounds:
+        if resource.checkpoints.manifest(key):
+            check = partial(resource.checkpoints.verify, key, thorough=True)
+            found.append({"weights": key, "state": _said(check)})
+    return found
+
+
+def _said(check: Callable[[], Any]) -> str:
+    try:
+        check()
+    except CorruptCheckpoint as corrupt:
+        return str(corrupt)
+    return "ok"
 
 
 def target_of(resource: ArenaResource, key: str) -> TargetModel:
@@ -108,9 +203,13 @@ def target_of(resource: ArenaResource, key: str) -> TargetModel:
 
 
 def _checkpoint_weights(resource: ArenaResource, name: str, digest: str) -> Weights:
-    """A checkpoint needs the code of the weights it was trained from; it has their template."""
+    """A checkpoint needs the code of the weights it was trained from; it has their template.
+
+    Raises CorruptCheckpoint where its files are not those that were committed.
+    """
+    resource.checkpoints.verify(name)
     trusted = resource.arena.models[resource.arena.target.model].trust_remote_code
-    return Weights(name, resource.checkpoints.path(name), digest, trusted)
+    return Weights(name, resource.checkpoints.current(name), digest, trusted)
 
 
 def round_contestants(resource: ArenaResource, key: str) -> list[Contestant]:
@@ -158,6 +257,7 @@ def prompts_fingerprint(arena: Arena) -> str:
     sources = [*arena.prompts.sources, *arena.prompts.decontamination.benchmarks]
     unsafe, rater = arena.prompts.unsafe, arena.prompts.testset.rater
     files = [unsafe.lexicon if unsafe else None, rater.template if rater else None]
+    files += [model.chat_template for model in arena.models.values()]
     return _hash(
         settings,
         [_source_state(source) for source in sources],
@@ -265,14 +365,44 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
         files += [opponent.system_prompt, opponent.recorded]
     files += [judge.template for judge in arena.single_judges if isinstance(judge, LLMJudge)]
     files += [model.chat_template for model in arena.models.values()]
+    weights = []
+    if resource.lake.exists("models"):
+        rows = resource.lake.read("models", columns=["name", "digest"]).to_pylist()
+        weights = sorted([r["name"], r["digest"]] for r in rows if r["name"] in arena.models)
     return _hash(
         slice_digest(resource, round_.slice),
         testset_fingerprint(arena),
         settings,
+        weights,
         [_file_digest(file) for file in files if file],
         arena.rounds[key].model_dump(mode="json"),
         round_fingerprint(resource, round_.previous) if round_.previous else None,
     )
+
+
+def inputs_fingerprint(resource: ArenaResource, partition: str) -> str:
+    """What a partition of the preparation, of a source or of a round is made from."""
+    if partition == ALL:
+        return prompts_fingerprint(resource.arena)
+    if partition in resource.rounds:
+        return round_fingerprint(resource, partition)
+    (source,) = (s for s in resource.arena.prompts.sources if s.name == partition)
+    return _hash(source.model_dump(mode="json"), _source_state(source))
+
+
+def outdated(resource: ArenaResource, tables: Iterable[str], partition: str) -> list[str]:
+    """Those of the tables that were not made from the present inputs, or are missing."""
+    present = inputs_fingerprint(resource, partition)
+    return [table for table in tables if resource.made_from(table, partition) != present]
+
+
+def outdated_preparation(resource: ArenaResource) -> list[str]:
+    """The tables that slices and test set rest on and that were not made from present inputs."""
+    old = outdated(resource, PREPARED_FROM, ALL)
+    for source in resource.arena.prompts.sources:
+        if outdated(resource, ["prompts"], source.name):
+            old.append(f"prompts of {source.name}")
+    return old
 
 
 def state_of(resource: ArenaResource, key: str) -> str:

@@ -44,6 +44,25 @@ class ArenaResource(dg.ConfigurableResource):
     def round(self, key: str) -> Round:
         return select_round(self.rounds, key)
 
+    def record(self, table: str, partition: str, fingerprint: str) -> None:
+        """Note what a partition (or a checkpoint) was made from; see `made_from`."""
+        self.lake.record(_folder(table), partition, fingerprint, self._digest(table, partition))
+
+    def made_from(self, table: str, partition: str) -> str | None:
+        """What a partition was made from; None where it is missing or was changed since."""
+        digest = self._digest(table, partition)
+        return self.lake.made_from(_folder(table), partition, digest) if digest else None
+
+    def _digest(self, table: str, partition: str) -> str | None:
+        if table == "checkpoint":
+            manifest = self.checkpoints.manifest(partition)
+            return manifest.digest if manifest else None
+        return self.lake.digest(table, partition) if self.lake.exists(table, partition) else None
+
+
+def _folder(table: str) -> str:
+    return "checkpoints" if table == "checkpoint" else table
+
 
 def lake_root(arena: Arena) -> Path:
     """The lake of a profile: ARENA_LAKE, else data/lake/<its name> in the workspace."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -20,9 +21,12 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from filelock import FileLock, Timeout
+import pyarrow.parquet as pq
 
+from arena_assets.durable import exclusive
 from arena_assets.lake import make_writable, write_atomically, writing
+
+logger = logging.getLogger(__name__)
 
 
 def content_key(*parts: Any) -> str:
@@ -50,24 +54,19 @@ class Store:
         """Hold the store for writing; waits for another run that holds it, and says so.
 
         The lock ends with the process, however it ends. What a killed writer left half-written is
-        removed, what stands in its journal becomes a shard.
+        removed, what stands in its journal becomes a shard. A torn shard (a disk that lost it, a
+        copy that broke off) is moved aside, so that its rows are made again.
         """
         make_writable(self.folder)
-        lock = FileLock(self.folder / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            log(
-                f"another run works on {self.folder.name}: waiting for it, then taking what it made"
-            )
-            lock.acquire()
-        try:
+        with exclusive(self.folder / ".lock", self.folder.name, log):
             for leftover in self.folder.glob(".*.partial"):
                 leftover.unlink()
+            for shard in self._shards()[1]:
+                aside = shard.with_name(shard.name + ".torn")
+                shard.replace(aside)
+                log(f"{shard}: not a whole Parquet file; moved to {aside.name}")
             self._settle()
             yield
-        finally:
-            lock.release()
 
     def append(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows as one new shard; nothing that is there is touched."""
@@ -108,14 +107,20 @@ class Store:
         self._journal.unlink()
 
     def create_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
-        """The rows as a view, each key once (the earliest, should a copied lake hold it twice)."""
+        """The rows as a view, each key once (the earliest, should a copied lake hold it twice).
+
+        A torn shard is left out with a warning: it does not hide the rows of the others.
+        """
+        whole, torn = self._shards()
+        for shard in torn:
+            logger.warning("%s: not a whole Parquet file; its rows are left out", shard)
         connection.register(f"{name}_empty", self.schema.empty_table())
         source = f"(select *, '' as filename from {name}_empty)"
-        if any(self.folder.glob("*.parquet")):
-            shards = str(self.folder / "*.parquet").replace("'", "''")
+        if whole:
+            listed = ", ".join("'" + str(shard).replace("'", "''") + "'" for shard in whole)
             # shards of an earlier version may lack a column
-            source += " union all by name select * from read_parquet("
-            source += f"'{shards}', filename = true, union_by_name = true)"
+            source += f" union all by name select * from read_parquet([{listed}], "
+            source += "filename = true, union_by_name = true)"
         connection.execute(
             f"""
             create or replace temp view {name} as
@@ -124,6 +129,14 @@ class Store:
             """
         )
 
+    def _shards(self) -> tuple[list[Path], list[Path]]:
+        """The whole shards, and those that are torn."""
+        whole: list[Path] = []
+        torn: list[Path] = []
+        for shard in sorted(self.folder.glob("*.parquet")):
+            (whole if _is_whole(shard) else torn).append(shard)
+        return whole, torn
+
 
 def _row(line: str) -> dict[str, Any] | None:
     """A line of a journal; None where it was cut off."""
@@ -131,3 +144,16 @@ def _row(line: str) -> dict[str, Any] | None:
         return json.loads(line)
     except ValueError:
         return None
+
+
+def _is_whole(shard: Path) -> bool:
+    """Whether a file ends with a footer that can be read, as a Parquet file does."""
+    try:
+        pq.read_metadata(shard)
+    except pa.ArrowInvalid:
+        return False
+    except OSError as error:
+        if error.errno:  # the file itself cannot be read
+            raise
+        return False
+    return True

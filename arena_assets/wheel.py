@@ -12,7 +12,14 @@ from typing import Any
 
 import dagster as dg
 
-from arena_assets.lineage import known_models, prompts_fingerprint, round_fingerprint, state_of
+from arena_assets.lake import ALL
+from arena_assets.lineage import (
+    known_models,
+    outdated,
+    prompts_fingerprint,
+    round_fingerprint,
+    state_of,
+)
 from arena_assets.places import PROJECT, workspace
 from arena_assets.resources import ArenaResource, arena_resource
 
@@ -62,7 +69,9 @@ def prepared(arena: ArenaResource) -> bool:
     """Whether models, slices and test set were made from the present settings and files."""
     # prompt_drops is written when all the rest of the preparation is there
     current = prompts_fingerprint(arena.arena)
-    return models_found(arena) and arena.lake.fingerprint("prompt_drops") == current
+    drops = arena.lake.fingerprint("prompt_drops")
+    made = drops == current and not outdated(arena, ["models"], ALL)
+    return made and models_found(arena)
 
 
 def models_found(arena: ArenaResource) -> bool:

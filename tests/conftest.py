@@ -20,10 +20,14 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
 
 from arena_assets.config import Endpoint
+from arena_assets.lake import write_atomically
+from arena_assets.lineage import PROMOTED_FROM, round_fingerprint
+from arena_assets.resources import ArenaResource
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORK = Path(tempfile.mkdtemp(prefix="arena-tests-"))
@@ -247,6 +251,15 @@ def _end_group(server: subprocess.Popen[bytes]) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
+
+
+def record_round(arena: ArenaResource, key: str) -> None:
+    """Note that all a promotion rests on was made from the present inputs; what lacks is empty."""
+    arena = ArenaResource(profile=arena.profile, lake_root=arena.lake_root)
+    for table in PROMOTED_FROM:
+        if table != "checkpoint" and not arena.lake.exists(table, key):
+            write_atomically(pa.table({"round": [key]}).to_reader(), arena.lake.path(table, key))
+        arena.record(table, key, round_fingerprint(arena, key))
 
 
 def arena_command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from conftest import record_round
 from test_checkpoints import manifest, trained
 
 from arena_assets.assets.battles import target_model
@@ -331,6 +332,7 @@ def rated(arena, **ratings):
 def test_the_best_rated_is_promoted_and_reported_as_the_next_target(arena, rating, chosen):
     digest = checkpoint_of(arena, FIRST)
     rated(arena, **{"base": 1000.0, FIRST: rating, "reference": 2000.0})
+    record_round(arena, FIRST)
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize(
             [promotions],

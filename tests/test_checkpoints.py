@@ -62,7 +62,8 @@ def test_a_new_checkpoint_replaces_the_old_one_and_leaves_nothing_behind(tmp_pat
         scratch = trained(store, "i01.1-sft", content)
         store.commit(scratch, manifest(scratch))
     assert (store.path("i01.1-sft") / "model.safetensors").read_bytes() == b"new"
-    assert [path.name for path in tmp_path.iterdir()] == ["i01.1-sft"]
+    assert [path.name for path in tmp_path.iterdir() if path.name[0] != "."] == ["i01.1-sft"]
+    assert len([path for path in (tmp_path / ".versions").iterdir() if path.is_dir()]) == 1
 
 
 def test_changed_files_are_noticed(tmp_path):

@@ -95,7 +95,8 @@ def test_checkpoints_are_whole_and_say_where_they_come_from(arena):
             assert len(list(weights.keys())) > 10
         files = {path.suffix for path in folder.rglob("*") if path.is_file()}
         assert not files & {".bin", ".pt", ".pkl"}, "safetensors only"
-    assert sorted(path.name for path in arena.checkpoints.root.iterdir()) == ROUNDS
+    shown = [path.name for path in arena.checkpoints.root.iterdir() if path.name[0] != "."]
+    assert sorted(shown) == ROUNDS
 
 
 def test_the_leaderboard_rates_the_base_model_every_checkpoint_and_all_opponents(turned):
@@ -148,6 +149,11 @@ def test_status_and_judges_are_printed(turned):
     judges = json.loads(arena_command("judges", "--format", "json").stdout)
     assert {row["judge"] for row in judges} == {"verifier", "tiny-judge"}
     assert "judges of i01.3-rl" in arena_command("judges").stdout
+    found = arena_command("verify", "--format", "json")
+    assert found.returncode == 0
+    assert {row["weights"]: row["state"] for row in json.loads(found.stdout)} == dict.fromkeys(
+        ["tiny", *ROUNDS], "ok"
+    )
 
 
 def test_a_second_run_generates_judges_and_trains_nothing(arena):

@@ -7,6 +7,8 @@ import pyarrow as pa
 from pydantic import Field
 
 from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.assets.records import recorded
+from arena_assets.checkpoints import CorruptCheckpoint
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.engines import BackendDown, Engine, Weights, open_engine
 from arena_assets.generation.responses import Setting, respond
@@ -35,7 +37,7 @@ def target_model(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
     """The model that fights in this round: the base model or the one promoted last."""
     try:
         target = target_of(arena, context.partition_key)
-    except BrokenChain as broken:
+    except (BrokenChain, CorruptCheckpoint) as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
     return dg.MaterializeResult(
         metadata=target_metadata(arena, context.partition_key),
@@ -61,6 +63,7 @@ def target_metadata(arena: ArenaResource, key: str) -> dict[str, str]:
     kinds={"vllm", "parquet"},
     description=TABLES["responses"].description,
 )
+@recorded
 def responses(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     key = context.partition_key
     prompts = arena.lake.query(
@@ -90,6 +93,7 @@ class Rejudge(dg.Config):
     kinds={"parquet"},
     description=TABLES["judgments"].description,
 )
+@recorded
 def judgments(
     context: dg.AssetExecutionContext, config: Rejudge, arena: ArenaResource
 ) -> dg.MaterializeResult:
@@ -109,6 +113,7 @@ def judgments(
     kinds={"vllm", "parquet"},
     description="One row per test prompt and contestant: base, checkpoints, opponents.",
 )
+@recorded
 def arena_responses(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:
@@ -132,6 +137,7 @@ def arena_responses(
     kinds={"parquet"},
     description="One row per game on the arena test set.",
 )
+@recorded
 def arena_judgments(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.assets.records import recorded
 from arena_assets.config import resolve
 from arena_assets.curation import filters
 from arena_assets.curation.collection import STEPS, count, refuse_shared_ids, remaining
@@ -18,7 +20,13 @@ from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.words import HASHES, TEXT, hashed_words
 from arena_assets.lake import Lake
-from arena_assets.lineage import prompts_fingerprint, settled_prompts, testset_version
+from arena_assets.lineage import (
+    OUT_OF_DATE,
+    outdated_preparation,
+    prompts_fingerprint,
+    settled_prompts,
+    testset_version,
+)
 from arena_assets.resources import ArenaResource
 from arena_assets.tables import PROMPT_DROPS, PROMPT_EMBEDDINGS
 
@@ -33,6 +41,7 @@ def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.Asse
     @dg.asset(
         name=table, group_name="prompts", kinds={"parquet"}, deps=deps, description=description
     )
+    @partial(recorded, table=table)
     def step(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
         settled = settled_prompts(arena)
         with remaining(arena.lake, source_names(arena), table, settled) as connection:
@@ -212,6 +221,7 @@ dropped_languages = _step(
     kinds={"parquet"},
     description="One row per prompt that is no duplicate: its embedding, of length 1.",
 )
+@recorded
 def prompt_embeddings(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:
@@ -261,10 +271,13 @@ def prompt_drops(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
             f"select * from ({union}) anti join arena_testset using (prompt_id) order by prompt_id"
         )
         # written last, so its fingerprint says that all of the preparation was finished
-        arena.lake.write(
-            "prompt_drops",
-            rows.to_arrow_reader(_BATCH),
-            fingerprint=prompts_fingerprint(arena.arena),
+        old = outdated_preparation(arena)
+        fingerprint = OUT_OF_DATE if old else prompts_fingerprint(arena.arena)
+        arena.lake.write("prompt_drops", rows.to_arrow_reader(_BATCH), fingerprint=fingerprint)
+    if old:
+        context.log.warning(
+            f"the preparation stays out of date: {', '.join(old)} were not made from the present "
+            "sources and settings; materialize the sources and then all of it"
         )
     return materialized(arena.lake, "prompt_drops", reasons=counted_reasons(arena, "prompt_drops"))
 

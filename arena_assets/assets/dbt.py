@@ -19,7 +19,9 @@ from dagster_dbt import (
 from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checks.expectations import checked_partition
+from arena_assets.durable import exclusive
 from arena_assets.lake import MissingPartition
+from arena_assets.lineage import inputs_fingerprint
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import until
@@ -63,7 +65,17 @@ class ArenaTranslator(DagsterDbtTranslator):
 def arena_dbt(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
 ) -> Iterator[Any]:
-    round_ = arena.round(_round_of(context, arena))
+    key = _round_of(context, arena)
+    # DuckDB writes a table beside its place under one name, so two runs must not meet there
+    with exclusive(arena.lake.root / ".locks" / key, f"the tables of {key}", context.log.info):
+        yield from _build(context, dbt, arena, key)
+
+
+def _build(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource, key: str
+) -> Iterator[Any]:
+    round_ = arena.round(key)
+    fingerprint = inputs_fingerprint(arena, key)
     for key in context.selected_asset_keys:  # DuckDB's COPY makes no folders
         (arena.lake.root / key.path[-1]).mkdir(parents=True, exist_ok=True)
     os.environ["ARENA_LAKE"] = str(arena.lake.root)
@@ -86,6 +98,7 @@ def arena_dbt(
             if isinstance(event, dg.Output):
                 # what dagster-dbt can fetch itself takes longer than the models do
                 table = context.asset_key_for_output(event.output_name).path[-1]
+                arena.record(table, round_.key, fingerprint)
                 shown = table_metadata(arena.lake, table, round_.key)
                 if table == "selection_drops":
                     shown["reasons"] = _counted_reasons(arena, round_.key)

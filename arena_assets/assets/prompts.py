@@ -15,7 +15,8 @@ from arena_assets.assets.curation import (
     written_drops,
 )
 from arena_assets.assets.metadata import markdown_table, table_metadata
-from arena_assets.checkpoints import digest_weights
+from arena_assets.assets.records import recorded
+from arena_assets.checkpoints import verified_digest
 from arena_assets.config import Source, resolve
 from arena_assets.curation.collection import count, remaining
 from arena_assets.curation.difficulty import rate
@@ -24,8 +25,14 @@ from arena_assets.curation.sources import read_source
 from arena_assets.curation.testset import build_testset, freeze
 from arena_assets.generation.engines import open_engine
 from arena_assets.lake import Lake
+from arena_assets.lineage import (
+    inputs_fingerprint,
+    models_note,
+    slices_fingerprint,
+    testset_fingerprint,
+    testset_version,
+)
 from arena_assets.lineage import models as known_models
-from arena_assets.lineage import slices_fingerprint, testset_fingerprint, testset_version
 from arena_assets.partitions import sources_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.tables import PROMPTS, TABLES
@@ -33,6 +40,7 @@ from arena_assets.weights import base_weights, origin_of, served_digest
 
 
 @dg.asset(group_name="models", kinds={"safetensors"})
+@recorded
 def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     """Every model of the profile with its digest; weights are fetched or converted."""
     rows = []
@@ -42,7 +50,7 @@ def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
             path, digest = "", served_digest(model.endpoint)
         else:
             path = base_weights(model, arena.models_cache, name)
-            digest = digest_weights(path)
+            digest = verified_digest(path, models_note(arena.lake, name), thorough=True)
         origin = origin_of(model)
         context.log.info(f"{name}: {origin} -> {path}, digest {digest[:12]}")
         rows.append({"name": name, "origin": origin, "path": str(path), "digest": digest})
@@ -64,16 +72,19 @@ def prompts_of_source(
     """Reads one source; rows that cannot be read go to quarantine with their file and line."""
     name = context.partition_key
     source = next(source for source in arena.arena.prompts.sources if source.name == name)
+    fingerprint = inputs_fingerprint(arena, name)
     prompts, quarantine = read_source(source, source_place(source))
     context.log.info(f"{name}: {prompts.num_rows} prompts, {quarantine.num_rows} rows quarantined")
     for table, rows in (("prompts", prompts), ("quarantine", quarantine)):
         arena.lake.write(table, rows, name)
+        arena.record(table, name, fingerprint)
         yield dg.MaterializeResult(
             asset_key=table, metadata=table_metadata(arena.lake, table, name)
         )
 
 
 @dg.asset(group_name="prompts", kinds={"parquet"}, description=TABLES["benchmarks"].description)
+@recorded
 def benchmarks(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     rows = []
     for source in arena.arena.prompts.decontamination.benchmarks:
@@ -108,6 +119,7 @@ def source_place(source: Source) -> Path | str | None:
     kinds={"parquet"},
     description=TABLES["arena_testset"].description,
 )
+@recorded
 def arena_testset(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     lake, spec = arena.lake, testset_fingerprint(arena.arena)
     if lake.fingerprint("arena_testset") == spec:
@@ -180,6 +192,7 @@ def _testset_metadata(lake: Lake) -> dict[str, Any]:
     kinds={"parquet"},
     description="Prompts that repeat one of the arena test set.",
 )
+@recorded
 def dropped_near_testset(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:
@@ -208,6 +221,7 @@ def dropped_near_testset(
     kinds={"parquet"},
     description="The prompts that curation kept, of all sources, and those of the test set.",
 )
+@recorded
 def prompts_curated(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:
@@ -240,6 +254,7 @@ def prompts_curated(
     kinds={"parquet"},
     description=TABLES["slices"].description,
 )
+@recorded
 def slices(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     lake, draw = arena.lake, slices_fingerprint(arena.arena)
     free = lake.query(

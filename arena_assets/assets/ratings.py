@@ -4,8 +4,9 @@ import dagster as dg
 
 from arena_assets.assets.battles import target_metadata, target_model
 from arena_assets.assets.metadata import markdown_table, plot_metadata, table_metadata
+from arena_assets.assets.records import recorded
 from arena_assets.generation.best_of import note_on_picks
-from arena_assets.lineage import models, round_fingerprint
+from arena_assets.lineage import OUT_OF_DATE, PROMOTED_FROM, models, outdated, round_fingerprint
 from arena_assets.partitions import rounds_partitions
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
 from arena_assets.ratings.battles import read_battles
@@ -22,6 +23,7 @@ from arena_assets.tables import TABLES
     kinds={"parquet"},
     description=TABLES["ratings"].description,
 )
+@recorded
 def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     key, settings = context.partition_key, arena.arena.ratings
     battles = read_battles(arena.lake.path("arena_battles", key), "lake")
@@ -86,11 +88,17 @@ def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
         **{name: rated[chosen][name] for name in ("rating", "lower", "upper")},
         "reason": reason,
     }
-    fingerprint = round_fingerprint(arena, key)
+    old = outdated(arena, PROMOTED_FROM, key)
+    fingerprint = OUT_OF_DATE if old else round_fingerprint(arena, key)
     arena.lake.write("promotions", [row], key, fingerprint=fingerprint)
     context.log.info(f"{chosen} is promoted after {key}: {reason}")
+    if old:
+        context.log.warning(
+            f"{key} stays out of date: {', '.join(old)} were not made from the present prompts and "
+            "settings; materialize the whole round"
+        )
     following = arena.round(key).following
-    if following:
+    if following and not old:
         # The hand-over: Dagster allows no cycle between assets, so the next round's target is
         # reported here. What stands below that partition then shows as outdated, and automation
         # sees an update.
@@ -110,6 +118,7 @@ def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
             promoted=chosen,
             reason=reason,
             fights_in=following or "-",
+            out_of_date=", ".join(old) or "-",
         ),
         data_version=dg.DataVersion(f"{digest}-{fingerprint[:12]}"),
     )

@@ -1,21 +1,30 @@
 """The checkpoint of a round: TRL on the round's training set."""
 
-import shutil
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 
 from arena_assets.assets.battles import target_model
+from arena_assets.assets.metadata import markdown_table
+from arena_assets.assets.records import recorded
 from arena_assets.checkpoints import (
+    ROWS,
+    VERIFIED,
+    CorruptCheckpoint,
     Manifest,
-    digest_weights,
     now,
     read_metrics,
     training_fingerprint,
+    verified_digest,
     versions,
 )
 from arena_assets.checks.expectations import failed_expectations
 from arena_assets.config import resolve
+from arena_assets.generation.contestants import read_system_prompt
 from arena_assets.generation.engines import close_engines
 from arena_assets.lineage import BrokenChain, TargetModel, models, target_of
 from arena_assets.partitions import rounds_partitions
@@ -25,6 +34,9 @@ from arena_assets.rounds import BASE
 from arena_assets.training import TrainingFailed, run_job
 from arena_assets.training.job import Job
 
+# raise it when the same settings learn something else: checkpoints are then trained again
+_ROWS_VERSION = 2
+
 
 @dg.asset(
     group_name="flywheel",
@@ -32,55 +44,31 @@ from arena_assets.training.job import Job
     deps=["training_set", target_model, "models"],
     kinds={"trl", "safetensors"},
 )
+@recorded
 def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     """The model that this round's battles trained; the arena rates it next."""
     key, store = context.partition_key, arena.checkpoints
     round_ = arena.round(key)
-    _refuse_bad_rows(arena, key)
-    parent = _parent(arena, key)
-    training_set = arena.lake.digest("training_set", key)
-    config = _stage_config(arena, round_.stage)
-    fingerprint = training_fingerprint(
-        round_.stage, parent.weights.digest, training_set, config, arena.arena.seed
-    )
-    manifest = store.manifest(key)
-    reused = manifest is not None and manifest.fingerprint == fingerprint
-    if reused:
-        context.log.info(f"checkpoint {key} was made from the same things: not trained again")
-        manifest = store.verify(key)
-    else:
-        close_engines()
-        scratch = store.scratch(key)
-        job = Job(
-            stage=round_.stage,
-            model=parent.weights.path,
-            training_set=arena.lake.path("training_set", key),
-            output=scratch,
-            training=arena.arena.training,
-            trust_remote_code=parent.weights.trust_remote_code,
-            chat_template=_chat_template(parent),
-            seed=arena.arena.seed,
+    with store.locked(key, context.log.info):
+        _refuse_bad_rows(arena, key)
+        parent = _parent(arena, key)
+        training_set = arena.lake.digest("training_set", key)
+        config = _stage_config(arena, round_.stage, parent)
+        fingerprint = training_fingerprint(
+            round_.stage, parent.weights.digest, training_set, config, arena.arena.seed
         )
-        try:
-            run_job(job, context.log.info)
-        except TrainingFailed as failed:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise dg.Failure(f"checkpoint {key}: {failed}", allow_retries=False) from failed
-        manifest = Manifest(
-            round=key,
-            stage=round_.stage,
-            digest=digest_weights(scratch),
-            parent=parent.contestant,
-            parent_digest=parent.weights.digest,
-            training_set_digest=training_set,
-            fingerprint=fingerprint,
-            config=config,
-            versions=versions(),
-            metrics=summary(read_metrics(scratch)),
-            run_id=context.run_id,
-            created_at=now(),
-        )
-        store.commit(scratch, manifest)
+        manifest = _found(arena, key, fingerprint, context.log.info)
+        reused = manifest is not None
+        if manifest is None:
+            made_from = {
+                "parent": parent.contestant,
+                "parent_digest": parent.weights.digest,
+                "training_set_digest": training_set,
+                "fingerprint": fingerprint,
+                "config": config,
+                "run_id": context.run_id,
+            }
+            manifest = _train(arena, key, parent, made_from, context.log.info)
     logged = read_metrics(store.path(key))
     return dg.MaterializeResult(
         metadata={
@@ -90,11 +78,73 @@ def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
             "trained_on": ", ".join(round_.trains_on),
             "reused": reused,
             "loss": dg.MetadataValue.md(markdown_image(loss_plot(logged, f"training {key}"))),
+            "rows": dg.MetadataValue.json(manifest.metrics.get("rows", {})),
+            "left_out": dg.MetadataValue.md(markdown_table(_left_out(store.path(key)))),
             "manifest": dg.MetadataValue.json(manifest.model_dump(mode="json")),
-            **{f"final_{name}": value for name, value in manifest.metrics.items()},
+            **{f"final_{name}": v for name, v in manifest.metrics.items() if name != "rows"},
         },
         data_version=dg.DataVersion(manifest.digest),
     )
+
+
+def _found(
+    arena: ArenaResource, key: str, fingerprint: str, log: Callable[[str], None]
+) -> Manifest | None:
+    """The checkpoint that is there already, if it was made from the same things and is whole."""
+    manifest = arena.checkpoints.manifest(key)
+    if manifest is None or manifest.fingerprint != fingerprint:
+        return None
+    try:
+        manifest = arena.checkpoints.verify(key)
+    except CorruptCheckpoint as corrupt:
+        log(f"{corrupt}; it is trained again now")
+        return None
+    log(f"checkpoint {key} was made from the same things: not trained again")
+    return manifest
+
+
+def _train(
+    arena: ArenaResource,
+    key: str,
+    parent: TargetModel,
+    made_from: dict[str, Any],
+    log: Callable[[str], None],
+) -> Manifest:
+    """Train the round and commit its checkpoint; what is not finished is removed."""
+    close_engines()
+    store, stage = arena.checkpoints, arena.round(key).stage
+    scratch = store.scratch(key)
+    job = Job(
+        stage=stage,
+        model=parent.weights.path,
+        training_set=arena.lake.path("training_set", key),
+        output=scratch,
+        training=arena.arena.training,
+        trust_remote_code=parent.weights.trust_remote_code,
+        chat_template=_chat_template(parent),
+        system_prompt=read_system_prompt(arena.arena.target.system_prompt),
+        seed=arena.arena.seed,
+    )
+    try:
+        run_job(job, log)
+        if arena.lake.digest("training_set", key) != made_from["training_set_digest"]:
+            raise TrainingFailed("training_set was made anew while it was learned; train again")
+        manifest = Manifest(
+            round=key,
+            stage=stage,
+            digest=verified_digest(scratch, scratch / VERIFIED),
+            versions=versions(),
+            metrics=summary(read_metrics(scratch)) | {"rows": rows_summary(scratch)},
+            created_at=now(),
+            **made_from,
+        )
+    except BaseException as error:
+        store.discard(scratch)
+        if isinstance(error, TrainingFailed):
+            raise dg.Failure(f"checkpoint {key}: {error}", allow_retries=False) from error
+        raise
+    store.commit(scratch, manifest)
+    return manifest
 
 
 def _chat_template(parent: TargetModel) -> str | None:
@@ -124,11 +174,16 @@ def _refuse_bad_rows(arena: ArenaResource, key: str) -> None:
         )
 
 
-def _stage_config(arena: ArenaResource, stage: str) -> dict[str, Any]:
+def _stage_config(arena: ArenaResource, stage: str, parent: TargetModel) -> dict[str, Any]:
     """The settings that determine the checkpoint of a stage."""
     training = arena.arena.training.model_dump(mode="json")
     sections = {"sft": ["sft"], "dpo": ["dpo"], "rl": ["reward_model", "rl"]}[stage]
-    return {name: training[name] for name in ["dtype", *sections]}
+    prompt = read_system_prompt(arena.arena.target.system_prompt)
+    return {name: training[name] for name in ["dtype", *sections]} | {
+        "rows_version": _ROWS_VERSION,
+        "system_prompt": prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
+        "chat_template": _chat_template(parent),
+    }
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
@@ -139,3 +194,30 @@ def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
             if name in entry:
                 last[f"{entry['phase']}_{name}"] = round(float(entry[name]), 4)
     return last
+
+
+def rows_summary(folder: Path) -> dict[str, Any]:
+    """How many rows each phase learned from, and how many were left out for which reason."""
+    return {
+        phase: {
+            "learned": found["rows"],
+            "left_out": {reason: len(ids) for reason, ids in found["dropped"].items()},
+        }
+        for phase, found in _read_rows(folder).items()
+    }
+
+
+def _left_out(folder: Path) -> pa.Table:
+    """The rows that a checkpoint did not learn from, a row a phase and reason."""
+    rows = [
+        {"phase": phase, "reason": reason, "rows": len(ids), "row_ids": ", ".join(ids)}
+        for phase, found in _read_rows(folder).items()
+        for reason, ids in found["dropped"].items()
+    ]
+    names = [("phase", pa.string()), ("reason", pa.string()), ("rows", pa.int64())]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*names, ("row_ids", pa.string())]))
+
+
+def _read_rows(folder: Path) -> dict[str, Any]:
+    file = folder / ROWS
+    return json.loads(file.read_text("utf-8")) if file.exists() else {}

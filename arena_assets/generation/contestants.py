@@ -27,6 +27,18 @@ class SystemPrompt(Settings):
     system: str
     examples: tuple[Example, ...] = ()
 
+    def before(self, messages: Sequence[Message]) -> list[Message]:
+        """The conversation with this prompt and its examples put before it."""
+        rendered = [{"role": "system", "content": self.system}]
+        for example in self.examples:
+            rendered.append({"role": "user", "content": example.user})
+            rendered.append({"role": "assistant", "content": example.assistant})
+        # A prompt may bring a system message of its own; templates allow only one, at the start.
+        if messages and messages[0]["role"] == "system":
+            rendered[0]["content"] += "\n\n" + messages[0]["content"]
+            messages = messages[1:]
+        return rendered + list(messages)
+
 
 @dataclass(frozen=True)
 class Contestant:
@@ -41,17 +53,7 @@ class Contestant:
 
     def render(self, messages: Sequence[Message]) -> list[Message]:
         """The conversation as this contestant sees it: system prompt, examples, then the prompt."""
-        if self.system_prompt is None:
-            return list(messages)
-        rendered = [{"role": "system", "content": self.system_prompt.system}]
-        for example in self.system_prompt.examples:
-            rendered.append({"role": "user", "content": example.user})
-            rendered.append({"role": "assistant", "content": example.assistant})
-        # A prompt may bring a system message of its own; templates allow only one, at the start.
-        if messages and messages[0]["role"] == "system":
-            rendered[0]["content"] += "\n\n" + messages[0]["content"]
-            messages = messages[1:]
-        return rendered + list(messages)
+        return self.system_prompt.before(messages) if self.system_prompt else list(messages)
 
     def sampling_json(self) -> str:
         settings: dict[str, Any] = self.sampling.model_dump(mode="json")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from arena_assets.config import PROJECT
-from arena_assets.training.job import Job
+from arena_assets.durable import claim
+from arena_assets.training.job import RUN_LOCK, Job
 
 # glibc gives every large block back to the system, and on a CPU the logits of each step are
 # hundreds of megabytes: keeping them halves the time of a DPO step
@@ -29,33 +31,52 @@ class TrainingFailed(RuntimeError):
 def run_job(job: Job, log: Callable[[str], None] = print) -> None:
     """Train in a child process (`launcher` is put before it) and hand each line it prints to `log`.
 
-    Raises TrainingFailed with the last 20 lines when it fails. Nothing but `job.output` is written.
+    Raises TrainingFailed with the last 20 lines when it fails or leaves no weights. Nothing but
+    `job.output` is written. When this process ends, however it ends, every training process does:
+    they watch a lock that it holds (see training.__main__).
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "job.json"
+        path, lock_file = Path(folder) / "job.json", Path(folder) / "run.lock"
         job.write(path)
         launcher = list(job.training.launcher) or [sys.executable]
         command = [*launcher, "-m", "arena_assets.training", str(path)]
         # the child finds this package also where it is not installed
-        search = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            env=KEEP_MEMORY | os.environ | {"PYTHONPATH": search, "PYTHONUNBUFFERED": "1"},
-        )
-        last: deque[str] = deque(maxlen=20)
-        try:
-            for line in process.stdout:
-                if line := line.rstrip():
-                    last.append(line)
-                    log(line)
-        except BaseException:  # the run was cancelled: training must not go on alone
-            process.kill()
-            raise
-        finally:
-            code = process.wait()
-        if code:
-            raise TrainingFailed(f"training ended with code {code}:\n" + "\n".join(last))
+        search = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, search)),
+            "PYTHONUNBUFFERED": "1",
+            RUN_LOCK: str(lock_file),
+        }
+        with claim(lock_file):
+            code, last = _run(command, KEEP_MEMORY | environment, log)
+    if code:
+        raise TrainingFailed(f"training ended with code {code}:\n" + "\n".join(last))
+    if not any(job.output.glob("*.safetensors")):
+        raise TrainingFailed("training left no weights; its last lines:\n" + "\n".join(last))
+
+
+def _run(
+    command: list[str], environment: dict[str, str], log: Callable[[str], None]
+) -> tuple[int, deque[str]]:
+    """The exit code of a command and its last lines; its processes go when we are interrupted."""
+    last: deque[str] = deque(maxlen=20)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=environment,
+        start_new_session=True,  # a group of its own, so that a launcher's children go with it
+    )
+    try:
+        for line in process.stdout:
+            if line := line.rstrip():
+                last.append(line)
+                log(line)
+        return process.wait(), last
+    except BaseException:  # the run was cancelled: training must not go on alone
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise

@@ -8,6 +8,9 @@ from typing import Literal
 from pydantic import Field
 
 from arena_assets.config import Settings, Training
+from arena_assets.generation.contestants import SystemPrompt
+
+RUN_LOCK = "ARENA_RUN_LOCK"  # names the file that the run which started a job has locked
 
 
 class Job(Settings):
@@ -21,6 +24,7 @@ class Job(Settings):
     seed: int
     trust_remote_code: bool = False
     chat_template: str | None = Field(None, description="Jinja; default: the tokenizer's own")
+    system_prompt: SystemPrompt | None = Field(None, description="as the target sees it in battles")
 
     @classmethod
     def read(cls, path: Path) -> Job:

@@ -1,5 +1,9 @@
 """The three stages on TRL: SFT, DPO, and a reward model with GRPO or RLOO.
 
+Trainers get token rows of our own (training.rows) and neither tokenise nor cut them. For DPO that
+takes a step around TRL's preparation, which knows one answer a row and would count the user's words
+between several.
+
 Weights are written as safetensors beside their tokenizer; what was logged goes to metrics.jsonl. No
 optimizer state is kept: a round is short, and a job that dies is started anew.
 """
@@ -7,41 +11,57 @@ optimizer state is kept: a round is short, and a job that dies is started anew.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     PrinterCallback,
     TrainerCallback,
     set_seed,
 )
 from transformers.utils import logging as transformers_logging
 
+from arena_assets.checkpoints import ROWS
 from arena_assets.config import Optimisation, Training
-from arena_assets.generation.dialogue import with_answers
 from arena_assets.training.job import Job
+from arena_assets.training.rows import Encoder, build
 
 METRICS = "metrics.jsonl"
 REWARD_MODEL = "reward_model"
 
 
+class NothingToLearn(ValueError):
+    """No row of the training set can be learned; says why, by reason."""
+
+
 def train(job: Job) -> None:
-    """Run the job's stage; `job.output` holds the checkpoint when it returns."""
+    """Run the job's stage; `job.output` holds the checkpoint when it returns.
+
+    Raises NothingToLearn where no row is left.
+    """
     # TRL names the vLLM versions that its trainers generate with; ours never generate with vLLM
     warnings.filterwarnings("ignore", message="TRL currently supports vLLM")
     set_seed(job.seed)
     transformers_logging.disable_progress_bar()
-    job.output.mkdir(parents=True)
+    job.output.mkdir(parents=True, exist_ok=True)  # every process of a launcher comes here
     {"sft": _sft, "dpo": _dpo, "rl": _reinforce}[job.stage](job)
+    if not _is_first_process():
+        return
     # TRL leaves its arguments behind as a pickle
     for leftover in [*job.output.rglob("*.bin"), *job.output.rglob("*.pt")]:
         leftover.unlink()
@@ -51,59 +71,94 @@ def train(job: Job) -> None:
 
 # Every stage imports its own trainer: TRL's online trainers load vLLM, which takes seconds.
 def _sft(job: Job) -> None:
+    _fit_and_save(sft_trainer(job), job.output, job)
+
+
+def sft_trainer(job: Job) -> Any:
+    """TRL's SFT on rows with labels."""
     from trl import SFTConfig, SFTTrainer
 
-    rows = _rows(job, "sft")
-    dataset = Dataset.from_list(
-        [{"prompt": _asked(row), "completion": _answer(row, "chosen")} for row in rows]
-    )
     settings = job.training.sft
+    encoder = _encoder(job)
+    dataset = _dataset(job, "sft", "sft", lambda row: encoder.text(row, settings.max_length))
     config = SFTConfig(
         **_shared(job, settings, "sft"),
         # rows of like length share a batch: on a CPU a padding token costs as much as a real one
         train_sampling_strategy="group_by_length",
-        max_length=settings.max_length,
-        completion_only_loss=True,
+        max_length=None,
     )
-    trainer = SFTTrainer(
+    return SFTTrainer(
         _policy(job),
         args=config,
         train_dataset=dataset,
         processing_class=_tokenizer(job),
         callbacks=[_Log(job.output, "sft")],
     )
-    _fit_and_save(trainer, job.output, job)
 
 
 def _dpo(job: Job) -> None:
+    _fit_and_save(dpo_trainer(job), job.output, job)
+
+
+def dpo_trainer(job: Job) -> Any:
+    """TRL's DPO on pairs with masks: the answers' tokens count, and nothing between them."""
     from trl import DPOConfig, DPOTrainer
 
+    class MaskedDPOTrainer(DPOTrainer):
+        def _prepare_dataset(self, dataset, *args):
+            return dataset  # it is in tokens already
+
     settings = job.training.dpo
+    encoder, tokenizer = _encoder(job), _tokenizer(job)
+    dataset = _dataset(job, "dpo", "preference", lambda row: encoder.pair(row, settings.max_length))
     config = DPOConfig(
         **_shared(job, settings, "dpo"),
-        max_length=settings.max_length,
+        max_length=None,
         beta=settings.beta,
+        remove_unused_columns=False,
         # one pass over the reference before training, so that only one model is in memory after it
         precompute_ref_log_probs=True,
     )
     print("dpo: computing the reference's log-probabilities")
-    trainer = DPOTrainer(
+    return MaskedDPOTrainer(
         _policy(job),
         args=config,
-        train_dataset=_preferences(job),
-        processing_class=_tokenizer(job),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        data_collator=partial(collate_pairs, padding=tokenizer.pad_token_id),
         callbacks=[_Log(job.output, "dpo")],
     )
-    _fit_and_save(trainer, job.output, job)
+
+
+def collate_pairs(examples: list[dict[str, Any]], padding: int) -> dict[str, torch.Tensor]:
+    """A batch of pairs: the chosen sides in its first half, the rejected ones in its second."""
+    sides = [(example, side) for side in ("chosen", "rejected") for example in examples]
+
+    def padded(column: str, value: int) -> torch.Tensor:
+        rows = [torch.tensor(example[f"{side}_{column}"]) for example, side in sides]
+        return pad_sequence(rows, batch_first=True, padding_value=value)
+
+    ids, mask = padded("ids", padding), padded("mask", 0).long()
+    lengths = torch.tensor([len(example[f"{side}_ids"]) for example, side in sides])
+    batch = {
+        "input_ids": ids,
+        "attention_mask": (torch.arange(ids.shape[1]) < lengths[:, None]).long(),
+        "completion_mask": mask,
+    }
+    for column in ("ref_chosen_logps", "ref_rejected_logps"):  # there once they were computed
+        if column in examples[0]:
+            batch[column] = torch.tensor([example[column] for example in examples])
+    return batch
 
 
 def _reinforce(job: Job) -> None:
     """Fit a reward model to the preferences, then optimise the policy against it."""
     import trl
 
-    prompts = Dataset.from_list([{"prompt": _asked(row)} for row in _rows(job, "prompt")])
-    reward_folder = _fit_reward_model(job)
     settings = job.training.rl
+    encoder, room = _encoder(job), settings.max_length - settings.max_completion
+    prompts = _dataset(job, "rl", "prompt", lambda row: encoder.prompt(row, room))
+    reward_folder = _fit_reward_model(job, encoder)
     shared = _shared(job, settings, "rl")
     if settings.max_steps:
         shared["max_steps"] = settings.max_steps
@@ -129,18 +184,22 @@ def _reinforce(job: Job) -> None:
     _fit_and_save(trainer, job.output, job)
 
 
-def _fit_reward_model(job: Job) -> Path:
+def _fit_reward_model(job: Job, encoder: Encoder) -> Path:
     from trl import RewardConfig, RewardTrainer
 
     settings = job.training.reward_model
     tokenizer = _tokenizer(job)
     model = _scorer(job, job.model)
     model.config.pad_token_id = tokenizer.pad_token_id
-    config = RewardConfig(**_shared(job, settings, REWARD_MODEL), max_length=settings.max_length)
     trainer = RewardTrainer(
         model,
-        args=config,
-        train_dataset=_preferences(job),
+        args=RewardConfig(**_shared(job, settings, REWARD_MODEL), max_length=None),
+        train_dataset=_dataset(
+            job,
+            REWARD_MODEL,
+            "preference",
+            lambda row: encoder.scored_pair(row, settings.max_length),
+        ),
         processing_class=tokenizer,
         callbacks=[_Log(job.output, REWARD_MODEL)],
     )
@@ -171,42 +230,47 @@ def _shared(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
     }
 
 
-def _rows(job: Job, kind: str) -> list[dict[str, Any]]:
-    """The training rows of one kind; ValueError where there are none."""
+def _dataset(
+    job: Job, phase: str, kind: str, make: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Dataset:
+    """What a phase learns from; rows that are left out are told and go to rows.json, by reason."""
+    columns = ["row_id", "kind", "messages", "chosen_turns", "rejected_turns"]
     table = pq.read_table(
-        job.training_set,
-        columns=["kind", "messages", "chosen_turns", "rejected_turns"],
-        filters=[("kind", "=", kind)],
-        partitioning=None,
+        job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
     )
-    if not table.num_rows:
-        raise ValueError(
-            f"{job.training_set}: no rows of kind {kind!r}, which {job.stage} trains on"
+    built = build(table.to_pylist(), make)
+    if _is_first_process():
+        print(f"{phase}: {built}")
+        file = job.output / ROWS
+        known = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        known[phase] = {"rows": len(built.rows), "dropped": built.dropped}
+        file.write_text(json.dumps(known, indent=1, ensure_ascii=False), "utf-8")
+    if not built.rows:
+        raise NothingToLearn(
+            f"{job.training_set}: none of {table.num_rows} rows of kind {kind!r} can be learned, "
+            f"which {job.stage} trains on ({built}); see max_length under training.{phase}, the "
+            "chat template and the rows themselves"
         )
-    return table.to_pylist()
+    return Dataset.from_list(built.rows)
 
 
-def _preferences(job: Job) -> Dataset:
-    return Dataset.from_list(
-        [
-            {
-                "prompt": _asked(row),
-                "chosen": _answer(row, "chosen"),
-                "rejected": _answer(row, "rejected"),
-            }
-            for row in _rows(job, "preference")
-        ]
-    )
+def _is_first_process() -> bool:
+    """Whether this is the only process of the job, or the one that writes for all."""
+    return os.environ.get("RANK", "0") == "0"
 
 
-def _asked(row: dict[str, Any]) -> list[dict[str, str]]:
-    """The dialogue up to the first turn that a contestant answered itself."""
-    return with_answers(row["messages"], [])
-
-
-def _answer(row: dict[str, Any], side: str) -> list[dict[str, str]]:
-    """What follows the prompt: one answer, or several with the user's turns between them."""
-    return with_answers(row["messages"], row[f"{side}_turns"])[len(_asked(row)) :]
+def _encoder(job: Job) -> Encoder:
+    """Rows as the target sees them; the model stops where its generation settings say so."""
+    tokenizer = _tokenizer(job)
+    try:
+        generation = GenerationConfig.from_pretrained(job.model)
+    except OSError:  # no settings of its own: those of its configuration
+        generation = GenerationConfig.from_model_config(
+            AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+        )
+    stops = generation.eos_token_id
+    stops = stops if isinstance(stops, list) else [stops]
+    return Encoder(tokenizer, {tokenizer.eos_token_id, *stops} - {None}, job.system_prompt)
 
 
 def _dtype(training: Training) -> torch.dtype:
@@ -250,11 +314,11 @@ def _fit_and_save(trainer: Any, folder: Path, job: Job) -> None:
     trainer.remove_callback(PrinterCallback)  # _Log says it in one line
     trainer.train()
     trainer.accelerator.wait_for_everyone()
-    if not trainer.is_world_process_zero():
-        return
-    model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
-    model.save_pretrained(folder)
-    _tokenizer(job).save_pretrained(folder)
+    if trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
+        model.save_pretrained(folder)
+        _tokenizer(job).save_pretrained(folder)
+    trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
 
 
 class _Log(TrainerCallback):

@@ -1,0 +1,38 @@
+"""Assets that record what they were made from, so that only what is up to date may say "done"."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from arena_assets.checkpoints import CorruptCheckpoint
+from arena_assets.lake import ALL
+from arena_assets.lineage import inputs_fingerprint
+
+
+def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..., Any]:
+    """Record beside the asset's partition the inputs as they were when it began.
+
+    It stands below @dg.asset; the table has the function's name unless told. What changes while the
+    asset works makes it out of date, also where it was read after the change. Weights that are not
+    the recorded ones fail the asset with the sentence that says which.
+    """
+
+    @functools.wraps(asset)
+    def recording(*args: Any, **kwargs: Any) -> Any:
+        given = inspect.signature(asset).bind(*args, **kwargs).arguments
+        context, arena = given["context"], given["arena"]
+        partition = context.partition_key if context.has_partition_key else ALL
+        fingerprint = inputs_fingerprint(arena, partition)
+        try:
+            result = asset(*args, **kwargs)
+        except CorruptCheckpoint as corrupt:
+            raise dg.Failure(str(corrupt), allow_retries=False) from corrupt
+        arena.record(table or asset.__name__, partition, fingerprint)
+        return result
+
+    return recording

@@ -1,0 +1,30 @@
+"""One run of the asset `checkpoint`, to be killed: python tests/training_drill.py PROFILE LAKE."""
+
+from __future__ import annotations
+
+import sys
+
+import dagster as dg
+
+from arena_assets.assets.training import checkpoint
+from arena_assets.resources import ArenaResource
+
+ROUND = "i01.1-sft"
+
+
+def main(profile: str, lake: str) -> int:
+    arena = ArenaResource(profile=profile, lake_root=lake)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(
+            [checkpoint],
+            partition_key=ROUND,
+            resources={"arena": arena},
+            instance=instance,
+            selection=[checkpoint],
+            raise_on_error=False,
+        )
+    return 0 if result.success else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
