@@ -48,7 +48,10 @@ class Intervals:
             raise ValueError("simultaneous intervals are made by the sandwich, not the bootstrap")
 
 
-def rate(battles: pa.Table, anchor: Anchor, intervals: Intervals = Intervals()) -> pa.Table:
+SANDWICH = Intervals()
+
+
+def rate(battles: pa.Table, anchor: Anchor, intervals: Intervals = SANDWICH) -> pa.Table:
     """Ratings of all contestants, best first.
 
     `battles` has the columns of ratings.battles.BATTLES. The result has contestant, rating, lower

@@ -16,6 +16,7 @@ import pyarrow as pa
 from scipy.sparse import coo_array, csr_array, hstack
 
 from arena_assets.ratings.bradley_terry import (
+    SANDWICH,
     Anchor,
     Intervals,
     bounds,
@@ -111,7 +112,7 @@ def rate_controlled(
     features: np.ndarray,
     control: str,
     anchor: Anchor,
-    intervals: Intervals = Intervals(),
+    intervals: Intervals = SANDWICH,
 ) -> tuple[pa.Table, list[Effect]]:
     """Ratings as of `rate`, with the effect of the features taken out, and the effect of each.
 
