@@ -1,7 +1,7 @@
-"""How often 95 % intervals hold the truth, on simulated arenas: few and many prompts, close and wide.
+"""How often 95 % intervals hold the truth: few and many prompts, close and wide strengths.
 
-`pytest -s tests/test_coverage.py` prints a part of the table on 200 arenas a cell, with `-m drill` the
-whole of it on 4,000.
+`pytest -s tests/test_coverage.py` prints a part of the table on 200 simulated arenas a cell, with
+`-m drill` the whole of it on 4,000.
 """
 
 from __future__ import annotations
@@ -97,9 +97,10 @@ def test_intervals_hold_the_truth_in_95_of_100_cases(spread, kind, prompts):
 
 
 def test_intervals_that_forget_the_prompts_are_too_narrow():
-    found, _ = coverage(STRENGTHS["close"], 60, SHARED["dependent"], 100, forget=True)
+    """The more contestants, the more battles share a prompt's answers."""
+    found, _ = coverage(np.linspace(0.8, -0.8, 8), 60, SHARED["dependent"], 50, forget=True)
     print(f"rows as their own prompts: {found:.3f}")
-    assert found < 0.93
+    assert found < 0.88
 
 
 def apart(simultaneous, arenas):

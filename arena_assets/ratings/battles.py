@@ -84,7 +84,8 @@ _COLUMNS = (
     *("weight", "category"),
 )
 # the games of Arena-Hard as JSON, whether the file is Parquet or JSON
-_GAMES = """if(typeof(source.games) = 'VARCHAR', try_cast(source.games::varchar as json),
+_GAMES = """if(typeof(source.games) = 'VARCHAR',
+    coalesce(try_cast(source.games::varchar as json), to_json(source.games::varchar)),
     to_json(source.games))"""
 # A winner and a preference say the same; where a tie is called, the preference may lean.
 _AGREES = """coalesce(case score
