@@ -379,3 +379,49 @@ def test_alpaca_evals_first_layout_with_draws_as_zero_is_rated(tmp_path):
     result = rated(path, "--loader", "alpaca_eval")
     assert result["battles"] == 8050 and result["undecided"] == 0
     assert result["prompts"] == pc.count_distinct(judged["prompt_id"]).as_py()
+
+
+# -- what goes with battles -------------------------------------------------------------------
+
+
+def test_answers_are_found_by_ids_that_look_like_numbers(tmp_path):
+    lines = "".join(f"{n:03},1.1,1.10,{w}\n" for n, w in enumerate(["model_a", "model_b"] * 4))
+    battles = write(tmp_path, "b.csv", "prompt_id,model_a,model_b,winner\n" + lines)
+    texts = "".join(
+        f'{n:03},{c},"{"x" * (n + k + 1)}"\n'
+        for n in range(8)
+        for k, c in enumerate(("1.1", "1.10"))
+    )
+    responses = write(tmp_path, "r.csv", "prompt_id,contestant,text\n" + texts)
+    assert rated(battles, "--control", "length", "--responses", responses)["effects"]
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "content", "message"),
+    [
+        ("--responses", "r.csv", "prompt_id,text\np,x\n", "columns contestant missing"),
+        ("--responses", "r.jsonl", '{"prompt_id":', "line 1: no valid JSON"),
+        ("--reference", "f.csv", "model,rating,lower,upper\na,high,1,2\n", "'a' has no complete"),
+        ("--reference", "f.csv", "model,rating,lower,upper\ncaf\xe9,1,1,2\n", "is no UTF-8"),
+        ("--reference", "f.csv", "model,rating,lower,upper\na,1,1\n", "row 1 (line 2): 3 fields"),
+        ("--names", "n.csv", "ours,theirs\ncaf\xe9,a\n", "no UTF-8"),
+        ("--names", "n.csv", "ours,theirs\n", "only 2 models are in both"),
+    ],
+)
+def test_what_goes_with_battles_is_refused_in_one_sentence_too(
+    tmp_path, option, name, content, message
+):
+    battles = write(tmp_path, "b.csv", "prompt_id,model_a,model_b,winner\np,a,b,tie\n")
+    good = write(tmp_path, "good.csv", "model,rating,lower,upper\na,1,0,2\nb,1,0,2\n")
+    options = [option, write(tmp_path, name, content.encode("latin-1"))]
+    options += {"--responses": ["--control", "length"], "--names": ["--reference", good]}.get(
+        option, []
+    )
+    done = arena_rate(battles, *options)
+    assert done.exit_code == 1 and message in done.stderr and "Traceback" not in done.output
+
+
+def test_a_condition_on_the_reference_needs_a_value(tmp_path):
+    battles = write(tmp_path, "b.csv", "prompt_id,model_a,model_b,winner\np,a,b,tie\n")
+    done = arena_rate(battles, "--reference", battles, "--reference-where", "style")
+    assert done.exit_code == 1 and "write COLUMN=VALUE" in done.stderr

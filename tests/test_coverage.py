@@ -1,7 +1,7 @@
 """How often 95 % intervals hold the truth: few and many prompts, close and wide strengths.
 
 `pytest -s tests/test_coverage.py` prints a part of the table on 200 simulated arenas a cell, with
-`-m drill` the whole of it on 4,000.
+`-m drill` the whole of it on 3,000 (the bootstrap on 100).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def truth(strengths, shared):
 
 
 def drawn_bounds(comparisons, _, seed):
-    draws = bootstrap(comparisons, 200, seed)
+    draws = bootstrap(comparisons, 100, seed)
     return np.quantile(draws, [0.025, 0.975], axis=0)
 
 
@@ -124,7 +124,7 @@ def test_the_table_of_every_kind_of_interval():
     print("\nspread  battles      prompts  sandwich  bootstrap  clean sweeps")
     for spread, kind, prompts in CELLS:
         arena = STRENGTHS[spread], prompts, SHARED[kind]
-        found, swept = coverage(*arena, 4000)
-        drawn, _ = coverage(*arena, 300, drawn_bounds)
+        found, swept = coverage(*arena, 3000)
+        drawn, _ = coverage(*arena, 100, drawn_bounds)
         print(f"{spread:7} {kind:12} {prompts:7} {found:9.3f} {drawn:10.3f} {swept:13.1%}")
         assert 0.94 <= found <= (0.985 if swept > 0.1 else 0.96), (spread, kind, prompts)

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from arena_assets.cli import app
-from arena_assets.config import PROJECT
+from arena_assets.config import PROJECT, Ratings
 from arena_assets.ratings.battles import BATTLES, read_battles
 from arena_assets.ratings.bradley_terry import ELO, Anchor, Intervals, rate
 from arena_assets.ratings.comparisons import MOST_CONTESTANTS, UnratableBattles
@@ -226,3 +227,17 @@ def test_more_contestants_than_can_be_rated_are_told():
     rows = [("a", str(number), 1.0) for number in range(MOST_CONTESTANTS)]
     with pytest.raises(UnratableBattles, match=r"5,001 contestants.*are these columns names\?"):
         rows_of(battles(*rows))
+
+
+@pytest.mark.parametrize(
+    ("settings_", "message"),
+    [
+        ({"interval": "bootstrap", "simultaneous": True}, "goes with interval: sandwich"),
+        ({"interval": "exact"}, "'sandwich' or 'bootstrap'"),
+        ({"anchor_rating": float("nan")}, "finite number"),
+        ({"anchor_rating": float("inf")}, "finite number"),
+    ],
+)
+def test_a_profile_cannot_ask_for_what_there_is_not(settings_, message):
+    with pytest.raises(ValidationError, match=message):
+        Ratings(anchor="base", **settings_)

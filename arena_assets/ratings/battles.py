@@ -52,7 +52,7 @@ class Battles:
         if not chosen.num_rows:
             there = sorted(filter(None, pc.unique(self.table["category"]).to_pylist()))
             raise BadBattles(f"no battles of category {category!r} (there: {', '.join(there)})")
-        return Battles(chosen, self.undecided, self.alone)
+        return Battles(chosen, self.undecided, min(self.alone, chosen.num_rows))
 
 
 # The share of the point that the first contestant gets, by the word in the column `winner`.

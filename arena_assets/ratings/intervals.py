@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import expit, log_expit
-from scipy.stats import t as student
+from scipy.special import expit, log_expit, stdtrit
 
 from arena_assets.ratings.comparisons import Comparisons
 from arena_assets.ratings.fitting import (
@@ -35,15 +34,11 @@ _STEPS = 50
 
 @dataclass(frozen=True)
 class Estimate:
-    """Parameters (natural scale, centred) with the bounds of their intervals.
-
-    `finite` tells whether they are the maximum likelihood; if not, they are Firth's.
-    """
+    """Parameters (natural scale, strengths centred) with the bounds of their intervals."""
 
     parameters: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
-    finite: bool
 
 
 def estimate(comparisons: Comparisons, battles: int, simultaneous: bool = False) -> Estimate:
@@ -63,8 +58,8 @@ def estimate(comparisons: Comparisons, battles: int, simultaneous: bool = False)
     lower, upper = _bounds(design, size, won, lost, firth, tail)
     maximum = maximum_likelihood(design, size, *totals, start=firth.parameters)
     if maximum is None or ((maximum < lower) | (maximum > upper)).any():
-        return Estimate(firth.parameters, lower, upper, finite=False)
-    return Estimate(maximum, lower, upper, finite=True)
+        return Estimate(firth.parameters, lower, upper)
+    return Estimate(maximum, lower, upper)
 
 
 def _bounds(
@@ -94,7 +89,8 @@ def _bounds(
     prompts = _effective_prompts(design, won + lost, firth.pseudo, weight)
     few = prompts < _FEWEST_PROMPTS
     variance = np.where(few, np.maximum(variance, model), variance)
-    quantile = student.isf(tail, np.maximum(prompts, _FEWEST_PROMPTS) - 1)
+    # Student's t with a degree of freedom less than there are prompts
+    quantile = stdtrit(np.maximum(prompts, _FEWEST_PROMPTS) - 1, 1 - tail)
     profile = _Profile.along(design, independent, first, second, logit)
     fall = quantile**2 * variance / model / 2
     return tuple(
