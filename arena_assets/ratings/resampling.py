@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from arena_assets.ratings.comparisons import Comparisons, UnratableBattles
-from arena_assets.ratings.fitting import centred, maximum_likelihood, penalised
+from arena_assets.ratings.fitting import maximum_likelihood, penalised
 
 
 def bootstrap(comparisons: Comparisons, resamples: int, seed: int) -> np.ndarray:
@@ -27,7 +27,9 @@ def bootstrap(comparisons: Comparisons, resamples: int, seed: int) -> np.ndarray
         fitted = maximum_likelihood(
             design, size, won @ times + half, lost @ times + half, firth.parameters
         )
-        found.append(firth.parameters if fitted is None else centred(fitted, size))
+        if fitted is None:
+            raise UnratableBattles("a draw of prompts has no finite fit; use the sandwich")
+        found.append(fitted)
     strengths = np.array(found)
     if np.ptp(strengths[:, :size], axis=0).min() < 1e-9:
         raise UnratableBattles(
