@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -341,6 +341,7 @@ _CONTENT = st.one_of(
     suffix=st.sampled_from(SUFFIXES),
     loader=st.sampled_from(["battles", "lmarena", "alpaca_eval", "arena_hard", "llmfao", "lake"]),
 )
+@example(b'[{"model_a": "a", "": "x", "model_b": "b", "winner": "tie"}]', ".json", "battles")
 @settings(
     max_examples=120,
     deadline=None,

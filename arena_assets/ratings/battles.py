@@ -127,7 +127,7 @@ def _or(name: str, columns: set[str], otherwise: str) -> str:
 
 def _loader(name: str, columns: set[str]) -> Loader:
     """The loader of that name for a table with these columns."""
-    prompt = next((c for c in PROMPT_COLUMNS if c in columns), "")
+    prompt = next((c for c in PROMPT_COLUMNS if c in columns), PROMPT_COLUMNS[0])
     common = (
         f"{_or(prompt, columns, 'null::varchar')} as prompt_id, "
         f"{_or('weight', columns, 'null::varchar')} as weight, "
