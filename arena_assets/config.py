@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -530,13 +531,25 @@ class Reference(Settings):
 
 
 class Ratings(Settings):
-    """Bradley-Terry on the Elo scale: who holds which rating, and how many resamples."""
+    """Bradley-Terry on the Elo scale: who holds which rating, and how intervals are made."""
 
     anchor: str
-    anchor_rating: float = 1000.0
-    bootstrap: int = Field(100, ge=20)
+    anchor_rating: FiniteFloat = 1000.0
+    interval: Literal["sandwich", "bootstrap"] = Field(
+        "sandwich", description="bootstrap: median and percentiles of resamples, as in the paper"
+    )
+    bootstrap: int = Field(100, ge=20, description="resamples, where interval is bootstrap")
+    simultaneous: bool = Field(
+        False, description="intervals of the sandwich that hold for all contestants at once"
+    )
     sampling: ActiveSampling | None = None
     reference: Reference | None = None
+
+    @model_validator(mode="after")
+    def simultaneous_by_the_sandwich(self) -> Ratings:
+        if self.simultaneous and self.interval == "bootstrap":
+            raise ValueError("simultaneous goes with interval: sandwich")
+        return self
 
 
 class Quality(Settings):

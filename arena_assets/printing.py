@@ -32,7 +32,9 @@ def print_table(
         cells = [missing if row[c] is None else _cell(c, row[c]) for c in columns]
         table.add_row(*(Text(visible(cell)) for cell in cells))
     # a pipe has no width; a table that is cut helps nobody
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    width = None if sys.stdout.isatty() else 160
+    # names are names: "[/b]" is no markup and ":tada:" no emoji
+    Console(width=width, markup=False, emoji=False).print(table)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -20,11 +20,10 @@ ARENA_RANK = PROJECT / ".venv-arena-rank" / "bin" / "python"
 
 OURS = """
 from arena_assets.ratings.battles import read_battles
-from arena_assets.ratings.bradley_terry import Anchor, rate
-import scipy.sparse, scipy.linalg
+from arena_assets.ratings.bradley_terry import Anchor, Intervals, rate
 started = time.perf_counter()
 battles = read_battles(Path(path), "lmarena")
-rated = rate(battles.table, Anchor("m000", 1000), {resamples}, 0)
+rated = rate(battles.table, Anchor("m000", 1000), Intervals("{interval}", resamples={resamples}))
 """
 ARENA_RANK_FIT = """
 import pandas
@@ -92,9 +91,11 @@ def simulate(battles: int, path: Path) -> None:
     writer.close()
 
 
-def measure(body: str, path: Path, python: Path = Path(sys.executable)) -> tuple[float, float]:
+def measure(
+    body: str, path: Path, python: Path = Path(sys.executable), interval: str = "sandwich"
+) -> tuple[float, float]:
     """(seconds, GiB at the peak) of a contender in a new process."""
-    code = HARNESS.format(body=body.format(resamples=RESAMPLES))
+    code = HARNESS.format(body=body.format(resamples=RESAMPLES, interval=interval))
     done = subprocess.run(
         [python, "-W", "ignore", "-c", code, path],
         capture_output=True,
@@ -115,13 +116,15 @@ def main() -> None:
         simulate(battles, path)
         ours = min(measure(OURS, path) for _ in range(3))
         print(f"{battles:,} battles of {MODELS} models on {PROMPTS:,} prompts")
-        print(f"{f'ours, {RESAMPLES} bootstraps by prompt':32} {ours[0]:8.2f} s, {ours[1]:.2f} GiB")
+        print(f"{'ours, fit and sandwich by prompt':32} {ours[0]:8.2f} s, {ours[1]:.2f} GiB")
         if battles > 1_000_000:
             return  # what follows would take minutes and gigabytes
 
         def compare(name: str, seconds: float) -> None:
             print(f"{name:32} {seconds:8.2f} s, {seconds / ours[0]:.1f} x ours")
 
+        drawn = measure(OURS, path, interval="bootstrap")[0]
+        compare(f"ours, {RESAMPLES} bootstraps by prompt", drawn)
         compare("evalica, estimate only", measure(EVALICA_FIT, path)[0])
         five = measure(EVALICA_BOOTSTRAP, path)[0]
         compare(f"evalica, {RESAMPLES} bootstraps by row*", five / 5 * RESAMPLES)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import spearmanr
 
-from arena_assets.ratings.bradley_terry import fit
-from arena_assets.ratings.sampling import choose_pairs
+from arena_assets.ratings.sampling import choose_pairs, strengths
 
 MODELS, PROMPTS, ARENAS, SHARE, BATCHES = 32, 100, 20, 0.25, 20
 
@@ -56,11 +55,11 @@ def main() -> None:
         full = wins.sum(axis=2).astype(float)
         lower = np.tril_indices(MODELS, -1)
         full[lower] = (PROMPTS - full.T)[lower]
-        found["all pairs"].append(spearmanr(fit(full), truth).statistic)
+        found["all pairs"].append(spearmanr(strengths(full), truth).statistic)
         for name in ("active", "even"):
             totals, played = sample(wins, budget, name == "active", generator)
             assert played <= budget
-            found[name].append(spearmanr(fit(totals), truth).statistic)
+            found[name].append(spearmanr(strengths(totals), truth).statistic)
     print(f"{ARENAS} arenas of {MODELS} models, {pairs} pairs x {PROMPTS} prompts")
     for name, values in found.items():
         share = 1 if name == "all pairs" else SHARE

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from arena_assets.cli import app
 from arena_assets.config import PROJECT
 from arena_assets.ratings.battles import BadBattles, read_battles
-from arena_assets.ratings.bradley_terry import ELO, Anchor, UnratableBattles, rate
+from arena_assets.ratings.bradley_terry import ELO, Anchor, Intervals, rate
+from arena_assets.ratings.comparisons import UnratableBattles
 from arena_assets.ratings.consistency import BadReference, consistency, read_names, read_reference
 from arena_assets.ratings.control import MissingResponses, rate_controlled, style_features
 from arena_assets.ratings.elo import rate_online
@@ -164,7 +165,7 @@ def test_a_preference_that_is_no_share_is_refused(value):
 def test_files_and_columns_that_do_not_fit_are_named(tmp_path):
     with pytest.raises(BadBattles, match="no such file"):
         read_battles(tmp_path / "gone.parquet")
-    with pytest.raises(BadBattles, match=r"not one of \.parquet, \.csv, \.jsonl"):
+    with pytest.raises(BadBattles, match=r"not one of \.parquet, \.csv"):
         read_battles(write(tmp_path, LMARENA, "b.txt"))
     with pytest.raises(
         BadBattles, match=r"columns left, right missing .*reads left, right and winner"
@@ -203,9 +204,9 @@ def test_length_control_takes_the_judges_taste_out(tmp_path, interval):
     table = read_battles(pa.Table.from_pylist(battles)).table
     path = write(tmp_path, responses, "responses.parquet")
     anchor = Anchor("plain", 1000)
-    plain = {r["contestant"]: r for r in rate(table, anchor, interval="sandwich").to_pylist()}
+    plain = {r["contestant"]: r for r in rate(table, anchor).to_pylist()}
     features = style_features(table, path, "length")
-    rated, (effect,) = rate_controlled(table, features, "length", anchor, interval=interval)
+    rated, (effect,) = rate_controlled(table, features, "length", anchor, Intervals(interval))
     controlled = {row["contestant"]: row for row in rated.to_pylist()}
     assert plain["long"]["rating"] > 1100, "the taste makes the long-winded one look better"
     assert controlled["long"]["lower"] < 1000 < controlled["long"]["upper"]
@@ -219,13 +220,9 @@ def test_without_an_effect_control_changes_little():
     battles, _ = looks(400)
     table = read_battles(pa.Table.from_pylist(battles)).table
     anchor = Anchor("plain", 1000)
-    rated, (effect,) = rate_controlled(
-        table, np.zeros((len(table), 1)), "length", anchor, interval="sandwich"
-    )
+    rated, (effect,) = rate_controlled(table, np.zeros((len(table), 1)), "length", anchor)
     assert effect.points == 0
-    for one, two in zip(
-        rated.to_pylist(), rate(table, anchor, interval="sandwich").to_pylist(), strict=True
-    ):
+    for one, two in zip(rated.to_pylist(), rate(table, anchor).to_pylist(), strict=True):
         assert one["rating"] == pytest.approx(two["rating"], abs=0.01)
         assert one["lower"] == pytest.approx(two["lower"], abs=0.01)
 
@@ -355,7 +352,7 @@ def test_the_command_prints_table_json_and_csv(tmp_path):
     assert names == {"battles-ratings.png", "battles-win-rates.png"}
     result = json.loads(arena_rate(path, "--anchor", "b=1100", "--format", "json").stdout)
     assert {row["contestant"]: row["rating"] for row in result["ratings"]}["b"] == 1100
-    assert result["undecided"] == 1 and result["interval"] == "bootstrap"
+    assert result["undecided"] == 1 and result["interval"] == "sandwich"
     assert {"contestant", "opponent", "win_rate", "expected"} <= result["pairs"][0].keys()
     rows = list(csv.DictReader(io.StringIO(arena_rate(path, "--format", "csv").stdout)))
     assert {row["contestant"] for row in rows} == {"a", "b", "c"}
@@ -420,7 +417,7 @@ def test_llmfao_agrees_with_the_golden_scores_and_with_evalica():
             if row["algorithm"] == "bradley_terry"
         }
     battles = read_battles(REAL / "llmfao" / "llmfao.csv", "llmfao")
-    rows = rate(battles.table, Anchor("GPT 4", 1000), interval="sandwich").to_pylist()
+    rows = rate(battles.table, Anchor("GPT 4", 1000)).to_pylist()
     ours = {row["contestant"]: row["rating"] for row in rows}
     assert ours.keys() == golden.keys()
     order = spearmanr([ours[name] for name in golden], list(golden.values())).statistic

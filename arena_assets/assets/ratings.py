@@ -10,7 +10,7 @@ from arena_assets.lineage import OUT_OF_DATE, PROMOTED_FROM, models, outdated, r
 from arena_assets.partitions import rounds_partitions
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
 from arena_assets.ratings.battles import read_battles
-from arena_assets.ratings.bradley_terry import Anchor, pair_table, rate
+from arena_assets.ratings.bradley_terry import Anchor, Intervals, pair_table, rate
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 from arena_assets.tables import TABLES
@@ -28,7 +28,10 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
     key, settings = context.partition_key, arena.arena.ratings
     battles = read_battles(arena.lake.path("arena_battles", key), "lake")
     anchor = Anchor(settings.anchor, settings.anchor_rating)
-    rated = rate(battles.table, anchor, settings.bootstrap, arena.arena.seed)
+    intervals = Intervals(
+        settings.interval, settings.simultaneous, settings.bootstrap, arena.arena.seed
+    )
+    rated = rate(battles.table, anchor, intervals)
     arena.lake.write("ratings", [{"round": key, **row} for row in rated.to_pylist()], key)
     written = arena.lake.read("ratings", key)
     rows = written.to_pylist()

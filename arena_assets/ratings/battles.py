@@ -7,12 +7,14 @@ that were not decided because a judgment failed are counted and left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+
+from arena_assets.ratings.reading import Source, open_table
 
 BATTLES = pa.schema(
     [
@@ -32,10 +34,15 @@ class BadBattles(ValueError):
 
 @dataclass(frozen=True)
 class Battles:
-    """Battles that count, in the common form, and how many rows had no decision."""
+    """Battles that count, in the common form.
+
+    `undecided` rows had no decision, and `alone` battles no prompt: each of those counts as one on
+    a prompt of its own.
+    """
 
     table: pa.Table
     undecided: int = 0
+    alone: int = 0
 
     def of_category(self, category: str) -> Battles:
         """Only the battles of one category; BadBattles names the ones there are."""
@@ -45,126 +52,137 @@ class Battles:
         if not chosen.num_rows:
             there = sorted(filter(None, pc.unique(self.table["category"]).to_pylist()))
             raise BadBattles(f"no battles of category {category!r} (there: {', '.join(there)})")
-        return Battles(chosen, self.undecided)
+        return Battles(chosen, self.undecided, min(self.alone, chosen.num_rows))
 
 
 # The share of the point that the first contestant gets, by the word in the column `winner`.
-_LMARENA = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5, "tie (bothbad)": 0.5, "both_bad": 0.5}
+_LMARENA = {
+    "model_a": 1.0,
+    "model_b": 0.0,
+    "tie": 0.5,
+    "tie (bothbad)": 0.5,
+    "both_bad": 0.5,
+    "bothbad": 0.5,
+}
 _LLMFAO = {"left": 1.0, "right": 0.0, "tie": 0.5}
 # Arena-Hard counts a clear win three times (its weight for ">>").
-_ARENA_HARD = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
+_ARENA_HARD = {
+    **{"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "A<B": 0.0, "A<<B": 0.0},
+    **{"B>>A": 0.0, "B>A": 0.0, "B=A": 0.5, "B<A": 1.0, "B<<A": 1.0},
+}
 _ARENA_HARD_BASELINE = "gpt-4-0314"  # of v0.1, whose files do not name it
+# What names the prompt of a battle, the surest first; AlpacaEval has nothing but the text itself.
+PROMPT_COLUMNS = (
+    *("prompt_id", "question_id", "instruction_id", "uid"),
+    *("instruction", "prompt", "question"),
+)
+_NAMES = ("model_a", "model_b", "generator_1", "generator_2", "model", "baseline", "left", "right")
+_COLUMNS = (
+    *PROMPT_COLUMNS,
+    *_NAMES,
+    *("contestant_1", "contestant_2", "winner", "preference", "games", "status", "role"),
+    *("weight", "category"),
+)
+# the games of Arena-Hard as JSON, whether the file is Parquet or JSON
+_GAMES = """if(typeof(source.games) = 'VARCHAR',
+    coalesce(try_cast(source.games::varchar as json), to_json(source.games::varchar)),
+    to_json(source.games))"""
+# A winner and a preference say the same; where a tie is called, the preference may lean.
+_AGREES = """coalesce(case score
+    when 1 then try_cast(other as double) between 0.5 and 1
+    when 0 then try_cast(other as double) between 0 and 0.5
+    when 0.5 then try_cast(other as double) > 0 and try_cast(other as double) < 1
+end, false)"""
+_WEIGHTS = (1e-6, 1e6)  # beyond, sums of points lose their digits
 
 
 @dataclass(frozen=True)
 class Loader:
     """How one kind of table is read.
 
-    `select` is SQL over the view `source` that gives prompt_id, one, two, verdict (text as it was
-    given, null where it is missing), weight and category; `score` is SQL over `verdict` for the
-    share of the point that `one` gets, null where the verdict is not one of `valid`.
+    `select` is SQL over the table `source` that gives prompt_id, one, two, verdict (text as it was
+    given, null where it is missing), weight and category; `names` are the columns of the
+    contestants. `score` is SQL over `verdict` for the share of the point that `one` gets, null
+    where the verdict is not one of `valid`; `missing` is SQL for a verdict that says "none".
     """
 
     description: str
     required: tuple[str, ...]
+    names: tuple[str, ...]
     select: str
     score: str
     valid: str
+    missing: str = "verdict is null"
 
 
-def _labelled(labels: Mapping[str, float]) -> dict[str, str]:
+def _labelled(labels: Mapping[str, float], cleaned: str = "lower(trim(verdict))") -> dict[str, str]:
     """Verdicts that are words."""
     cases = " ".join(f"when '{label}' then {points}" for label, points in labels.items())
-    return {"score": f"case verdict {cases} end", "valid": ", ".join(labels)}
-
-
-def _graded(score: str, low: int, high: int) -> dict[str, str]:
-    """Verdicts that are numbers between two ends."""
-    share = f"({score})"
-    inside = f"if({share} between 0 and 1 and not isnan({share}), {share}, null)"
-    return {"score": inside, "valid": f"a number from {low} to {high}"}
+    return {"score": f"case {cleaned} {cases} end", "valid": ", ".join(labels)}
 
 
 def _or(name: str, columns: set[str], otherwise: str) -> str:
-    return f"source.{name}" if name in columns else otherwise
+    return f"source.{name}::varchar" if name in columns else otherwise
 
 
 def _loader(name: str, columns: set[str]) -> Loader:
     """The loader of that name for a table with these columns."""
-    prompt = next((c for c in ("prompt_id", "question_id", "uid", "prompt") if c in columns), None)
+    prompt = next((c for c in PROMPT_COLUMNS if c in columns), PROMPT_COLUMNS[0])
     common = (
-        f"{f'source.{prompt}::varchar' if prompt else 'null::varchar'} as prompt_id, "
-        f"{_or('weight', columns, '1')}::double as weight, "
-        f"{_or('category', columns, 'null')}::varchar as category"
+        f"{_or(prompt, columns, 'null::varchar')} as prompt_id, "
+        f"{_or('weight', columns, 'null::varchar')} as weight, "
+        f"{_or('category', columns, 'null::varchar')} as category"
     )
 
-    def pairs(one: str, two: str, verdict: str) -> str:
+    def pairs(one: str, two: str, verdict: str, other: str = "null") -> str:
         return (
-            f"select {common}, source.{one} as one, source.{two} as two, "
-            f"source.{verdict}::varchar as verdict from source"
+            f"select {common}, source.{one}::varchar as one, source.{two}::varchar as two, "
+            f"source.{verdict}::varchar as verdict, {other}::varchar as other from source"
         )
 
-    graded = "preference" in columns and "winner" not in columns
-    verdict = "preference" if graded else "winner"
     generators = "generator_1" in columns
+    judged = ("generator_1", "generator_2") if generators else ("model_a", "model_b")
     loaders = {
-        "battles": Loader(
-            "model_a, model_b and winner (model_a, model_b, tie, both_bad) or preference (0-1: the "
-            "share of the point for model_a)",
-            ("model_a", "model_b", verdict),
-            pairs("model_a", "model_b", verdict),
-            **(_graded("try_cast(verdict as double)", 0, 1) if graded else _labelled(_LMARENA)),
-        ),
+        "battles": _battles(columns, pairs),
         "lmarena": Loader(
             "model_a, model_b and winner as LMArena publishes them",
             ("model_a", "model_b", "winner"),
+            ("model_a", "model_b"),
             pairs("model_a", "model_b", "winner"),
             **_labelled(_LMARENA),
         ),
         "alpaca_eval": Loader(
             "generator_1 and generator_2 (or model_a and model_b) and preference from 1 (the "
-            "first) to 2 (the second)",
-            ("preference", *(() if generators else ("model_a", "model_b"))),
-            pairs(
-                "generator_1" if generators else "model_a",
-                "generator_2" if generators else "model_b",
-                "preference",
+            "first) to 2 (the second), 0 and 1.5 a draw",
+            ("preference", *(() if generators else judged)),
+            judged,
+            pairs(*judged, "preference"),
+            # AlpacaEval's own metrics read 0 as a draw, and NaN as not annotated
+            score="case when {0} = 0 then 0.5 when {0} between 1 and 2 then 2 - {0} end".format(
+                "try_cast(verdict as double)"
             ),
-            **_graded("2 - try_cast(verdict as double)", 1, 2),
+            valid="a number from 1 to 2, or 0 for a draw",
+            missing="verdict is null or lower(verdict) = 'nan'",
         ),
-        "arena_hard": Loader(
-            "model and games, two of them: the baseline first, then the model first",
-            ("model", "games"),
-            f"""
-            with judged as (
-                select {common}, source.model as model,
-                       {_or("baseline", columns, f"'{_ARENA_HARD_BASELINE}'")} as baseline,
-                       unnest([source.games[1].score, source.games[2].score]) as verdict,
-                       unnest([1, 2]) as game
-                from source
-            )
-            select prompt_id, if(verdict like '%>>%', 3, 1)::double as weight, category,
-                   if(game = 1, baseline, model) as one, if(game = 1, model, baseline) as two,
-                   verdict::varchar as verdict
-            from judged
-            """,
-            **_labelled(_ARENA_HARD),
-        ),
+        "arena_hard": _arena_hard(columns, common),
         "llmfao": Loader(
             "left, right and winner (left, right, tie)",
             ("left", "right", "winner"),
+            ("left", "right"),
             pairs('"left"', '"right"', "winner"),
             **_labelled(_LLMFAO),
         ),
         "lake": Loader(
             "a partition of battles or arena_battles of the lake",
             ("contestant_1", "contestant_2", "winner", "status", "role"),
+            ("contestant_1", "contestant_2"),
             f"""
             select {common}, source.contestant_1 as one, source.contestant_2 as two,
                    case when source.status = 'tie' then 'tie'
                         when source.winner = source.contestant_1 then 'model_a'
                         when source.winner = source.contestant_2 then 'model_b'
-                        when source.status = 'decided' then source.winner end as verdict
+                        when source.status = 'decided' then source.winner end as verdict,
+                   null::varchar as other
             from source where source.role = 'deciding'
             """,
             **_labelled(_LMARENA),
@@ -175,78 +193,149 @@ def _loader(name: str, columns: set[str]) -> Loader:
     return loaders[name]
 
 
+def _battles(columns: set[str], pairs: Callable[..., str]) -> Loader:
+    """The common form; where winner and preference are both there, they have to agree."""
+    graded = "preference" in columns and "winner" not in columns
+    verdict = "preference" if graded else "winner"
+    other = "source.preference" if {"preference", "winner"} <= columns else "null"
+    share = "try_cast(verdict as double)"
+    score = (
+        {"score": f"if({share} between 0 and 1, {share}, null)", "valid": "a number from 0 to 1"}
+        if graded
+        else _labelled(_LMARENA)
+    )
+    return Loader(
+        "model_a, model_b and winner (model_a, model_b, tie, both_bad) or preference (0-1: the "
+        "share of the point for model_a)",
+        ("model_a", "model_b", verdict),
+        ("model_a", "model_b"),
+        pairs("model_a", "model_b", verdict, other),
+        **score,
+    )
+
+
+def _arena_hard(columns: set[str], common: str) -> Loader:
+    """Two games a row; a game that failed leaves the other one."""
+    return Loader(
+        "model and games, two of them: the baseline first, then the model first",
+        ("model", "games"),
+        tuple({"model", "baseline"} & columns),
+        f"""
+        with judged as (
+            select {common}, source.model::varchar as model,
+                   {_or("baseline", columns, f"'{_ARENA_HARD_BASELINE}'")} as baseline,
+                   {_GAMES} as games
+            from source
+        ),
+        games as (
+            select judged.*, unnest([0, 1]) as game,
+                   unnest([games ->> '$[0].score', games ->> '$[1].score']) as verdict
+            from judged
+        )
+        select prompt_id, category, if(game = 0, baseline, model) as one,
+               if(game = 0, model, baseline) as two,
+               case when json_type(games) = 'ARRAY' and json_array_length(games) > 2
+                    then json_array_length(games) || ' games'
+                    when json_type(games) not in ('ARRAY', 'NULL') then games::varchar
+                    else verdict end as verdict,
+               -- a clear win weighs three times, times what the table says
+               case when verdict like '%>>%' or verdict like '%<<%'
+                    then (3 * coalesce(try_cast(weight as double), 1))::varchar
+                    else weight end as weight,
+               null::varchar as other
+        from games
+        """,
+        **_labelled(_ARENA_HARD, r"upper(regexp_replace(verdict, '[\[\]\s]', '', 'g'))"),
+    )
+
+
 def read_battles(source: Path | pa.Table, loader: str = "battles") -> Battles:
-    """Battles of a Parquet, CSV or JSONL file (or an Arrow table) in the common form.
+    """Battles of a file (Parquet, CSV, TSV, JSON, JSONL) or an Arrow table in the common form.
 
     Rows whose verdict is missing (null) are undecided. Raises BadBattles with the number of the
-    first row (from 1) whose verdict is unknown or out of range, whose weight is no positive
-    number, or whose contestants are missing or the same.
+    first row (from 1) whose verdict is unknown, out of range or contradicted, whose weight is no
+    positive number, or whose contestants are missing, no text or the same.
     """
     with duckdb.connect() as connection:
-        place = str(source) if isinstance(source, Path) else "the table"
-        relation = connection.from_arrow(source) if isinstance(source, pa.Table) else None
-        if relation is None:
-            relation = _open(connection, source)
-        relation.create_view("source")
-        how = _loader(loader, set(relation.columns))
-        missing = [name for name in how.required if name not in relation.columns]
-        if missing:
-            raise BadBattles(
-                f"{place}: columns {', '.join(missing)} missing (there: "
-                f"{', '.join(relation.columns)}); the loader {loader} reads {how.description}"
-            )
+        if isinstance(source, Path):
+            place, opened = str(source), open_table(connection, source, _COLUMNS, BadBattles)
+        else:
+            place, opened = "the table", Source(source.column_names, {})
+            connection.register("source", source)
+        how = _loader(loader, set(opened.columns))
+        _refuse_columns(place, how, loader, opened)
         connection.execute(
             f"""
-            create temp view rated as
-            select rows.*, {how.score} as score, row_number() over () as row
+            create temp table rated as
+            select rows.*, {how.score} as score, {how.missing} as undecided,
+                   row_number() over () as row,
+                   try_cast(coalesce(weight, '1') as double) as times
             from ({how.select}) as rows
             """
         )
         _refuse_unclear_rows(connection, place, how)
-        undecided = connection.sql("select count(*) from rated where score is null").fetchall()
+        undecided, alone = connection.sql(
+            """
+            select count(*) filter (undecided),
+                   count(*) filter (not undecided and coalesce(prompt_id, '') = '')
+            from rated
+            """
+        ).fetchall()[0]
         table = connection.sql(
             """
-            select coalesce(prompt_id, 'row ' || row) as prompt_id, one::varchar as contestant_1,
-                   two::varchar as contestant_2, score, coalesce(weight, 1) as weight, category
-            from rated where score is not null
+            select if(coalesce(prompt_id, '') = '', 'row ' || row, prompt_id) as prompt_id,
+                   one as contestant_1, two as contestant_2, score, times as weight, category
+            from rated where not undecided order by row
             """
         ).to_arrow_table()
-    return Battles(table.cast(BATTLES), undecided[0][0])
+    return Battles(table.cast(BATTLES), undecided, alone)
 
 
-def _open(connection: duckdb.DuckDBPyConnection, path: Path) -> duckdb.DuckDBPyRelation:
-    if not path.exists():
-        raise BadBattles(f"{path}: no such file")
-    readers = {
-        ".parquet": connection.read_parquet,
-        ".csv": connection.read_csv,
-        ".jsonl": connection.read_json,
-    }
-    if path.suffix not in readers:
-        raise BadBattles(f"{path}: not one of {', '.join(readers)}")
-    return readers[path.suffix](str(path))
+def _refuse_columns(place: str, how: Loader, loader: str, source: Source) -> None:
+    """BadBattles where columns are missing, or a name is a list or an object."""
+    missing = [name for name in how.required if name not in source.columns]
+    if missing:
+        raise BadBattles(
+            f"{place}: columns {', '.join(missing)} missing (there: "
+            f"{', '.join(source.columns)}); the loader {loader} reads {how.description}"
+        )
+    for name in how.names:
+        if name in source.nested:
+            raise BadBattles(
+                f"{place}, row {source.nested[name]}: {name} is a list or an object where a name "
+                "is needed"
+            )
 
 
 def _refuse_unclear_rows(connection: duckdb.DuckDBPyConnection, place: str, how: Loader) -> None:
     """BadBattles for the first row that says something which is no battle."""
+    least, most = _WEIGHTS
+    unclear = {
+        "nameless": "coalesce(trim(one), '') = '' or coalesce(trim(two), '') = ''",
+        "itself": "one = two",
+        "unknown": "not undecided and score is null",
+        "contradicted": f"other is not null and not {_AGREES}",
+        "weightless": f"not coalesce(times between {least} and {most}, false)",
+    }
+    tests = ", ".join(f"{test} as {name}" for name, test in unclear.items())
     found = connection.execute(
-        """
-        select row, one::varchar, two::varchar, verdict, weight, score from rated
-        where (verdict is not null and score is null)
-           or coalesce(trim(one::varchar), '') = '' or coalesce(trim(two::varchar), '') = ''
-           or one = two or coalesce(weight <= 0 or isnan(weight) or isinf(weight), false)
+        f"""
+        select row, one, two, verdict, other, weight, {tests} from rated
+        where {" or ".join(f"({test})" for test in unclear.values())}
         order by row limit 1
         """
     ).fetchone()
     if found is None:
         return
-    row, one, two, verdict, weight, score = found
-    if not (one or "").strip() or not (two or "").strip():
-        what = f"a contestant is missing (found {one!r} and {two!r})"
-    elif one == two:
-        what = f"{one!r} meets itself"
-    elif verdict is not None and score is None:
-        what = f"unknown verdict {verdict!r} (valid: {how.valid}; nothing for a failed judgment)"
-    else:
-        what = f"weight {weight} is no positive number"
-    raise BadBattles(f"{place}, row {row}: {what}")
+    row, one, two, verdict, other, weight, *held = found
+    messages = {
+        "nameless": f"a contestant is missing (found {one!r} and {two!r})",
+        "itself": f"{one!r} meets itself",
+        "unknown": f"unknown verdict {verdict!r} (valid: {how.valid}; nothing for a failed "
+        "judgment)",
+        "contradicted": f"the winner {verdict!r} and the preference {other!r} (0-1: the share of "
+        "the point for model_a) contradict each other; leave one of the columns out",
+        "weightless": f"weight {weight} is no positive number from {least:g} to {most:g}",
+    }
+    reason = next(name for name, true in zip(unclear, held, strict=True) if true)
+    raise BadBattles(f"{place}, row {row}: {messages[reason]}")

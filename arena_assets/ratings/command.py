@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from arena_assets.hostile_text import visible_lines
+
+if TYPE_CHECKING:
+    from arena_assets.ratings.battles import Battles
+    from arena_assets.ratings.bradley_terry import Intervals
 
 
 class Loader(StrEnum):
@@ -36,8 +41,8 @@ class Method(StrEnum):
 
 
 class Interval(StrEnum):
-    bootstrap = "bootstrap"
     sandwich = "sandwich"
+    bootstrap = "bootstrap"
 
 
 class RatingFormat(StrEnum):
@@ -47,7 +52,7 @@ class RatingFormat(StrEnum):
 
 
 def rate_command(
-    battles: Annotated[Path, typer.Argument(help="battles as Parquet, CSV or JSONL")],
+    battles: Annotated[Path, typer.Argument(help="battles as Parquet, CSV, TSV, JSON or JSONL")],
     loader: Annotated[Loader, typer.Option(help="whose table it is")] = Loader.battles,
     responses: Annotated[
         Path | None, typer.Option(help="prompt_id, contestant, text; what --control looks at")
@@ -58,11 +63,14 @@ def rate_command(
     method: Annotated[Method, typer.Option(help="elo: online, in the order of the rows")] = (
         Method.bradley_terry
     ),
-    interval: Annotated[Interval, typer.Option(help="how 95 % intervals are made")] = (
-        Interval.bootstrap
-    ),
-    bootstrap: Annotated[int, typer.Option(min=20, help="resamples of the prompts")] = 100,
-    seed: Annotated[int, typer.Option(help="of the resamples")] = 0,
+    interval: Annotated[
+        Interval, typer.Option(help="how 95 % intervals are made; bootstrap: as in the paper")
+    ] = Interval.sandwich,
+    simultaneous: Annotated[
+        bool, typer.Option("--simultaneous", help="intervals that hold all at once, so wider ones")
+    ] = False,
+    bootstrap: Annotated[int, typer.Option(min=20, help="the bootstrap's resamples")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="the bootstrap's")] = 0,
     anchor: Annotated[
         str | None, typer.Option(help="NAME=RATING; default: the first contestant at 1000")
     ] = None,
@@ -85,14 +93,16 @@ def rate_command(
 ) -> None:
     """Rate contestants from a table of battles, with 95 % intervals."""
     from arena_assets.ratings.battles import BadBattles
-    from arena_assets.ratings.bradley_terry import UnratableBattles
+    from arena_assets.ratings.bradley_terry import Intervals
+    from arena_assets.ratings.comparisons import UnratableBattles
     from arena_assets.ratings.consistency import BadReference
     from arena_assets.ratings.control import MissingResponses
 
     try:
-        result = _rate(
-            battles, loader, responses, control, method, interval, bootstrap, seed, anchor, category
-        )
+        if simultaneous and (interval is Interval.bootstrap or method is Method.elo):
+            raise _BadOption("--simultaneous goes with --interval sandwich")
+        intervals = Intervals(interval.value, simultaneous, bootstrap, seed)
+        result = _rate(battles, loader, responses, control, method, intervals, anchor, category)
         if reference:
             result["consistency"] = _compare(
                 result["ratings"], reference, reference_where or [], names
@@ -115,9 +125,7 @@ def _rate(
     responses: Path | None,
     control: Control | None,
     method: Method,
-    interval: Interval,
-    bootstrap: int,
-    seed: int,
+    intervals: Intervals,
     anchor_option: str | None,
     category: str | None,
 ) -> dict[str, Any]:
@@ -137,30 +145,47 @@ def _rate(
     if category:
         battles = battles.of_category(category)
     anchor = _anchor(anchor_option, battles.table)
+    prompts = pc.count_distinct(battles.table["prompt_id"]).as_py()
+    _warn(battles, prompts)
     effects: list[dict[str, Any]] = []
-    kind = interval.value
     if control:
         features = style_features(battles.table, responses, control.value)
-        table, found = rate_controlled(
-            battles.table, features, control.value, anchor, bootstrap, seed, kind
-        )
+        table, found = rate_controlled(battles.table, features, control.value, anchor, intervals)
         effects = [asdict(effect) for effect in found]
     elif method is Method.elo:
-        table, kind = rate_online(battles.table, anchor), "none"
+        table = rate_online(battles.table, anchor)
     else:
-        table = rate(battles.table, anchor, bootstrap, seed, kind)
+        table = rate(battles.table, anchor, intervals)
     return {
         "battles": battles.table.num_rows,
         "undecided": battles.undecided,
-        "prompts": pc.count_distinct(battles.table["prompt_id"]).as_py(),
+        "prompts": prompts,
         "method": method.value,
-        "interval": kind,
+        "interval": "none" if method is Method.elo else intervals.kind,
+        "simultaneous": intervals.simultaneous,
         "control": control.value if control else None,
         "anchor": asdict(anchor),
         "ratings": table.to_pylist(),
         "effects": effects,
         "pairs": pair_table(battles.table).to_pylist(),
     }
+
+
+def _warn(battles: Battles, prompts: int) -> None:
+    """Say on stderr what the intervals cannot know."""
+    from arena_assets.ratings.battles import PROMPT_COLUMNS
+
+    if battles.alone:
+        typer.echo(
+            f"{battles.alone} of {battles.table.num_rows} battles name no prompt (columns looked "
+            f"for: {', '.join(PROMPT_COLUMNS)}) and count as independent: if they share prompts, "
+            "the intervals are too narrow",
+            err=True,
+        )
+    elif prompts == 1:
+        typer.echo(
+            "all battles are on one prompt: the intervals say nothing about other prompts", err=True
+        )
 
 
 def _anchor(option: str | None, battles: Any) -> Any:
@@ -174,11 +199,14 @@ def _anchor(option: str | None, battles: Any) -> Any:
 
         names = [pc.min(battles[column]).as_py() for column in ("contestant_1", "contestant_2")]
         return Anchor(min(names), 1000)
-    name, _, rating = option.rpartition("=")
+    name, _, text = option.rpartition("=")
     try:
-        return Anchor(name, float(rating))
+        rating = float(text)
     except ValueError:
-        raise _BadOption(f"--anchor {option}: write NAME=RATING, for example gpt-4=1100") from None
+        rating = math.nan
+    if not name or not math.isfinite(rating):
+        raise _BadOption(f"--anchor {option}: write NAME=RATING, for example gpt-4=1100")
+    return Anchor(name, rating)
 
 
 def _compare(
@@ -186,6 +214,9 @@ def _compare(
 ) -> dict[str, Any]:
     from arena_assets.ratings.consistency import consistency, read_names, read_reference
 
+    for condition in where:
+        if "=" not in condition:
+            raise _BadOption(f"--reference-where {condition}: write COLUMN=VALUE")
     conditions = dict(condition.partition("=")[::2] for condition in where)
     board = read_reference(path, conditions or None)
     found = consistency(rows, board, read_names(names) if names else None)
@@ -218,6 +249,11 @@ def _print(result: Mapping[str, Any], format: RatingFormat) -> None:
     if result["undecided"]:
         title += f", {result['undecided']} undecided left out"
     print_table(title, (*columns, "ties"), rows)
+    if len(rows) > 2 and result["interval"] != "none" and not result["simultaneous"]:
+        typer.echo(
+            "each interval holds by itself; of many pairs some may lie apart by chance "
+            "(--simultaneous holds for all at once)"
+        )
     for effect in result["effects"]:
         typer.echo(
             f"{effect['feature']}: {effect['points']:+.0f} rating points a standard deviation "

@@ -17,6 +17,8 @@ from typing import Any
 import duckdb
 from scipy.stats import spearmanr
 
+from arena_assets.ratings.reading import open_table
+
 LMARENA_BOARD = {"category": "full", "style": "none"}
 
 
@@ -47,10 +49,12 @@ class Consistency:
 
 def read_names(path: Path) -> dict[str, str]:
     """The name map: a CSV of two columns with a header, our name and the reference's."""
-    _require(path)
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.reader(file))
     names: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadReference(f"{path}: {_reason(error)}") from None
     for number, row in enumerate(rows[1:], 2):
         if not row:
             continue
@@ -72,37 +76,40 @@ def read_reference(
     category and style is read as its overall board, without style control. Raises BadReference
     for missing columns, a model that is listed twice, or where nothing is left.
     """
-    _require(path)
+    wanted = {"model", "rating", "lower", "upper", *LMARENA_BOARD, *(where or {})}
     with duckdb.connect() as connection:
-        read = connection.read_parquet if path.suffix == ".parquet" else connection.read_csv
-        relation = read(str(path))
-        if where is None and {"category", "style"} <= set(relation.columns):
+        columns = open_table(connection, path, wanted, BadReference).columns
+        if where is None and LMARENA_BOARD.keys() <= set(columns):
             where = LMARENA_BOARD
-        columns = relation.columns
         needed = ["model", "rating", "lower", "upper", *(where or {})]
-        missing = [name for name in needed if name not in relation.columns]
+        missing = [name for name in needed if name not in columns]
         if missing:
             raise BadReference(
-                f"{path}: columns {', '.join(missing)} missing "
-                f"(there: {', '.join(relation.columns)})"
+                f"{path}: columns {', '.join(missing)} missing (there: {', '.join(columns)})"
             )
-        relation.create_view("reference")
-        conditions = " and ".join(f'"{name}"::varchar = ${name}' for name in where or {})
+        conditions = " and ".join(
+            f'"{name.replace(chr(34), chr(34) * 2)}"::varchar = ?' for name in where or {}
+        )
+        numbers = ", ".join(
+            f"{name}::varchar, try_cast({name}::varchar as double)"
+            for name in ("rating", "lower", "upper")
+        )
         rows = connection.execute(
-            "select model::varchar, rating::double, lower::double, upper::double from reference"
+            f"select model::varchar, {numbers} from source"
             + (f" where {conditions}" if conditions else ""),
-            dict(where or {}),
+            list((where or {}).values()),
         ).fetchall()
     reference: dict[str, dict[str, float]] = {}
-    for model, rating, lower, upper in rows:
+    for model, *figures in rows:
         if model in reference:
             raise BadReference(
                 f"{path}: {model!r} is listed more than once; pick rows by another column "
                 f"({', '.join(c for c in columns if c not in needed) or 'there is none'})"
             )
-        numbers = {"rating": rating, "lower": lower, "upper": upper}
+        written = dict(zip(("rating", "lower", "upper"), figures[::2], strict=True))
+        numbers = dict(zip(written, figures[1::2], strict=True))
         if not all(number is not None and math.isfinite(number) for number in numbers.values()):
-            raise BadReference(f"{path}: {model!r} has no complete rating: {numbers}")
+            raise BadReference(f"{path}: {model!r} has no complete rating: {written}")
         reference[model] = numbers
     if not reference:
         raise BadReference(f"{path}: no rows" + (f" where {dict(where)}" if where else ""))
@@ -144,9 +151,14 @@ def consistency(
     )
 
 
-def _require(path: Path) -> None:
-    if not path.exists():
-        raise BadReference(f"{path}: no such file")
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such file"
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, UnicodeDecodeError):
+        return "no UTF-8; save the file as UTF-8"
+    return f"no valid CSV ({error})"
 
 
 def _order(one: Mapping[str, float], two: Mapping[str, float]) -> int:

@@ -13,18 +13,18 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import coo_array, csr_array, hstack
 
 from arena_assets.ratings.bradley_terry import (
-    ELO,
-    PRIOR_PRECISION,
+    SANDWICH,
     Anchor,
-    count,
-    positions,
+    Intervals,
+    bounds,
     ratings_table,
     require_anchor,
-    require_connection,
-    sides,
 )
+from arena_assets.ratings.comparisons import Comparisons, count, design_of, positions, sides
+from arena_assets.ratings.reading import open_table
 
 # What is counted in an answer; a comparison is (first - second) / (first + second), so between -1
 # and 1 whatever the unit, and then divided by its standard deviation over the battles.
@@ -35,7 +35,6 @@ FEATURES = {
     "bold": r"len(regexp_extract_all(text, '\*\*[^*\n]+\*\*|__[^_\n]+__'))",
 }
 CONTROLS = {"length": ("length",), "style": tuple(FEATURES)}
-_NEWTON_STEPS, _TOLERANCE = 50, 1e-8
 
 
 class MissingResponses(ValueError):
@@ -58,23 +57,26 @@ def style_features(battles: pa.Table, responses: Path, control: str) -> np.ndarr
     `responses` is a Parquet, CSV or JSONL file with prompt_id, contestant and text. Raises
     MissingResponses where the answer of a battle is not there.
     """
-    if not responses.exists():
-        raise MissingResponses(f"{responses}: no such file")
     names = CONTROLS[control]
     counted = ", ".join(f"({FEATURES[name]})::double as {name}" for name in names)
     compared = ", ".join(
         f"(one.{name} - two.{name}) / greatest(one.{name} + two.{name}, 1) as {name}"
         for name in names
     )
+    columns = ("prompt_id", "contestant", "text")
     with duckdb.connect() as connection:
-        read = {".parquet": "read_parquet", ".csv": "read_csv"}.get(responses.suffix, "read_json")
+        there = open_table(connection, responses, columns, MissingResponses).columns
+        missing = [name for name in columns if name not in there]
+        if missing:
+            raise MissingResponses(
+                f"{responses}: columns {', '.join(missing)} missing (there: {', '.join(there)})"
+            )
         connection.execute(
             f"""
             create temp table looks as
             select prompt_id::varchar as prompt_id, contestant::varchar as contestant, {counted}
-            from {read}($path)
-            """,
-            {"path": str(responses)},
+            from (select * replace (text::varchar as text) from source)
+            """
         )
         keys = battles.select(["prompt_id", "contestant_1", "contestant_2"])
         connection.register("battles", keys.append_column("row", pa.array(range(len(keys)))))
@@ -110,112 +112,37 @@ def rate_controlled(
     features: np.ndarray,
     control: str,
     anchor: Anchor,
-    resamples: int = 100,
-    seed: int = 0,
-    interval: str = "bootstrap",
+    intervals: Intervals = SANDWICH,
 ) -> tuple[pa.Table, list[Effect]]:
     """Ratings as of `rate`, with the effect of the features taken out, and the effect of each.
 
-    Intervals are made as in `rate`: by drawing prompts, or by the sandwich over prompts.
+    `features` has a row a battle. Intervals are made as in `rate`.
     """
     counts = count(battles)
     require_anchor(counts, anchor)
-    require_connection(counts)
-    design = _design(battles, features)
-    fitted, hessian, residual = _fit(design, design.weight)
-    if interval == "bootstrap":
-        generator, prompts = np.random.default_rng(seed), int(design.prompt.max()) + 1
-        drawn = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=resamples)
-        fits = [_fit(design, design.weight * times[design.prompt], fitted)[0] for times in drawn]
-        centred = np.array([_centre(parameters, design.size) for parameters in fits])
-        lower, estimate, upper = np.quantile(ELO * centred, [0.025, 0.5, 0.975], axis=0)
-    else:
-        estimate = ELO * _centre(fitted, design.size)
-        margin = 1.959964 * ELO * _sandwich_errors(design, hessian, residual)
-        lower, upper = estimate - margin, estimate + margin
-    table = ratings_table(
-        counts, lower[: design.size], estimate[: design.size], upper[: design.size], anchor
-    )
+    size = len(counts.contestants)
+    lower, estimate, upper = bounds(counts, _comparisons(battles, features, size), intervals)
+    table = ratings_table(counts, lower[:size], estimate[:size], upper[:size], anchor)
     effects = [
         Effect(name, float(estimate[k]), float(lower[k]), float(upper[k]))
-        for k, name in enumerate(CONTROLS[control], design.size)
+        for k, name in enumerate(CONTROLS[control], size)
     ]
     return table, effects
 
 
-@dataclass(frozen=True)
-class _Design:
-    """Battles as arrays: positions of both contestants and of the prompt, and what is compared."""
-
-    size: int
-    first: np.ndarray
-    second: np.ndarray
-    prompt: np.ndarray
-    score: np.ndarray
-    weight: np.ndarray
-    features: np.ndarray
-
-    def spread(self, values: np.ndarray) -> np.ndarray:
-        """The sum of (e_first - e_second) times a value a battle: shape (size,)."""
-        to_first = np.bincount(self.first, values, self.size)
-        return to_first - np.bincount(self.second, values, self.size)
-
-
-def _design(battles: pa.Table, features: np.ndarray) -> _Design:
-    first, second, names = sides(battles)
-    prompt, _ = positions(battles["prompt_id"])
+def _comparisons(battles: pa.Table, features: np.ndarray, size: int) -> Comparisons:
+    """Every battle for itself: each has its own looks."""
+    first, second, _ = sides(battles)
+    prompt, prompts = positions(battles["prompt_id"])
     score, weight = battles["score"].to_numpy(), battles["weight"].to_numpy()
-    return _Design(len(names), first, second, prompt, score, weight, features)
+    shape = (len(prompts), len(score))
 
+    def points(values: np.ndarray) -> csr_array:
+        return coo_array((values, (prompt, np.arange(len(score)))), shape=shape).tocsr()
 
-def _fit(
-    design: _Design, weight: np.ndarray, start: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(strengths and effects, Hessian, weighted residuals) by Newton's method with a weak prior."""
-    size, features = design.size, design.features
-    total = size + features.shape[1]
-    parameters = np.zeros(total) if start is None else start
-    for _ in range(_NEWTON_STEPS):
-        strength, effect = parameters[:size], parameters[size:]
-        logit = strength[design.first] - strength[design.second] + features @ effect
-        expected = 1 / (1 + np.exp(-logit))
-        residual = weight * (design.score - expected)
-        gradient = np.concatenate([design.spread(residual), residual @ features])
-        gradient -= PRIOR_PRECISION * parameters
-        information = weight * expected * (1 - expected)
-        pair = np.bincount(design.first * size + design.second, information, size * size)
-        pair = pair.reshape(size, size) + pair.reshape(size, size).T
-        mixed = np.column_stack([design.spread(information * column) for column in features.T])
-        hessian = PRIOR_PRECISION * np.eye(total)
-        hessian[:size, :size] += np.diag(pair.sum(axis=1)) - pair
-        hessian[:size, size:] += mixed
-        hessian[size:, :size] += mixed.T
-        hessian[size:, size:] += (features * information[:, None]).T @ features
-        step = np.linalg.solve(hessian, gradient)
-        parameters = parameters + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-300))
-        if np.abs(step).max() < _TOLERANCE:
-            break
-    return parameters, hessian, residual
-
-
-def _centre(parameters: np.ndarray, size: int) -> np.ndarray:
-    """Strengths with mean zero; effects as they are."""
-    shift = np.zeros(len(parameters))
-    shift[:size] = parameters[:size].mean()
-    return parameters - shift
-
-
-def _sandwich_errors(design: _Design, hessian: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """Standard errors: gradients are summed over a prompt's battles, then squared."""
-    size, prompts = design.size, int(design.prompt.max()) + 1
-    gradients = np.zeros((prompts, len(hessian)))
-    np.add.at(gradients, (design.prompt, design.first), residual)
-    np.subtract.at(gradients, (design.prompt, design.second), residual)
-    for column in range(design.features.shape[1]):
-        compared = residual * design.features[:, column]
-        gradients[:, size + column] = np.bincount(design.prompt, compared, prompts)
-    centre = np.eye(len(hessian))
-    centre[:size, :size] -= 1 / size
-    bread = centre @ np.linalg.inv(hessian)
-    meat = gradients.T @ gradients * prompts / max(prompts - 1, 1)
-    return np.sqrt(np.diag(bread @ meat @ bread.T))
+    return Comparisons(
+        size=size,
+        design=hstack([design_of(first, second, size), csr_array(features)], format="csr"),
+        won=points(weight * score),
+        lost=points(weight * (1 - score)),
+    )

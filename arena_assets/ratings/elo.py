@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from arena_assets.ratings.bradley_terry import Anchor, count, ratings_table, require_anchor
+from arena_assets.ratings.bradley_terry import Anchor, ratings_table, require_anchor
+from arena_assets.ratings.comparisons import count
 
 K_FACTOR, SCALE = 4.0, 400.0  # LMArena's K, and the scale of all our ratings
 

@@ -10,7 +10,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from arena_assets.ratings.bradley_terry import PRIOR_PRECISION, fit
+from arena_assets.ratings.comparisons import design_of
+from arena_assets.ratings.fitting import maximum_likelihood
+
+# What each pair counts as having played before it met, half won and half lost: so there is a fit
+# where a contestant won everything, or has not fought yet.
+_BEFOREHAND = 0.01
+
+
+def strengths(totals: np.ndarray) -> np.ndarray:
+    """Strengths (natural scale, sum zero) from totals[i, j], what i got against j: shape (n,)."""
+    size = len(totals)
+    one, two = np.triu_indices(size, 1)
+    half = _BEFOREHAND / 2
+    found = maximum_likelihood(
+        design_of(one, two, size), size, totals[one, two] + half, totals[two, one] + half
+    )
+    assert found is not None, "every pair has points on both sides"
+    return found
 
 
 def gains(totals: np.ndarray) -> np.ndarray:
@@ -19,13 +36,14 @@ def gains(totals: np.ndarray) -> np.ndarray:
     `totals[i, j]` is what i got against j so far; pairs that never met are allowed.
     """
     size = len(totals)
-    strength = fit(totals)
+    strength = strengths(totals)
     expected = 1 / (1 + np.exp(strength[None, :] - strength[:, None]))
     information = expected * expected.T
-    hessian = -(totals + totals.T) * information
-    diagonal = np.arange(size)
-    hessian[diagonal, diagonal] -= hessian.sum(axis=1) - PRIOR_PRECISION
-    covariance = np.linalg.inv(hessian)
+    played = totals + totals.T + _BEFOREHAND
+    np.fill_diagonal(played, 0)
+    weight = played * information
+    # held at the mean strength, of which battles say nothing
+    covariance = np.linalg.inv(np.diag(weight.sum(axis=1)) - weight + 1 / size)
     variances = np.diag(covariance)
     variance = variances[:, None] + variances[None, :] - 2 * covariance
     spread = np.sqrt(np.maximum(variance, 1e-12))
