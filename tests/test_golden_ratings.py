@@ -223,6 +223,20 @@ def test_a_bootstrap_that_draws_the_same_every_time_is_refused():
         rows_of(battles(*[("a", "b", 1.0)] * 10), kind="bootstrap")
 
 
+def test_weights_from_one_to_a_million_millions_give_ratings_or_one_clear_error():
+    draw = np.random.default_rng(3)
+    for _ in range(100):
+        rows = [(*draw.permutation(list("abcd"))[:2], float(draw.integers(2))) for _ in range(20)]
+        weights = pa.array(draw.choice([1e-6, 1e6], 20))
+        table = battles(*rows).set_column(4, "weight", weights)
+        try:
+            found = rows_of(table)
+        except UnratableBattles as error:
+            assert "too far apart" in str(error) or "never met" in str(error)
+        else:
+            assert all(row["lower"] < row["rating"] < row["upper"] for row in found.values())
+
+
 def test_more_contestants_than_can_be_rated_are_told():
     rows = [("a", str(number), 1.0) for number in range(MOST_CONTESTANTS)]
     with pytest.raises(UnratableBattles, match=r"5,001 contestants.*are these columns names\?"):

@@ -75,11 +75,14 @@ def bounds(
     counts: Counts, comparisons: Comparisons, intervals: Intervals
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lower bound, estimate and upper bound of every parameter, in Elo points."""
-    if intervals.kind == "bootstrap":
-        draws = bootstrap(comparisons, intervals.resamples, intervals.seed)
-        return tuple(ELO * np.quantile(draws, [0.025, 0.5, 0.975], axis=0))
-    found = estimate(comparisons, counts.battles, intervals.simultaneous)
-    return ELO * found.lower, ELO * found.parameters, ELO * found.upper
+    try:
+        if intervals.kind == "bootstrap":
+            draws = bootstrap(comparisons, intervals.resamples, intervals.seed)
+            return tuple(ELO * np.quantile(draws, [0.025, 0.5, 0.975], axis=0))
+        found = estimate(comparisons, counts.battles, intervals.simultaneous)
+        return ELO * found.lower, ELO * found.parameters, ELO * found.upper
+    except np.linalg.LinAlgError:
+        raise UnratableBattles("the weights lie too far apart to fit them together") from None
 
 
 def require_anchor(counts: Counts, anchor: Anchor) -> None:
