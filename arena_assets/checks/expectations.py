@@ -12,6 +12,7 @@ import dagster as dg
 
 from arena_assets.checks.suites import Suite, suites
 from arena_assets.config import resolve
+from arena_assets.curation.words import with_words
 from arena_assets.lake import ALL
 from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
 from arena_assets.resources import ArenaResource
@@ -34,12 +35,10 @@ def validate(arena: ArenaResource, suite: Suite, partition: str) -> Any:
     import great_expectations as gx
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
-    table = arena.lake.query(
-        suite.sql.format(table=suite.table),
-        dict(suite.parameters),
-        **{suite.table: (suite.table, partition)},
-        **{other: (other, ALL) for other in suite.others},
-    )
+    tables = {suite.table: partition} | dict.fromkeys(suite.others, ALL)
+    with arena.lake.connect(**{name: (name, part) for name, part in tables.items()}) as connection:
+        sql = suite.sql.format(table=suite.table)
+        table = with_words(connection).sql(sql, params=dict(suite.parameters)).to_arrow_table()
     # what is no scalar cannot be checked and would only be slow
     frame = table.select(
         [f.name for f in table.schema if not str(f.type).startswith("list")]

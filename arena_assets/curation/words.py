@@ -1,4 +1,4 @@
-"""What prompts are compared by: their words without case and punctuation, as hashes, and n-grams.
+"""What prompts are compared by: the words of their plain text, as hashes, and n-grams.
 
 DuckDB reads the words of a conversation; from there on they are flat arrays of 64-bit hashes with
 the offsets of the rows, so that a quarter of a million prompts take seconds and 8 bytes a word.
@@ -6,37 +6,110 @@ the offsets of the rows, so that a quarter of a million prompts take seconds and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
+from arena_assets.curation import signs
+from arena_assets.curation.plain import plain
 from arena_assets.tables import MESSAGES
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, as in Fibonacci hashing
 
+_SAID = "array_to_string(list_transform({}, lambda m: m.content), chr(10))"
+WHOLE = _SAID.format("messages")
 # A system message is no part of the request: many prompts share one.
-TEXT = (
-    "array_to_string(list_transform(list_filter(messages, lambda m: m.role != 'system'), "
-    "lambda m: m.content), chr(10))"
+TEXT = _SAID.format("list_filter(messages, lambda m: m.role != 'system')")
+
+WORD = r"[\p{L}\p{M}\p{N}]+"
+# Scripts that do not space their words: each of their letters with its marks, and with what is
+# stacked below it, counts as a word.
+_UNSPACED = (
+    "Han Hiragana Katakana Bopomofo Yi Thai Lao Khmer Myanmar Tai_Le New_Tai_Lue Tai_Tham Tai_Viet "
+    "Javanese Balinese"
 )
-_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"  # scripts that do not space their words
-_SPACED = (
-    f"if(strlen({TEXT}) = length({TEXT}), {TEXT}, "
-    rf"regexp_replace({TEXT}, '({_UNSPACED})', ' \1 ', 'g'))"
+_LETTER = "(?:" + "|".join(rf"[^\P{{L}}\P{{{script}}}]" for script in _UNSPACED.split()) + ")"
+_CLUSTER = rf"({_LETTER}(?:[\x{{1039}}\x{{17D2}}\x{{1A60}}]\p{{L}}|\p{{M}})*)"
+# Texts whose words are the same in lower case as in plain text, which saves most calls of Python:
+# those of these characters and of ASCII, and Russian ones without a word that is Latin in part.
+_SIMPLE = (
+    r"\x00-\x7FÀ-ÖØ-Þà-öø-ÿĀ-įıĴ-ľŁ-ňŊ-žƠơƯưẠ-ỹ一-鿿ぁ-ゖァ-ヺ가-힣‘’“”–—…•\x{A0}\x{FFFD}、。，！（）：；？"
+    r"\x{1F300}-\x{1F3FA}\x{1F400}-\x{1FAFF}"
 )
-WORDS = rf"regexp_extract_all(lower({_SPACED}), '[\p{{L}}\p{{M}}\p{{N}}_]+')"
-HASHES = f"list_transform({WORDS}, lambda w: hash(w))"
+_RUSSIAN, _LATIN = "А-яЁё", "A-Za-zÀ-ÖØ-öø-žƠơƯưẠ-ỹ"
+_NO_LOOK_ALIKE = "бджзийлпфцчшщъыэюя"
+
+
+def _plain(text: str) -> str:
+    """SQL of the plain text of an expression, as far as its words go."""
+    return f"""
+        case when contains({text}, '&') then plain_text({text})
+             when strlen({text}) = length({text}) then lower({text})
+             when not regexp_matches({text}, '[^{_SIMPLE}]') then lower({text})
+             when not regexp_matches({text}, '[^{_SIMPLE}{_RUSSIAN}]')
+                  and regexp_matches({text}, '[{_NO_LOOK_ALIKE}]')
+                  and not regexp_matches(
+                      {text}, '[{_LATIN}][{_RUSSIAN}]|[{_RUSSIAN}][{_LATIN}]') then lower({text})
+             else plain_text({text}) end"""
+
+
+def _spaced(text: str) -> str:
+    said = _plain(text)
+    return (
+        rf"if(regexp_matches({said}, '{_LETTER}'), "
+        rf"regexp_replace({said}, '{_CLUSTER}', ' \1 ', 'g'), {said})"
+    )
+
+
+def words(text: str) -> str:
+    """SQL of the words of an expression: runs of letters, marks and digits of its plain text.
+
+    It needs the functions of `with_words`.
+    """
+    return f"regexp_extract_all({_spaced(text)}, '{WORD}')"
+
+
+WORDS = words(TEXT)
+# the text of the first $words words, with what stands between them and is attached to the last one
+BEGINNING = (
+    f"if(len({WORDS}) <= $words, {TEXT}, array_to_string(regexp_extract_all("
+    rf"{_spaced(TEXT)}, '[^\p{{L}}\p{{M}}\p{{N}}]*{WORD}[^\s\p{{L}}\p{{M}}\p{{N}}]*')"
+    "[:$words], ''))"
+)
+
+
+def with_words(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """The connection with the functions plain_text, signs_of and guard_of: text to text."""
+    for name, function in (("plain_text", _PLAIN), ("signs_of", _SIGNS), ("guard_of", _GUARD)):
+        with suppress(duckdb.NotImplementedException):  # it has them already
+            connection.create_function(name, function, ["VARCHAR"], "VARCHAR", type="arrow")
+    return connection
+
+
+def _each(function: Callable[[str], str]) -> Callable[[pa.ChunkedArray], pa.Array]:
+    return lambda texts: pa.array(map(function, texts.to_pylist()), pa.string())
+
+
+_PLAIN = _each(plain)
+_SIGNS = _each(lambda text: " ".join(signs.signs(plain(text))))
+_GUARD = _each(signs.guard)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Hashes (uint64) of all rows one after the other; row i is values[offsets[i]:offsets[i+1]]."""
+    """Hashes (uint64) of all rows one after the other; row i is values[offsets[i]:offsets[i+1]].
+
+    `texts` are what they were read from, where they come from DuckDB.
+    """
 
     ids: np.ndarray
     values: np.ndarray
     offsets: np.ndarray
+    texts: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,14 +130,21 @@ class Rows:
         return Rows(self.ids[rows], self.values[places], offsets)
 
 
-def hashed_words(batches: Iterable[pa.RecordBatch]) -> Iterator[Rows]:
-    """The hashed words of batches with the columns prompt_id and words (lists of uint64)."""
-    for batch in batches:
+def words_in(
+    connection: duckdb.DuckDBPyConnection, relation: str, text: str = TEXT, batch_rows: int = 10_000
+) -> Iterator[Rows]:
+    """The hashed words of a relation with prompt_id and messages; `text` is SQL: TEXT or WHOLE."""
+    hashes = f"list_transform({words(text)}, lambda w: hash(w))"
+    found = with_words(connection).sql(
+        f"select prompt_id, {hashes} as words, {text} as text from {relation}"
+    )
+    for batch in found.to_arrow_reader(batch_rows):
         column = batch.column("words")
         yield Rows(
             batch.column("prompt_id").to_numpy(zero_copy_only=False),
             column.flatten().to_numpy(zero_copy_only=False).astype(np.uint64, copy=False),
             np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy(), dtype=np.int64)]),
+            batch.column("text"),
         )
 
 
@@ -114,10 +194,7 @@ def runs(words: Rows, size: int) -> Rows:
 
 def words_of(prompts: pa.Table, batch_rows: int = 20_000) -> Iterator[Rows]:
     """The hashed words of a table with prompt_id and messages."""
-    import duckdb
-
     assert prompts.schema.field("messages").type == MESSAGES
     with duckdb.connect() as connection:
         connection.register("prompts", prompts)
-        found = connection.sql(f"select prompt_id, {HASHES} as words from prompts")
-        yield from hashed_words(found.to_arrow_reader(batch_rows))
+        yield from words_in(connection, "prompts", TEXT, batch_rows)
