@@ -17,7 +17,8 @@ from arena_assets.curation.collection import STEPS, count, refuse_shared_ids, re
 from arena_assets.curation.contamination import EXACT, NEIGHBOUR, OVERLAP, Items, nearest
 from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
-from arena_assets.curation.words import TEXT, WHOLE, words_in
+from arena_assets.curation.reading import TEXT, WHOLE
+from arena_assets.curation.words import words_in
 from arena_assets.lake import Lake
 from arena_assets.lineage import prompts_fingerprint, settled_prompts, testset_version
 from arena_assets.resources import ArenaResource

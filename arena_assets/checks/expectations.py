@@ -12,7 +12,7 @@ import dagster as dg
 
 from arena_assets.checks.suites import Suite, suites
 from arena_assets.config import resolve
-from arena_assets.curation.words import with_words
+from arena_assets.curation.reading import with_words
 from arena_assets.lake import ALL
 from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
 from arena_assets.resources import ArenaResource

@@ -14,7 +14,7 @@ from typing import Any
 
 from arena_assets.config import Arena, Prompts
 from arena_assets.curation.collection import STEPS
-from arena_assets.curation.words import TEXT, WORDS
+from arena_assets.curation.reading import spoken
 from arena_assets.tables import TABLES
 
 
@@ -87,7 +87,8 @@ def suites(arena: Arena) -> Mapping[str, Suite]:
 
 def _prompt_suites(prompts: Prompts) -> list[Suite]:
     size, initial = prompts.near_duplicates.words, prompts.slices.initial
-    said = WORDS.replace("{", "{{").replace("}", "}}")  # the table's name is filled in later
+    # the table's name is filled in later
+    said = spoken("prompts_curated").replace("{", "{{").replace("}", "}}")
     words = "list_aggregate(list_transform(messages, lambda m: m.content), 'string_agg', ' ')"
     with_text = f"select * exclude (messages), {words} as text, messages[-1].role as last_role from {{table}}"
     prompt_rules = (
@@ -190,7 +191,7 @@ def _prompt_suites(prompts: Prompts) -> list[Suite]:
             ),
             f"""
             with words as (
-                select prompt_id, {said} as words, {TEXT} as text from prompts_curated
+                select prompt_id, words, text from {said}
             ), grams as (
                 -- a prompt shorter than a gram is one gram of its own
                 select prompt_id, unnest(list_distinct(list_transform(

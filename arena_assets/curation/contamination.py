@@ -16,19 +16,20 @@ import numpy as np
 import pyarrow as pa
 
 from arena_assets.curation.plain import plain
+from arena_assets.curation.reading import spoken, with_words
 from arena_assets.curation.signs import signs
-from arena_assets.curation.words import Rows, grams, together, with_words, words, words_in
+from arena_assets.curation.words import Rows, grams, together, words_in
 from arena_assets.tables import MESSAGES
 
 EXACT, OVERLAP, NEIGHBOUR = "same words", "n-gram overlap", "nearest neighbour"
 _LEAST = 4  # grams
 _BLOCK = 2_000  # items compared at once with a part of the prompts
-_LETTERS = f"hash(array_to_string({words('content')}, ''))"
-_TURNS = """
+_LETTERS = "hash(array_to_string(words, ''))"
+_TURNS = """(
     select {names}, unnest(list_transform(list_filter(
         messages, lambda m: m.role {roles}), lambda m: m.content)) as content
     from {relation}
-"""
+)"""
 
 
 class Items:
@@ -47,10 +48,10 @@ class Items:
             turns = _TURNS.format(names="against, item_id", roles="= 'user'", relation="items")
             turns = with_words(connection).sql(
                 f"""
-                with turns as ({turns})
                 select against, item_id, item_id as prompt_id, content, {_LETTERS} as letters,
                        [{{role: 'user', content: content}}] as messages
-                from turns where letters != hash('') order by against, item_id, content
+                from {spoken(turns, "content")} where letters != hash('')
+                order by against, item_id, content
                 """
             )
             turns = turns.to_arrow_table()
@@ -74,15 +75,15 @@ class Items:
         turns = _TURNS.format(names="prompt_id", roles="!= 'assistant'", relation=prompts)
         pairs = with_words(connection).execute(
             f"""
-            with turns as ({turns}), lettered as (
-                select prompt_id, content, {_LETTERS} as letters from turns
+            with lettered as (
+                select prompt_id, content, {_LETTERS} as letters from {spoken(turns, "content")}
             )
             select prompt_id, item, content from lettered join item_turns using (letters)
-            order by prompt_id, item
+            order by prompt_id, item desc
             """
         )
         found: dict[str, dict[str, Any]] = {}
-        for prompt_id, item, said in pairs.fetchall():
+        for prompt_id, item, said in pairs.fetchall():  # the first item comes last and stays
             if signs(plain(said)) == self._signs[item]:
                 found[prompt_id] = self._row(prompt_id, EXACT, item, 1.0)
             elif self.sizes[item] >= _LEAST:

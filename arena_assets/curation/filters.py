@@ -19,7 +19,7 @@ import regex
 
 from arena_assets.config import Language, Unsafe
 from arena_assets.curation.plain import plain
-from arena_assets.curation.words import BEGINNING, TEXT, WORD, WORDS, with_words, words
+from arena_assets.curation.reading import BEGINNING, TEXT, WORD, spoken, with_words
 from arena_assets.tables import PROMPT_DROPS
 
 _BATCH = 10_000  # rows
@@ -53,7 +53,8 @@ def read_lexicon(path: Path) -> dict[str, str]:
         raise ValueError(f"{path}: no phrase; write one a line")
     with duckdb.connect() as connection:
         said = with_words(connection).execute(
-            f"select {words('phrase')} from (select unnest($1::varchar[]) as phrase)", [phrases]
+            f"select words from {spoken('(select unnest($1::varchar[]) as phrase)', 'phrase')}",
+            [phrases],
         )
         found = dict(zip((" ".join(row[0]) for row in said.fetchall()), phrases, strict=True))
     if "" in found:
@@ -71,9 +72,8 @@ def _with_phrase(connection: duckdb.DuckDBPyConnection, phrases: dict[str, str])
         f"""
         with said as (
             select prompt_id,
-                   ' ' || array_to_string({WORDS}, ' ') || ' ' as words,
-                   regexp_extract(words, $pattern, 1) as said
-            from remaining
+                   regexp_extract(' ' || array_to_string(words, ' ') || ' ', $pattern, 1) as said
+            from {spoken("remaining")}
         )
         select prompt_id, 'unsafe' as step, 'lexicon: ' || phrase as reason
         from said join lexicon using (said)
@@ -121,8 +121,8 @@ def short(connection: duckdb.DuckDBPyConnection, minimum: int) -> pa.Table:
     return _drops(
         connection,
         f"""
-        select prompt_id, 'minimum length' as step, $reason as reason from remaining
-        where len({WORDS}) < $minimum
+        select prompt_id, 'minimum length' as step, $reason as reason from {spoken("remaining")}
+        where len(words) < $minimum
         """,
         minimum=minimum,
         reason=f"fewer than {minimum} words",
@@ -134,17 +134,18 @@ def repeated_prefixes(connection: duckdb.DuckDBPyConnection, words: int | None) 
 
     The first by prompt_id stays; settled prompts come before all others and always stay.
     """
-    start, text = (f"({WORDS})[:$words]", BEGINNING) if words else (WORDS, TEXT)
+    start = "words[:$words]" if words else "words"
+    begun = f"if(len(words) <= $words, text, {BEGINNING})" if words else "text"
     reason = f"same first {words} words" if words else "same words"
     return _drops(
         connection,
         f"""
         with begun as (
-            select prompt_id, settled, md5(array_to_string({start}, ' ')) as said, {text} as text
-            from remaining
-            qualify count(*) over (partition by said) > 1
+            select prompt_id, settled, md5(array_to_string({start}, ' ')) as start, {begun} as begun
+            from {spoken("remaining")}
+            qualify count(*) over (partition by start) > 1
         ), signed as materialized (
-            select prompt_id, settled, said || signs_of(text) as prefix from begun
+            select prompt_id, settled, start || signs_of(begun) as prefix from begun
         ), placed as (
             select prompt_id, settled,
                    first_value(prompt_id) over (

@@ -6,97 +6,17 @@ the offsets of the rows, so that a quarter of a million prompts take seconds and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
-from arena_assets.curation import signs
-from arena_assets.curation.plain import plain
+from arena_assets.curation.reading import TEXT, spoken, with_words
 from arena_assets.tables import MESSAGES
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, as in Fibonacci hashing
-
-_SAID = "array_to_string(list_transform({}, lambda m: m.content), chr(10))"
-WHOLE = _SAID.format("messages")
-# A system message is no part of the request: many prompts share one.
-TEXT = _SAID.format("list_filter(messages, lambda m: m.role != 'system')")
-
-WORD = r"[\p{L}\p{M}\p{N}]+"
-# Scripts that do not space their words: each of their letters with its marks, and with what is
-# stacked below it, counts as a word.
-_UNSPACED = (
-    "Han Hiragana Katakana Bopomofo Yi Thai Lao Khmer Myanmar Tai_Le New_Tai_Lue Tai_Tham Tai_Viet "
-    "Javanese Balinese"
-)
-_LETTER = "(?:" + "|".join(rf"[^\P{{L}}\P{{{script}}}]" for script in _UNSPACED.split()) + ")"
-_CLUSTER = rf"({_LETTER}(?:[\x{{1039}}\x{{17D2}}\x{{1A60}}]\p{{L}}|\p{{M}})*)"
-# Texts whose words are the same in lower case as in plain text, which saves most calls of Python:
-# those of these characters and of ASCII, and Russian ones without a word that is Latin in part.
-_SIMPLE = (
-    r"\x00-\x7FÀ-ÖØ-Þà-öø-ÿĀ-įıĴ-ľŁ-ňŊ-žƠơƯưẠ-ỹ一-鿿ぁ-ゖァ-ヺ가-힣‘’“”–—…•\x{A0}\x{FFFD}、。，！（）：；？"
-    r"\x{1F300}-\x{1F3FA}\x{1F400}-\x{1FAFF}"
-)
-_RUSSIAN, _LATIN = "А-яЁё", "A-Za-zÀ-ÖØ-öø-žƠơƯưẠ-ỹ"
-_NO_LOOK_ALIKE = "бджзийлпфцчшщъыэюя"
-
-
-def _plain(text: str) -> str:
-    """SQL of the plain text of an expression, as far as its words go."""
-    return f"""
-        case when contains({text}, '&') then plain_text({text})
-             when strlen({text}) = length({text}) then lower({text})
-             when not regexp_matches({text}, '[^{_SIMPLE}]') then lower({text})
-             when not regexp_matches({text}, '[^{_SIMPLE}{_RUSSIAN}]')
-                  and regexp_matches({text}, '[{_NO_LOOK_ALIKE}]')
-                  and not regexp_matches(
-                      {text}, '[{_LATIN}][{_RUSSIAN}]|[{_RUSSIAN}][{_LATIN}]') then lower({text})
-             else plain_text({text}) end"""
-
-
-def _spaced(text: str) -> str:
-    said = _plain(text)
-    return (
-        rf"if(regexp_matches({said}, '{_LETTER}'), "
-        rf"regexp_replace({said}, '{_CLUSTER}', ' \1 ', 'g'), {said})"
-    )
-
-
-def words(text: str) -> str:
-    """SQL of the words of an expression: runs of letters, marks and digits of its plain text.
-
-    It needs the functions of `with_words`.
-    """
-    return f"regexp_extract_all({_spaced(text)}, '{WORD}')"
-
-
-WORDS = words(TEXT)
-# the text of the first $words words, with what stands between them and is attached to the last one
-BEGINNING = (
-    f"if(len({WORDS}) <= $words, {TEXT}, array_to_string(regexp_extract_all("
-    rf"{_spaced(TEXT)}, '[^\p{{L}}\p{{M}}\p{{N}}]*{WORD}[^\s\p{{L}}\p{{M}}\p{{N}}]*')"
-    "[:$words], ''))"
-)
-
-
-def with_words(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-    """The connection with the functions plain_text, signs_of and guard_of: text to text."""
-    for name, function in (("plain_text", _PLAIN), ("signs_of", _SIGNS), ("guard_of", _GUARD)):
-        with suppress(duckdb.NotImplementedException):  # it has them already
-            connection.create_function(name, function, ["VARCHAR"], "VARCHAR", type="arrow")
-    return connection
-
-
-def _each(function: Callable[[str], str]) -> Callable[[pa.ChunkedArray], pa.Array]:
-    return lambda texts: pa.array(map(function, texts.to_pylist()), pa.string())
-
-
-_PLAIN = _each(plain)
-_SIGNS = _each(lambda text: " ".join(signs.signs(plain(text))))
-_GUARD = _each(signs.guard)
 
 
 @dataclass(frozen=True)
@@ -134,9 +54,11 @@ def words_in(
     connection: duckdb.DuckDBPyConnection, relation: str, text: str = TEXT, batch_rows: int = 10_000
 ) -> Iterator[Rows]:
     """The hashed words of a relation with prompt_id and messages; `text` is SQL: TEXT or WHOLE."""
-    hashes = f"list_transform({words(text)}, lambda w: hash(w))"
     found = with_words(connection).sql(
-        f"select prompt_id, {hashes} as words, {text} as text from {relation}"
+        f"""
+        select prompt_id, list_transform(words, lambda w: hash(w)) as words, text
+        from {spoken(relation, text)}
+        """
     )
     for batch in found.to_arrow_reader(batch_rows):
         column = batch.column("words")
