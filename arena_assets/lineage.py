@@ -14,6 +14,9 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from arena_assets.checkpoints import CorruptCheckpoint, verified_digest
 from arena_assets.config import Arena, LLMJudge, Source, resolve
 from arena_assets.curation.collection import STEPS
@@ -294,23 +297,38 @@ def testset_version(resource: ArenaResource) -> str:
     return resource.lake.read("arena_testset", columns=["version"])["version"][0].as_py()
 
 
-def slices_fingerprint(arena: Arena) -> str:
-    """What slices are drawn with. As long as it stays, a prompt stays in its slice."""
-    slices = arena.prompts.slices.model_dump(mode="json", exclude={"names"})
-    return _hash(arena.seed, slices, testset_fingerprint(arena))
-
-
 def settled_prompts(resource: ArenaResource) -> list[str]:
-    """The prompts of the present test set and slices: new prompts that repeat them give way."""
-    lake, arena = resource.lake, resource.arena
-    found: set[str] = set()
-    for table, fingerprint in (
-        ("arena_testset", testset_fingerprint(arena)),
-        ("slices", slices_fingerprint(arena)),
-    ):
-        if lake.fingerprint(table) == fingerprint:
-            found |= set(lake.read(table, columns=["prompt_id"])["prompt_id"].to_pylist())
-    return sorted(found)
+    """The prompts of the frozen test set: others that repeat them give way."""
+    if resource.lake.fingerprint("arena_testset") != testset_fingerprint(resource.arena):
+        return []
+    testset = resource.lake.read("arena_testset", columns=["prompt_id"])
+    return sorted(testset["prompt_id"].to_pylist())
+
+
+def round_prompts(resource: ArenaResource, key: str) -> pa.Table:
+    """The prompts that a round fights over: prompt_id, messages, constraints.
+
+    Raises BrokenChain where its slice lacks prompts: they changed after it was drawn.
+    """
+    name, tables = resource.round(key).slice, ("slices", "prompts_curated")
+    found = resource.lake.query(
+        """
+        select slices.prompt_id, messages, constraints
+        from slices left join prompts_curated using (prompt_id)
+        where slice = $slice order by slices.prompt_id
+        """,
+        {"slice": name},
+        **{table: (table, "all") for table in tables},
+    )
+    there = found.filter(pc.is_valid(found["messages"]))
+    wanted = resource.arena.prompts.slices.rows or max(found.num_rows, 1)
+    if there.num_rows < wanted:
+        raise BrokenChain(
+            f"Round {key} fights over slice {name}, which has {there.num_rows} of its {wanted} "
+            "prompts: they changed after it was drawn. Materialize the prompts and slices again "
+            "(`arena run` does)."
+        )
+    return there
 
 
 def slice_digest(resource: ArenaResource, name: str) -> str | None:

@@ -25,6 +25,7 @@ from arena_assets.lineage import (
     arena_contestants,
     models,
     round_contestants,
+    round_prompts,
     target_of,
 )
 from arena_assets.partitions import rounds_partitions
@@ -66,16 +67,10 @@ def target_metadata(arena: ArenaResource, key: str) -> dict[str, str]:
 @recorded
 def responses(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     key = context.partition_key
-    prompts = arena.lake.query(
-        """
-        select prompts.prompt_id, prompts.messages, prompts.constraints
-        from prompts join slices on slices.prompt_id = prompts.prompt_id
-        where slices.slice = $slice order by prompts.prompt_id
-        """,
-        {"slice": arena.round(key).slice},
-        prompts=("prompts_curated", "all"),
-        slices=("slices", "all"),
-    )
+    try:
+        prompts = round_prompts(arena, key)
+    except BrokenChain as broken:
+        raise dg.Failure(str(broken), allow_retries=False) from broken
     contestants = _group(round_contestants, arena, key)
     return answer_all(context, arena, "responses", contestants, prompts)
 

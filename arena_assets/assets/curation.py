@@ -1,6 +1,7 @@
 """The steps of curation, one asset each, in their order; every one writes only what it drops."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,7 +19,8 @@ from arena_assets.curation.collection import STEPS, count, refuse_shared_ids, re
 from arena_assets.curation.contamination import EXACT, NEIGHBOUR, OVERLAP, Items, nearest
 from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
-from arena_assets.curation.words import HASHES, TEXT, hashed_words
+from arena_assets.curation.reading import TEXT, WHOLE
+from arena_assets.curation.words import words_in
 from arena_assets.lake import Lake
 from arena_assets.lineage import (
     OUT_OF_DATE,
@@ -47,7 +49,10 @@ def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.Asse
         with remaining(arena.lake, source_names(arena), table, settled) as connection:
             before = count(connection, "remaining")
             dropped = drops(connection, arena, settled)
-        return written_drops(context, arena, table, dropped, before)
+        written = written_drops(context, arena, table, dropped, before)
+        if before == (dropped.num_rows if dropped else 0):
+            raise dg.Failure(_nothing_left(arena, dropped), allow_retries=False)
+        return written
 
     return step
 
@@ -80,6 +85,18 @@ def written_drops(
     )
 
 
+def _nothing_left(arena: ArenaResource, dropped: pa.Table | None) -> str:
+    if not dropped:
+        sources = ", ".join(source_names(arena))
+        return f"no prompt to curate: the sources ({sources}) have none; see the table quarantine"
+    counts = Counter(dropped["reason"].to_pylist()).most_common(3)
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in counts)
+    return (
+        f"no prompt is left: this step drops all {dropped.num_rows} that remained ({reasons}); "
+        "add prompts or loosen its setting under prompts"
+    )
+
+
 def counted_reasons(arena: ArenaResource, table: str) -> dg.MarkdownMetadataValue:
     """How many prompts a table of drops holds by step, reason and benchmark."""
     counted = arena.lake.query(
@@ -103,9 +120,8 @@ def _unsafe(connection, arena, settled):
 
 def _near_duplicates(connection, arena, settled):
     settings = arena.arena.prompts.near_duplicates
-    words = connection.sql(f"select prompt_id, {HASHES} as words from remaining")
     found = near_duplicates(
-        hashed_words(words.to_arrow_reader(_BATCH)), settings.threshold, settings.words, settled
+        words_in(connection, "remaining"), settings.threshold, settings.words, settled
     )
     reason = f"word {settings.words}-grams overlap by {settings.threshold:.0%} or more"
     return _as_drops(found.to_pylist(), "near-duplicate", reason)
@@ -136,8 +152,7 @@ def contaminated(
     settings = arena.arena.prompts.decontamination
     known = Items(items, settings.words, settings.overlap)
     found = {row["prompt_id"]: row for row in known.exact(connection, prompts)}
-    words = connection.sql(f"select prompt_id, {HASHES} as words from {prompts}")
-    for part in hashed_words(words.to_arrow_reader(_BATCH)):
+    for part in words_in(connection, prompts, WHOLE):
         for row in known.overlapping(part):
             found.setdefault(row["prompt_id"], row)
     if settings.neighbours:

@@ -20,7 +20,7 @@ from arena_assets.checkpoints import verified_digest
 from arena_assets.config import Source, resolve
 from arena_assets.curation.collection import count, remaining
 from arena_assets.curation.difficulty import rate
-from arena_assets.curation.slices import draw_slices
+from arena_assets.curation.slices import draw_slices, wanted_rows
 from arena_assets.curation.sources import read_source
 from arena_assets.curation.testset import build_testset, freeze
 from arena_assets.generation.engines import open_engine
@@ -28,7 +28,6 @@ from arena_assets.lake import Lake
 from arena_assets.lineage import (
     inputs_fingerprint,
     models_note,
-    slices_fingerprint,
     testset_fingerprint,
     testset_version,
 )
@@ -234,14 +233,19 @@ def prompts_curated(
         ):
             file = str(lake.present(table, partition))
             connection.register(name, connection.read_parquet(file))
+        connection.execute(
+            """
+            create temp view free as select * from remaining where prompt_id not in (
+                select prompt_id from testset union all select prompt_id from near)
+            """
+        )
+        free = connection.sql("select prompt_id, source from free").to_arrow_table()
+        # too few to fill the slices: refused before the prompts that rounds were turned on are gone
+        wanted_rows(free, arena.arena.prompts.slices)
         # a test set is complete in itself: its prompts stay though their source has changed
         kept = connection.sql(
             f"""
-            select {columns} from remaining
-            where prompt_id not in (
-                select prompt_id from testset union all select prompt_id from near
-            )
-            union all select {columns} from testset order by prompt_id
+            select {columns} from free union all select {columns} from testset order by prompt_id
             """
         )
         lake.write("prompts_curated", kept.to_arrow_reader(10_000))
@@ -256,15 +260,14 @@ def prompts_curated(
 )
 @recorded
 def slices(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    lake, draw = arena.lake, slices_fingerprint(arena.arena)
+    lake = arena.lake
     free = lake.query(
         "select prompt_id, source from prompts anti join testset using (prompt_id)",
         prompts=("prompts_curated", "all"),
         testset=("arena_testset", "all"),
     )
-    drawn = lake.read("slices") if lake.fingerprint("slices") == draw else None
-    found = draw_slices(free, arena.arena.prompts.slices, arena.arena.seed, drawn)
-    lake.write("slices", found, fingerprint=draw)
+    found = draw_slices(free, arena.arena.prompts.slices, arena.arena.seed)
+    lake.write("slices", found)
     counted = lake.query(
         "select slice, count(*) as prompts from s group by slice order by slice", s=found
     )

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from arena_assets.checks.suites import Suite, suites
+from arena_assets.curation.reading import with_words
 from arena_assets.hostile_text import in_markdown, visible
 from arena_assets.lake import ALL, Lake, MissingPartition
 from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
@@ -82,12 +83,10 @@ def validate(
 
 def _looked_at(arena: ArenaResource, suite: Suite, partition: str) -> Any:
     """The partition as the suite's SQL shows it, a pandas frame."""
-    table = arena.lake.query(
-        suite.sql.format(table=suite.table),
-        dict(suite.parameters),
-        **{suite.table: (suite.table, partition)},
-        **{other: (other, ALL) for other in suite.others},
-    )
+    tables = {suite.table: partition} | dict.fromkeys(suite.others, ALL)
+    with arena.lake.connect(**{name: (name, part) for name, part in tables.items()}) as connection:
+        sql = suite.sql.format(table=suite.table)
+        table = with_words(connection).sql(sql, params=dict(suite.parameters)).to_arrow_table()
     # what is no scalar cannot be checked and would only be slow
     scalars = [field.name for field in table.schema if not str(field.type).startswith("list")]
     return table.select(scalars).to_pandas()

@@ -14,7 +14,7 @@ from typing import Any
 
 from arena_assets.config import Arena, Prompts
 from arena_assets.curation.collection import STEPS
-from arena_assets.curation.words import WORDS
+from arena_assets.curation.reading import spoken
 from arena_assets.generation.best_of import CUT_OFF
 from arena_assets.tables import TABLES
 
@@ -87,8 +87,9 @@ def suites(arena: Arena) -> Mapping[str, Suite]:
 
 
 def _prompt_suites(prompts: Prompts) -> list[Suite]:
-    size = prompts.near_duplicates.words
-    said = WORDS.replace("{", "{{").replace("}", "}}")  # the table's name is filled in later
+    size, initial = prompts.near_duplicates.words, prompts.slices.initial
+    # the table's name is filled in later
+    said = spoken("prompts_curated").replace("{", "{{").replace("}", "}}")
     words = "list_aggregate(list_transform(messages, lambda m: m.content), 'string_agg', ' ')"
     with_text = f"select * exclude (messages), {words} as text, messages[-1].role as last_role from {{table}}"
     prompt_rules = (
@@ -179,6 +180,8 @@ def _prompt_suites(prompts: Prompts) -> list[Suite]:
                 _rows(),
                 _unique("prompt_id"),
                 _only("disjoint_from_testset", "in_testset", False),
+                # the unexpected value says which slices lack how many
+                _only("every_slice_is_full", "lacking", ""),
                 expect(
                     "no_near_duplicate_of_testset",
                     "column_values_to_be_between",
@@ -189,7 +192,7 @@ def _prompt_suites(prompts: Prompts) -> list[Suite]:
             ),
             f"""
             with words as (
-                select prompt_id, {said} as words from prompts_curated
+                select prompt_id, words, text from {said}
             ), grams as (
                 -- a prompt shorter than a gram is one gram of its own
                 select prompt_id, unnest(list_distinct(list_transform(
@@ -198,7 +201,8 @@ def _prompt_suites(prompts: Prompts) -> list[Suite]:
                 ))) as gram
                 from words
             ), sizes as (
-                select prompt_id, count(*) as size from grams group by prompt_id
+                select prompt_id, count(*) as size, any_value(text) as text
+                from grams join words using (prompt_id) group by prompt_id
             ), tested as (
                 select grams.* from grams semi join arena_testset using (prompt_id)
             ), common as (
@@ -206,20 +210,49 @@ def _prompt_suites(prompts: Prompts) -> list[Suite]:
                 from grams join tested using (gram)
                 where grams.prompt_id in (select prompt_id from {{table}})
                 group by all
-            ), nearest as (
-                select common.prompt_id,
-                       max(both_hold / (one.size + two.size - both_hold)) as similarity
+            ), near as materialized (
+                select common.prompt_id, one.text, two.text as test_text,
+                       both_hold / (one.size + two.size - both_hold) as similarity
                 from common
                 join sizes as one on one.prompt_id = common.prompt_id
                 join sizes as two on two.prompt_id = common.test_id
-                group by common.prompt_id
+                where similarity >= $threshold
+            ), nearest as (
+                -- with other numbers, negations or names it is no near-duplicate
+                select prompt_id, max(similarity) as similarity from near
+                where guard_of(text) = guard_of(test_text) group by prompt_id
+            ), pool as (
+                select count(*) as prompts from prompts_curated anti join arena_testset using (prompt_id)
+            ), wanted as (
+                select unnest($names) as slice,
+                       coalesce($rows::bigint, greatest((prompts - $initial_rows) // len($names), 1)) as rows
+                from pool
+                union all
+                select $initial::varchar, $initial_rows where $initial_rows > 0
+            ), there as (
+                select slice, count(*) as rows
+                from {{table}} semi join prompts_curated using (prompt_id) group by slice
+            ), short as (
+                select string_agg(
+                    slice || ': ' || coalesce(there.rows, 0) || ' of ' || wanted.rows, ', ' order by slice
+                ) as lacking
+                from wanted left join there using (slice)
+                where coalesce(there.rows, 0) < wanted.rows
             )
             select t.*, t.prompt_id in (select prompt_id from arena_testset) as in_testset,
+                   coalesce((select lacking from short), '') as lacking,
                    coalesce(nearest.similarity, 0) as similarity_to_testset
             from {{table}} as t left join nearest using (prompt_id)
             """,
             others=("arena_testset", "prompts_curated"),
             partitions="none",
+            parameters={
+                "threshold": prompts.near_duplicates.threshold,
+                "names": list(prompts.slices.names),
+                "rows": prompts.slices.rows,
+                "initial": initial.name if initial else None,
+                "initial_rows": initial.rows if initial else 0,
+            },
         ),
     ]
 

@@ -32,8 +32,8 @@ def remaining(
     """DuckDB with the relations `collected` and `remaining`, the prompts that `before` has to see.
 
     `before` is one of STEPS, or None for what remains after all of them. Both relations have the
-    columns of PROMPTS and `settled`: whether the prompt is among those given, which are in a slice
-    or the test set and win over new ones that repeat them.
+    columns of PROMPTS and `settled`: whether the prompt is among those given, which are in the test
+    set and win over new ones that repeat them.
     """
     done = STEPS[: STEPS.index(before)] if before else STEPS
     drops = {table: (table, "all") for table in done}

@@ -1,8 +1,9 @@
 """Decontamination: prompts that repeat an item of a benchmark, or of the arena test set.
 
-Three rules, the first that holds is the reason: a turn has exactly the item's letters and digits;
-enough of the item's word n-grams occur in the prompt; the prompt is one of the item's nearest
-neighbours by embedding and more similar than a floor.
+Three rules, the first that holds is the reason: a message has exactly the item's letters, digits
+and signs; enough of the item's word n-grams occur in the prompt; the prompt is one of the item's
+nearest neighbours by embedding and more similar than a floor. A short item with another sign in it
+is another item; of a long one most n-grams are there, and that is contamination.
 """
 
 from __future__ import annotations
@@ -14,13 +15,21 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from arena_assets.curation.words import HASHES, Rows, grams, hashed_words, together
+from arena_assets.curation.plain import plain
+from arena_assets.curation.reading import spoken, with_words
+from arena_assets.curation.signs import signs
+from arena_assets.curation.words import Rows, grams, together, words_in
 from arena_assets.tables import MESSAGES
 
 EXACT, OVERLAP, NEIGHBOUR = "same words", "n-gram overlap", "nearest neighbour"
 _LEAST = 4  # grams
 _BLOCK = 2_000  # items compared at once with a part of the prompts
-LETTERS = r"hash(regexp_replace(lower({}), '[^\p{{L}}\p{{M}}\p{{N}}]+', '', 'g'))"
+_LETTERS = "hash(array_to_string(words, ''))"
+_TURNS = """(
+    select {names}, unnest(list_transform(list_filter(
+        messages, lambda m: m.role {roles}), lambda m: m.content)) as content
+    from {relation}
+)"""
 
 
 class Items:
@@ -28,64 +37,79 @@ class Items:
 
     `items` has against (the benchmark), item_id and messages. `size` is the words of a gram,
     `share` the part of an item's grams that a prompt may not hold. At least four grams have to be
-    held, or all of a shorter item, and an item of a single gram is repeated only as a whole turn:
-    single grams are everybody's phrases.
+    held, or all of a shorter item with its signs, and an item of a single gram is repeated only as
+    a whole turn: single grams are everybody's phrases.
     """
 
     def __init__(self, items: pa.Table, size: int, share: float):
         assert items.schema.field("messages").type == MESSAGES
         with duckdb.connect() as connection:
             connection.register("items", items)
-            turns = connection.sql(
+            turns = _TURNS.format(names="against, item_id", roles="= 'user'", relation="items")
+            turns = with_words(connection).sql(
                 f"""
-                with turns as (
-                    select against, item_id, unnest(list_transform(list_filter(
-                        messages, lambda m: m.role = 'user'), lambda m: [m])) as messages
-                    from items
-                )
-                select against, item_id, {LETTERS.format("messages[1].content")} as letters,
-                       {HASHES} as words
-                from turns where letters != hash('') order by against, item_id, letters
+                select against, item_id, item_id as prompt_id, content, {_LETTERS} as letters,
+                       [{{role: 'user', content: content}}] as messages
+                from {spoken(turns, "content")} where letters != hash('')
+                order by against, item_id, content
                 """
-            ).to_arrow_table()
+            )
+            turns = turns.to_arrow_table()
+            connection.register("turns", turns)
+            known = together(words_in(connection, "turns"))
         self.size, self.share = size, share
         self.names = list(zip(*(turns[c].to_pylist() for c in ("against", "item_id")), strict=True))
         self._turns = turns.select(["letters"]).append_column("item", pa.array(range(len(turns))))
-        numbers = pa.array([str(number) for number in range(turns.num_rows)], pa.string())
-        words = pa.table({"prompt_id": numbers, "words": turns["words"]}).to_batches()
-        sets = grams(together(hashed_words(words)), size)
+        sets = grams(known, size)
         self.sizes = sets.lengths
+        self._signs = [signs(plain(text)) for text in turns["content"].to_pylist()]
         order = np.argsort(sets.values, kind="stable")
         self._grams, self._items = sets.values[order], sets.row_of_value[order]
 
     def exact(self, connection: duckdb.DuckDBPyConnection, prompts: str) -> list[dict[str, Any]]:
-        """The prompts of a relation with a user turn of an item's letters and digits.
+        """The prompts of a relation with a message of an item's letters, digits and signs.
 
         Rows of prompt_drops without their step, as of the other two rules.
         """
         connection.register("item_turns", self._turns)
-        rows = connection.sql(
+        turns = _TURNS.format(names="prompt_id", roles="!= 'assistant'", relation=prompts)
+        pairs = with_words(connection).execute(
             f"""
-            with turns as (
-                select prompt_id, unnest(list_transform(list_filter(
-                    messages, lambda m: m.role = 'user'), lambda m: m.content)) as content
-                from {prompts}
+            with lettered as (
+                select prompt_id, content, {_LETTERS} as letters from {spoken(turns, "content")}
             )
-            select turns.prompt_id, min(item_turns.item) from turns
-            join item_turns on item_turns.letters = {LETTERS.format("turns.content")}
-            group by turns.prompt_id order by turns.prompt_id
+            select prompt_id, item, content from lettered join item_turns using (letters)
+            order by prompt_id, item desc
             """
-        ).fetchall()
-        return [self._row(prompt_id, EXACT, item, 1.0) for prompt_id, item in rows]
+        )
+        found: dict[str, dict[str, Any]] = {}
+        for prompt_id, item, said in pairs.fetchall():  # the first item comes last and stays
+            if signs(plain(said)) == self._signs[item]:
+                found[prompt_id] = self._row(prompt_id, EXACT, item, 1.0)
+            elif self.sizes[item] >= _LEAST:
+                # a long item without its symbols is not the same and yet all of it
+                found.setdefault(prompt_id, self._row(prompt_id, OVERLAP, item, 1.0))
+        return list(found.values())
 
     def overlapping(self, part: Rows) -> list[dict[str, Any]]:
         """The prompts that hold too much of an item, each with the item that it holds most of."""
         found: dict[str, dict[str, Any]] = {}
         for row, item, score in zip(*self._overlaps(grams(part, self.size)), strict=True):
             prompt_id = part.ids[row]
-            if prompt_id not in found:
+            if prompt_id not in found and self._has_signs(part.texts[row].as_py(), item):
                 found[prompt_id] = self._row(prompt_id, OVERLAP, item, float(score))
         return list(found.values())
+
+    def _has_signs(self, text: str, item: int) -> bool:
+        """Whether a text has the signs of an item in a row; those of a long one do not matter."""
+        wanted = self._signs[item]
+        if not wanted or self.sizes[item] >= _LEAST:
+            return True
+        said = signs(plain(text))
+        return any(
+            said[start : start + len(wanted)] == wanted
+            for start in range(len(said) - len(wanted) + 1)
+        )
 
     def _overlaps(self, sets: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(row, item, share) of the prompts that hold too much of an item, the most held first."""

@@ -1,8 +1,8 @@
 """The steps that look at one prompt at a time, and the one that looks at how prompts begin.
 
 Each is given a DuckDB connection with the relation `remaining` (the columns of PROMPTS and
-`settled`, whether the prompt is in a slice or the test set already) and returns rows of
-prompt_drops. Sources are read by DuckDB in batches, so memory does not grow with the collection.
+`settled`, whether the prompt is in the frozen test set) and returns rows of prompt_drops. Sources
+are read by DuckDB in batches, so memory does not grow with the collection.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import regex
 
 from arena_assets.config import Language, Unsafe
-from arena_assets.curation.words import TEXT, WORDS
+from arena_assets.curation.plain import plain
+from arena_assets.curation.reading import BEGINNING, TEXT, WORD, spoken, with_words
 from arena_assets.tables import PROMPT_DROPS
 
 _BATCH = 10_000  # rows
@@ -40,30 +42,41 @@ def unsafe(
     ).to_arrow_table()
 
 
-def read_lexicon(path: Path) -> list[str]:
-    """The phrases of a lexicon, one a line; # starts a comment. ValueError where there is none."""
-    lines = (line.partition("#")[0] for line in path.read_text(encoding="utf-8").splitlines())
-    phrases = [" ".join(re.findall(r"\w+", line.lower())) for line in lines]
-    phrases = sorted({phrase for phrase in phrases if phrase})
+def read_lexicon(path: Path) -> dict[str, str]:
+    """The phrases of a lexicon, one a line, by their words as prompts have them.
+
+    # starts a comment. Raises ValueError for a line without a word, and where there is no phrase.
+    """
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    phrases = [phrase for line in lines if (phrase := line.partition("#")[0].strip())]
     if not phrases:
         raise ValueError(f"{path}: no phrase; write one a line")
-    return phrases
+    with duckdb.connect() as connection:
+        said = with_words(connection).execute(
+            f"select words from {spoken('(select unnest($1::varchar[]) as phrase)', 'phrase')}",
+            [phrases],
+        )
+        found = dict(zip((" ".join(row[0]) for row in said.fetchall()), phrases, strict=True))
+    if "" in found:
+        raise ValueError(f"{path}: {found['']!r} holds no word; a lexicon is compared by words")
+    return {said: " ".join(regex.findall(WORD, plain(phrase))) for said, phrase in found.items()}
 
 
-def _with_phrase(connection: duckdb.DuckDBPyConnection, phrases: list[str]) -> pa.Table:
+def _with_phrase(connection: duckdb.DuckDBPyConnection, phrases: dict[str, str]) -> pa.Table:
     # words are joined by single blanks, so that a phrase is found across punctuation and lines
-    pattern = f" ({'|'.join(map(re.escape, phrases))}) "
+    pattern = f" ({'|'.join(map(re.escape, sorted(phrases)))}) "
+    known = {"said": list(phrases), "phrase": list(phrases.values())}
+    connection.register("lexicon", pa.table(known))
     return _drops(
         connection,
         f"""
         with said as (
             select prompt_id,
-                   ' ' || array_to_string({WORDS}, ' ') || ' ' as words,
-                   regexp_extract(words, $pattern, 1) as phrase
-            from remaining
+                   regexp_extract(' ' || array_to_string(words, ' ') || ' ', $pattern, 1) as said
+            from {spoken("remaining")}
         )
-        select prompt_id, 'unsafe' as step, 'lexicon: ' || phrase as reason from said
-        where phrase != ''
+        select prompt_id, 'unsafe' as step, 'lexicon: ' || phrase as reason
+        from said join lexicon using (said)
         """,
         pattern=pattern,
     )
@@ -108,8 +121,8 @@ def short(connection: duckdb.DuckDBPyConnection, minimum: int) -> pa.Table:
     return _drops(
         connection,
         f"""
-        select prompt_id, 'minimum length' as step, $reason as reason from remaining
-        where len({WORDS}) < $minimum
+        select prompt_id, 'minimum length' as step, $reason as reason from {spoken("remaining")}
+        where len(words) < $minimum
         """,
         minimum=minimum,
         reason=f"fewer than {minimum} words",
@@ -117,23 +130,28 @@ def short(connection: duckdb.DuckDBPyConnection, minimum: int) -> pa.Table:
 
 
 def repeated_prefixes(connection: duckdb.DuckDBPyConnection, words: int | None) -> pa.Table:
-    """Prompts whose first words are those of an earlier one (all words where `words` is None).
+    """Prompts whose first words and signs are those of an earlier one (all where `words` is None).
 
     The first by prompt_id stays; settled prompts come before all others and always stay.
     """
-    start = f"({WORDS})[:$words]" if words else f"({WORDS})[:]"
+    start = "words[:$words]" if words else "words"
+    begun = f"if(len(words) <= $words, text, {BEGINNING})" if words else "text"
     reason = f"same first {words} words" if words else "same words"
     return _drops(
         connection,
         f"""
         with begun as (
-            select prompt_id, settled, md5(array_to_string({start}, ' ')) as prefix from remaining
+            select prompt_id, settled, md5(array_to_string({start}, ' ')) as start, {begun} as begun
+            from {spoken("remaining")}
+            qualify count(*) over (partition by start) > 1
+        ), signed as materialized (
+            select prompt_id, settled, start || signs_of(begun) as prefix from begun
         ), placed as (
             select prompt_id, settled,
                    first_value(prompt_id) over (
                        partition by prefix order by settled desc, prompt_id
                    ) as match
-            from begun
+            from signed
         )
         select prompt_id, 'duplicate prefix' as step, $reason as reason, match from placed
         where match != prompt_id and not settled
@@ -175,7 +193,7 @@ def _texts(
 
 def _drops(connection: duckdb.DuckDBPyConnection, sql: str, **parameters: Any) -> pa.Table:
     """The result of SQL as rows of prompt_drops, ordered; columns that it lacks are null."""
-    found = connection.sql(sql, params=parameters).order("prompt_id").to_arrow_table()
+    found = with_words(connection).sql(sql, params=parameters).order("prompt_id").to_arrow_table()
     for field in PROMPT_DROPS.schema:
         if field.name not in found.column_names:
             found = found.append_column(field, pa.nulls(found.num_rows, field.type))

@@ -1,9 +1,11 @@
 """Near-duplicates: MinHash-LSH proposes pairs, their exact similarity decides.
 
-The similarity of two prompts is the Jaccard index of their sets of word n-grams. Prompts that are
-connected by similar pairs form a group, of which the first one stays. Neither the order of the rows
-nor the batches they come in change the result: candidates depend on the sets alone, groups are
-connected components, and the first of a group is that of the order of the identifiers.
+The similarity of two prompts is the Jaccard index of their sets of word n-grams. Two with another
+guard (signs, numbers, negations, names in code: see signs.py) are never a pair. Prompts that are
+connected by similar pairs form a group, of which the first one stays; a group has one guard, so
+that no prompt goes for one with another number, not even by way of a third. Neither the order of
+the rows nor the batches they come in change the result: candidates depend on the sets alone, groups
+are connected components, and the first of a group is that of the order of the identifiers.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from arena_assets.curation.signs import guard
 from arena_assets.curation.words import Rows, grams, runs, together
 
 _PERMUTATIONS, _BANDS, _SEED = 128, 32, 42  # a pair at 0.8 is missed once in ten million
@@ -28,9 +31,9 @@ def near_duplicates(
 ) -> pa.Table:
     """Prompts that repeat an earlier one: prompt_id, the match that stays, their similarity.
 
-    `parts` are hashed words in any order and of any length; `size` is the words of a gram. Prompts
-    in `settled` stay, whatever they repeat. The similarity may be below `threshold` where a group
-    is connected through others.
+    `parts` are hashed words with their texts, in any order and of any length; `size` is the words
+    of a gram. Prompts in `settled` stay, whatever they repeat. The similarity may be below
+    `threshold` where a group is connected through others.
     """
     from rensa import RMinHashLSH
 
@@ -45,14 +48,15 @@ def near_duplicates(
     flags = [index.query_duplicate_flags_matrix(matrix) for matrix in matrices]
     proposed = np.flatnonzero(np.concatenate([np.empty(0, bool), *flags]))
     del index, matrices
-    words = together(kept).take(proposed)
-    if not len(words):
+    if not len(proposed):
         return MATCHES.empty_table()
+    words = together(kept).take(proposed)
+    guards = _guards(pa.chunked_array([part.texts for part in kept]).take(proposed))
     is_settled = np.isin(words.ids.astype(str), np.array(sorted(settled), dtype=str))
     order = np.lexsort((words.ids.astype(str), ~is_settled))
-    words, is_settled = words.take(order), is_settled[order]
+    words, is_settled, guards = words.take(order), is_settled[order], guards[order]
     sets = _Sets(grams(words, size))
-    group = _groups(_band_keys(words, size), sets, threshold)
+    group = _groups(_band_keys(words, size, guards), sets, threshold)
     first = np.full(len(words), len(words))
     np.minimum.at(first, group, np.arange(len(words)))
     match = first[group]
@@ -77,14 +81,20 @@ def signatures(runs_of_words: Rows) -> Any:
     )
 
 
-def _band_keys(words: Rows, size: int) -> np.ndarray:
+def _guards(texts: pa.ChunkedArray) -> np.ndarray:
+    """A number a row, the same for two rows where their guards are."""
+    found = pa.array([guard(text) for text in texts.to_pylist()], pa.string())
+    return found.dictionary_encode().indices.to_numpy().astype(np.uint64)
+
+
+def _band_keys(words: Rows, size: int, guards: np.ndarray) -> np.ndarray:
     """(rows, bands) keys: two rows with the same key in a band are candidates."""
     keys = [np.empty((0, _BANDS), np.uint64)]
     for start in range(0, len(words), _BATCH):
         some = words.take(np.arange(start, min(start + _BATCH, len(words))))
         digests = np.array(signatures(runs(some, size)).to_rows(), dtype=np.uint64)
         digests = digests.reshape(len(some), _BANDS, -1)
-        key = np.zeros((len(some), _BANDS), np.uint64)
+        key = np.repeat(guards[start : start + len(some), None], _BANDS, axis=1)
         with np.errstate(over="ignore"):
             for column in range(digests.shape[2]):
                 key = (key ^ (key >> np.uint64(31))) * np.uint64(0xBF58476D1CE4E5B9)

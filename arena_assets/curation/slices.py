@@ -1,4 +1,10 @@
-"""Slices: disjoint random parts of the curated prompts, none of them near the arena test set."""
+"""Slices: disjoint random parts of the curated prompts, none of them near the arena test set.
+
+A slice takes the prompts that come first by a hash of the seed, its name and the prompt_id, after
+the slices that are named before it. So slices depend on the prompts, the seed and the settings and
+on nothing that was drawn before: a source that is removed and put back gives the same slices, and
+another slice at the end of the names leaves those before it as they are.
+"""
 
 from __future__ import annotations
 
@@ -6,67 +12,58 @@ import duckdb
 import pyarrow as pa
 
 from arena_assets.config import Slices
-from arena_assets.curation.testset import ORDER
 from arena_assets.tables import SLICES
 
+_TAKE = """
+    insert into drawn
+    select prompt_id, $slice from prompts anti join drawn using (prompt_id)
+    where $source::varchar is null or source = $source
+    order by md5($seed || '|' || $slice || '|' || prompt_id) limit $rows
+"""
 
-def draw_slices(
-    prompts: pa.Table, settings: Slices, seed: int, drawn: pa.Table | None = None
-) -> pa.Table:
+
+def draw_slices(prompts: pa.Table, settings: Slices, seed: int) -> pa.Table:
     """The slice of every prompt that is in one, as rows of SLICES.
 
-    `prompts` have prompt_id and source. What was `drawn` before stays as long as the prompt is
-    there; slices that were not, are drawn from the prompts that are in none. Raises ValueError
-    where those do not fill the new slices.
+    `prompts` have prompt_id and source. Raises ValueError where there are too few to fill every
+    slice.
     """
-    drawn = drawn if drawn is not None else SLICES.schema.empty_table()
+    wanted = wanted_rows(prompts, settings)
+    source = {settings.initial.name: settings.initial.source} if settings.initial else {}
     with duckdb.connect() as connection:
         connection.register("prompts", prompts)
-        connection.register("drawn", drawn)
-        initial = [settings.initial.name] if settings.initial else []
-        kept = connection.sql(
-            """
-            select drawn.prompt_id, drawn.slice from drawn join prompts using (prompt_id)
-            where list_contains($names, drawn.slice)
-            """,
-            params={"names": [*settings.names, *initial]},
-        ).to_arrow_table()
-        free = connection.sql(
-            f"""
-            select prompt_id, source from prompts
-            where prompt_id not in (select prompt_id from drawn) order by {ORDER}
-            """,
-            params={"seed": str(seed)},
-        ).to_arrow_table()
-    there = set(drawn["slice"].unique().to_pylist())
-    order = list(zip(free["prompt_id"].to_pylist(), free["source"].to_pylist(), strict=True))
-    new: list[dict[str, str]] = []
-    if settings.initial and settings.initial.name not in there:
-        taken = _initial(order, settings)
-        new += [{"prompt_id": prompt_id, "slice": settings.initial.name} for prompt_id in taken]
-        order = [row for row in order if row[0] not in taken]
-    names = [name for name in settings.names if name not in there]
-    rows = settings.rows or (len(order) // len(names) if names else 0)
-    if names and (rows == 0 or len(order) < rows * len(names)):
+        connection.execute("create table drawn (prompt_id varchar, slice varchar)")
+        for name, rows in wanted.items():
+            connection.execute(
+                _TAKE,
+                {"slice": name, "source": source.get(name), "seed": str(seed), "rows": rows},
+            )
+        drawn = connection.sql("select * from drawn order by slice, prompt_id").to_arrow_table()
+    return drawn.cast(SLICES.schema)
+
+
+def wanted_rows(prompts: pa.Table, settings: Slices) -> dict[str, int]:
+    """How many of these prompts each slice takes, in the order in which slices are drawn.
+
+    Raises ValueError where there are too few.
+    """
+    wanted, left = {}, prompts.num_rows
+    if initial := settings.initial:
+        sources = prompts["source"].to_pylist()
+        fitting = left if initial.source is None else sources.count(initial.source)
+        if fitting < initial.rows:
+            raise ValueError(
+                f"prompts.slices.initial asks for {initial.rows} prompts of "
+                f"{initial.source or 'all sources'}, but only {fitting} are left after curation "
+                "and the test set; add prompts or lower rows"
+            )
+        wanted[initial.name] = initial.rows
+        left -= initial.rows
+    names = settings.names
+    rows = settings.rows or left // len(names)
+    if not rows or left < rows * len(names):
         raise ValueError(
             f"prompts.slices asks for {len(names)} slices of {rows or 'some'} prompts, but only "
-            f"{len(order)} are left after curation and the test set; add prompts or lower rows"
+            f"{left} are left after curation and the test set; add prompts or lower rows"
         )
-    for position, name in enumerate(names):
-        chosen = order[position * rows : (position + 1) * rows]
-        new += [{"prompt_id": prompt_id, "slice": name} for prompt_id, _ in chosen]
-    added = pa.Table.from_pylist(new, schema=SLICES.schema)
-    return pa.concat_tables([kept.cast(SLICES.schema), added]).sort_by(
-        [("slice", "ascending"), ("prompt_id", "ascending")]
-    )
-
-
-def _initial(order: list[tuple[str, str]], settings: Slices) -> set[str]:
-    wanted = settings.initial
-    fitting = [p for p, source in order if wanted.source in (None, source)]
-    if len(fitting) < wanted.rows:
-        raise ValueError(
-            f"prompts.slices.initial asks for {wanted.rows} prompts of "
-            f"{wanted.source or 'all sources'}, but only {len(fitting)} are left"
-        )
-    return set(fitting[: wanted.rows])
+    return wanted | dict.fromkeys(names, rows)

@@ -1,4 +1,4 @@
-"""What prompts are compared by: their words without case and punctuation, as hashes, and n-grams.
+"""What prompts are compared by: the words of their plain text, as hashes, and n-grams.
 
 DuckDB reads the words of a conversation; from there on they are flat arrays of 64-bit hashes with
 the offsets of the rows, so that a quarter of a million prompts take seconds and 8 bytes a word.
@@ -9,34 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
+from arena_assets.curation.reading import TEXT, spoken, with_words
 from arena_assets.tables import MESSAGES
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, as in Fibonacci hashing
 
-# A system message is no part of the request: many prompts share one.
-TEXT = (
-    "array_to_string(list_transform(list_filter(messages, lambda m: m.role != 'system'), "
-    "lambda m: m.content), chr(10))"
-)
-_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}]"  # scripts that do not space their words
-_SPACED = (
-    f"if(strlen({TEXT}) = length({TEXT}), {TEXT}, "
-    rf"regexp_replace({TEXT}, '({_UNSPACED})', ' \1 ', 'g'))"
-)
-WORDS = rf"regexp_extract_all(lower({_SPACED}), '[\p{{L}}\p{{M}}\p{{N}}_]+')"
-HASHES = f"list_transform({WORDS}, lambda w: hash(w))"
-
 
 @dataclass(frozen=True)
 class Rows:
-    """Hashes (uint64) of all rows one after the other; row i is values[offsets[i]:offsets[i+1]]."""
+    """Hashes (uint64) of all rows one after the other; row i is values[offsets[i]:offsets[i+1]].
+
+    `texts` are what they were read from, where they come from DuckDB.
+    """
 
     ids: np.ndarray
     values: np.ndarray
     offsets: np.ndarray
+    texts: pa.Array | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,14 +50,23 @@ class Rows:
         return Rows(self.ids[rows], self.values[places], offsets)
 
 
-def hashed_words(batches: Iterable[pa.RecordBatch]) -> Iterator[Rows]:
-    """The hashed words of batches with the columns prompt_id and words (lists of uint64)."""
-    for batch in batches:
+def words_in(
+    connection: duckdb.DuckDBPyConnection, relation: str, text: str = TEXT, batch_rows: int = 10_000
+) -> Iterator[Rows]:
+    """The hashed words of a relation with prompt_id and messages; `text` is SQL: TEXT or WHOLE."""
+    found = with_words(connection).sql(
+        f"""
+        select prompt_id, list_transform(words, lambda w: hash(w)) as words, text
+        from {spoken(relation, text)}
+        """
+    )
+    for batch in found.to_arrow_reader(batch_rows):
         column = batch.column("words")
         yield Rows(
             batch.column("prompt_id").to_numpy(zero_copy_only=False),
             column.flatten().to_numpy(zero_copy_only=False).astype(np.uint64, copy=False),
             np.concatenate([[0], np.cumsum(column.value_lengths().to_numpy(), dtype=np.int64)]),
+            batch.column("text"),
         )
 
 
@@ -114,10 +116,7 @@ def runs(words: Rows, size: int) -> Rows:
 
 def words_of(prompts: pa.Table, batch_rows: int = 20_000) -> Iterator[Rows]:
     """The hashed words of a table with prompt_id and messages."""
-    import duckdb
-
     assert prompts.schema.field("messages").type == MESSAGES
     with duckdb.connect() as connection:
         connection.register("prompts", prompts)
-        found = connection.sql(f"select prompt_id, {HASHES} as words from prompts")
-        yield from hashed_words(found.to_arrow_reader(batch_rows))
+        yield from words_in(connection, "prompts", TEXT, batch_rows)
