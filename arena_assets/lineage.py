@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from arena_assets.config import Arena, LLMJudge, Source, resolve
-from arena_assets.curation.sources import filesystem_of
 from arena_assets.generation.contestants import (
     Contestant,
     opponent_contestant,
     target_contestant,
 )
 from arena_assets.generation.engines import Weights
+from arena_assets.reading.places import digest_of, locate
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 
@@ -149,12 +149,13 @@ def _source_state(source: Source) -> Any:
     """What changes when a source does; a data set of the hub is taken as it was."""
     if source.path is None:
         return None
-    if not source.remote:
-        # a file that is missing is told by the asset that reads it
-        return _file_digest(source.path) if resolve(source.path).exists() else None
-    filesystem, inside = filesystem_of(source.path)
-    info = filesystem.get_file_info(inside)
-    return [info.size, info.mtime_ns]
+    if source.remote:
+        infos = [shard.info() for shard in locate(source.path).shards]
+        return [[info.path, info.size, info.mtime_ns] for info in infos]
+    try:
+        return _file_digest(source.path)
+    except FileNotFoundError:  # told by the asset that reads it
+        return None
 
 
 def testset_fingerprint(arena: Arena) -> str:
@@ -263,8 +264,7 @@ def state_of(resource: ArenaResource, key: str) -> str:
 
 
 def _file_digest(path: str) -> str:
-    with resolve(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(str(resolve(path)))
 
 
 def _hash(*parts: Any) -> str:

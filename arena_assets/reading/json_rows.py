@@ -1,0 +1,143 @@
+"""Rows of JSON: an object a line, an array of objects, or objects one after the other.
+
+An array is not parsed as a whole but cut into its elements, which are then parsed like lines: so a
+file of any length is streamed, and a broken element is told apart from the sound ones around it. A
+parser of streams (ijson) would stop at the first broken one and give no text of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import TextIO
+
+from arena_assets.reading.records import LONGEST, Record, json_record, parse_json
+
+Open = Callable[[], AbstractContextManager[TextIO]]
+
+_SHOWN = 1_000  # characters of a line that is too long
+_FIRST_LINES = 5
+_CHUNK = 1024 * 1024  # characters
+# A text in quotation marks (the second one is missing where it is broken), a bracket, or a comma.
+_MARK = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*+("?)|[\[\]{},]')
+_OPENED_BY = {"]": "[", "}": "{"}
+
+
+def json_rows(open_text: Open, path: str, by_line: bool) -> Iterator[Record]:
+    """The rows of a file of JSON; ValueError where an array never ends.
+
+    `by_line` says what the name promises. The first lines decide where they say another thing.
+    """
+    with open_text() as text:
+        head = text.read(_CHUNK)
+    lines = head.split("\n")
+    whole = lines if len(head) < _CHUNK else lines[:-1]
+    first = [line for line in whole if line.strip()][:_FIRST_LINES]
+    with open_text() as text:
+        if head.lstrip().startswith("[") and not (len(first) > 1 and _is_json(first[0])):
+            yield from _elements(text, path, in_array=True)
+        elif by_line or any(line[0] == "{" and _is_json(line) for line in first):
+            yield from _by_line(text)
+        else:
+            yield from _elements(text, path, in_array=False)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        parse_json(text.strip())
+    except ValueError:
+        return False
+    return True
+
+
+def _by_line(text: TextIO) -> Iterator[Record]:
+    number = 0
+    while line := text.readline(LONGEST):
+        number += 1
+        row = line.strip().removeprefix("\ufeff")  # files that were joined keep their marks
+        if len(line) == LONGEST and not line.endswith("\n"):
+            yield Record(number, {}, f"longer than {LONGEST} characters", row[:_SHOWN])
+            while len(line) == LONGEST and not line.endswith("\n"):
+                line = text.readline(LONGEST)
+        elif row:
+            yield json_record(number, row)
+
+
+def _elements(text: TextIO, path: str, in_array: bool) -> Iterator[Record]:
+    """The elements of an array, or the values of a file that is none."""
+    for line, element, own_line in _cut(text, path, in_array):
+        if element.strip(" \t\n,"):
+            yield from _records(line, element, own_line)
+
+
+def _records(line: int, text: str, own_line: bool) -> Iterator[Record]:
+    """The record of an element, or those of the lines that its missing bracket swallowed."""
+    indent = len(text) - len(text.lstrip(" \t")) if own_line else 1
+    record = json_record(line, text.strip())
+    if record.problem and "\n" in text:
+        pieces = re.split(rf"\n(?=[ \t]{{0,{min(indent, 100)}}}\{{)", text)
+        if len(pieces) > 1:
+            for piece in pieces:
+                yield json_record(line, piece.strip().rstrip(",").rstrip())
+                line += piece.count("\n") + 1
+            return
+    yield record
+
+
+def _cut(text: TextIO, path: str, in_array: bool) -> Iterator[tuple[int, str, bool]]:
+    """Each element with the line that it begins on, and whether it begins that line."""
+    buffer, at, line, fresh = "", 0, 1, True
+    open_brackets: list[str] = []
+    depth = 1 if in_array else 0  # of what elements lie in
+    ended = False
+    while True:
+        chunk = text.read(max(_CHUNK, len(buffer)))
+        buffer += chunk
+        begin = 0
+        for mark in _MARK.finditer(buffer, at):
+            sign = mark[0][0]
+            unfinished = sign == '"' and not mark[1]
+            if unfinished and chunk and buffer[mark.end() :] in ("", "\\"):
+                break  # the rest of the text is still to be read
+            at = mark.end()
+            if ended:
+                break
+            if sign in "[{":
+                open_brackets.append(sign)
+                if in_array and len(open_brackets) == 1:
+                    line, fresh, begin = line + buffer.count("\n", begin, at), False, at
+                continue
+            if sign in "]}":
+                if _OPENED_BY[sign] not in open_brackets:
+                    continue
+                while open_brackets.pop() != _OPENED_BY[sign]:
+                    pass
+                ended = len(open_brackets) < depth
+            elif sign != ",":
+                continue
+            if len(open_brackets) <= depth:
+                element = buffer[begin : at - 1] if ended or sign == "," else buffer[begin:at]
+                yield _placed(element, line, fresh)
+                line, fresh, begin = line + buffer.count("\n", begin, at), False, at
+        buffer, at = buffer[begin:], at - begin
+        if ended and buffer.strip():
+            raise ValueError(f"{path}: there is more after the array that ends on line {line}")
+        if not chunk:
+            break
+        if len(buffer) > LONGEST:
+            raise ValueError(
+                f"{path}: what begins on line {line} is longer than {LONGEST} characters, "
+                "or never ends"
+            )
+    if in_array and not ended:
+        raise ValueError(f"{path}: the array breaks off in what begins on line {line}")
+    if not ended:
+        yield _placed(buffer, line, fresh)
+
+
+def _placed(element: str, line: int, fresh: bool) -> tuple[int, str, bool]:
+    """An element without the lines before it, the line that it begins on, and whether it does."""
+    blank = element[: len(element) - len(element.lstrip())]
+    lines = blank.count("\n")
+    return line + lines, element[blank.rfind("\n") + 1 :], fresh or lines > 0
