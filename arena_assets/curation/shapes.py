@@ -27,6 +27,7 @@ from arena_assets.curation.turns import (
     content_of,
     dialogue_of,
     history_of,
+    role_of,
 )
 from arena_assets.reading.records import parse_json, text_of
 
@@ -95,7 +96,7 @@ class Shape:
         }
         self.prompts = self._candidates()
         self.known = {column for columns in self._columns.values() for column in columns}
-        self.known |= set(MEDIA) - self.ignored
+        self.known |= {"role", *MEDIA} - self.ignored
 
     def _candidates(self) -> tuple[tuple[str, bool], ...]:
         """The columns that may hold the prompt, and whether they hold a dialogue."""
@@ -124,9 +125,11 @@ class Shape:
         column, dialogue = self._prompt_column(row)
         used.add(column)
         value = row[column]
-        if dialogue or isinstance(value, list | Mapping):
+        if dialogue or isinstance(value, list | dict):
             found = self._dialogue(row, column, dialogue, used)
         elif isinstance(value, str | bytes):
+            if column == "text":
+                self._refuse_answers(row, used)
             found = self._text(row, column, used)
         else:
             raise ValueError(f"{column}: expected text, got {type(value).__name__}")
@@ -145,19 +148,34 @@ class Shape:
 
     def _prompt_column(self, row: Mapping[str, Any]) -> tuple[str, bool]:
         there = [pair for pair in self.prompts if pair[0] in row]
-        for column, dialogue in there:
-            if present(row[column]):
-                return column, dialogue
         if not there:
             raise ValueError(f"no column is known; understood: {UNDERSTOOD}")
-        column = there[0][0]
-        raise ValueError(f"{column}: {'missing' if row[column] is None else 'empty'}")
+        filled = [pair for pair in there if present(row[pair[0]])]
+        column, dialogue = (filled or there)[0]
+        if not filled:
+            raise ValueError(f"{column}: {'missing' if row[column] is None else 'empty'}")
+        if column == "data" and "data" not in self.named.values() and _holds_rows(row["data"]):
+            raise ValueError("data: expected texts; of an object with rows in it give the rows")
+        return column, dialogue
+
+    def _refuse_answers(self, row: Mapping[str, Any], used: set[str]) -> None:
+        """ValueError for what an assistant said, where a table has one row a turn (OASST)."""
+        if "role" in self.ignored or not present(row.get("role")):
+            return
+        try:
+            role = role_of(row["role"], "role")
+        except ValueError:  # a role of another kind
+            return
+        used.add("role")
+        if role != "user":
+            raise ValueError(f"role: a text of the {role}, no prompt")
 
     def _dialogue(
         self, row: Mapping[str, Any], column: str, alternating: bool, used: set[str]
     ) -> Dialogue:
         found = dialogue_of(row[column], column, alternating)
-        if not alternating and isinstance(row[column][0], str):  # texts, not a dialogue
+        texts = isinstance(row[column], list) and any(isinstance(x, str) for x in row[column])
+        if texts and not alternating:  # questions one after the other, no dialogue
             found.messages[0]["content"] = self._with_passages(
                 row, column, found.messages[0]["content"], used
             )
@@ -250,9 +268,13 @@ def present(value: Any) -> bool:
     """Whether a cell holds anything: no null, blank text, empty list or struct of nulls."""
     if isinstance(value, str):
         return bool(value.strip())
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return any(item is not None for item in value.values())
-    return not (value is None or (isinstance(value, list | tuple | bytes) and not value))
+    return not (value is None or (isinstance(value, list | bytes) and not value))
+
+
+def _holds_rows(value: Any) -> bool:
+    return not isinstance(value, list) or isinstance(value[0], dict)
 
 
 def identifier_of(value: Any, place: str) -> str:
@@ -277,7 +299,7 @@ def constraints_of(value: Any) -> str:
     if isinstance(value, list):
         value = [
             {key: part for key, part in item.items() if part is not None}
-            if isinstance(item, Mapping)
+            if isinstance(item, dict)
             else item
             for item in value
         ]
@@ -294,7 +316,7 @@ def _required(text: str, place: str) -> str:
 
 def _texts(value: Any, place: str, between: str = "\n\n") -> str:
     """A text, a number as it was written, or several of them."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return between.join(_texts(item, place) for item in value if present(item))
     text = repr(value) if type(value) is float else text_of(value)
     return content_of(value, place) if text is None else text
@@ -320,12 +342,12 @@ def _labelled(value: Any) -> tuple[list[str], list[str]]:
     """Labels and texts of [x, y], {text: [x, y], label: [A, B]}, [{label: A, text: x}], {A: x}."""
     labels: Any = None
     texts = value
-    if isinstance(value, Mapping) and isinstance(value.get("text"), list):
+    if isinstance(value, dict) and isinstance(value.get("text"), list):
         labels, texts = value.get("label"), value["text"]
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         named = {key: text for key, text in value.items() if text is not None}
         labels, texts = list(named), list(named.values())
-    elif isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+    elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
         labels, texts = ([item.get(key) for item in value] for key in ("label", "text"))
     if not isinstance(texts, list) or not all(present(text) for text in texts):
         raise ValueError("choices: expected a list of texts")

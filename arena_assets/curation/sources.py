@@ -102,11 +102,11 @@ def read_source(
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Where a prompt was read first, and a digest of what it asks."""
+    """Where a prompt was read first, and a hash of what it asks."""
 
     file: str
     line: int
-    asked: str
+    asked: int
 
     def place(self, file: str) -> str:
         return f"line {self.line}" + (f" of {self.file}" if self.file != file else "")
@@ -120,8 +120,10 @@ def _prompt(
         raise ValueError(record.problem)
     found = shape.read(record.row)
     prompt_id = found.prompt_id or content_key(source, found.messages)
-    asked = content_key(found.messages, found.constraints)
-    content_key(prompt_id, found.category, found.reference)  # refuses what is not valid Unicode
+    said = [text for message in found.messages for text in message.values()]
+    for text in (*said, prompt_id, found.category, found.reference or ""):
+        text.encode()  # refuses what is not valid Unicode
+    asked = hash((found.constraints, *said))
     first = seen.get(prompt_id)
     if first and first.asked != asked and found.prompt_id is None:
         raise ValueError(f"the same messages with other constraints are on {first.place(file)}")

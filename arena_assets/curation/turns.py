@@ -88,7 +88,7 @@ def content_of(value: Any, place: str) -> str:
     """The text of a message, empty without any; ValueError where a part of it is no text."""
     if value is None:
         return ""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         kind = value.get("type")
         if kind not in (None, *_TEXT_PARTS):
             raise ValueError(f"{place}: a part of type {kind!r} is no text")
@@ -96,7 +96,7 @@ def content_of(value: Any, place: str) -> str:
         if not keys and kind is None and any(item is not None for item in value.values()):
             raise ValueError(f"{place}: expected text, got {', '.join(map(str, value))}")
         return content_of(value[keys[0]], place) if keys else ""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         parts = [content_of(part, place) for part in value]
         return "\n".join(part for part in parts if part)
     text = text_of(value) if isinstance(value, str | bytes) else None
@@ -137,9 +137,9 @@ def _turns(value: Any, column: str, alternating: bool) -> Iterator[_Turn]:
             value = parse_json(text_of(value) or "")
         except ValueError as error:
             raise ValueError(f"{column}: {error}") from None
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         value = _transposed(value)
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list):
         raise ValueError(f"{column}: expected a list of turns, got {type(value).__name__}")
     if len(value) == 1 and isinstance(value[0], list) and _messages(value[0]):
         (value,) = value
@@ -151,9 +151,9 @@ def _turns(value: Any, column: str, alternating: bool) -> Iterator[_Turn]:
         place = f"{column}, turn {number + 1}"
         if item is None or isinstance(item, str):
             yield _Turn(speakers[number % 2], item, place)
-        elif isinstance(item, list | tuple) and len(item) == 2:
+        elif isinstance(item, list) and len(item) == 2:
             yield from _pair(*item, place)
-        elif isinstance(item, Mapping):
+        elif isinstance(item, dict):
             yield from _of_mapping(item, place)
         else:
             raise ValueError(f"{place}: expected role and content, got {type(item).__name__}")
@@ -169,12 +169,11 @@ def _of_mapping(item: Mapping[str, Any], place: str) -> Iterator[_Turn]:
     """The turn of a message, or the two of a pair of question and answer."""
     speaker = _first(item, ROLE_KEYS)
     if speaker is None:
-        ask, answer = _first(item, _ASKS), _first(item, _ANSWERS)
-        if ask is None:
+        if not any(key in item for key in _ASKS) or not any(key in item for key in _ANSWERS):
             raise ValueError(f"{place}: nobody is named as its speaker ({' or '.join(ROLE_KEYS)})")
-        yield from _pair(ask, answer, place)
+        yield from _pair(_first(item, _ASKS), _first(item, _ANSWERS), place)
         return
-    role = _role(speaker, place)
+    role = role_of(speaker, place)
     if role == "user":
         for name in MEDIA:
             if item.get(name):
@@ -182,7 +181,8 @@ def _of_mapping(item: Mapping[str, Any], place: str) -> Iterator[_Turn]:
     yield _Turn(role, _first(item, CONTENT_KEYS), place)
 
 
-def _role(speaker: Any, place: str) -> str:
+def role_of(speaker: Any, place: str) -> str:
+    """system, user, assistant or tool; ValueError for a speaker that nobody knows."""
     name = speaker.strip().casefold() if isinstance(speaker, str) else None
     role = _ROLE_OF.get(name) or ("assistant" if name and _GPT.fullmatch(name) else None)
     if role is None:
@@ -196,12 +196,12 @@ def _first(item: Mapping[str, Any], keys: Sequence[str]) -> Any:
 
 
 def _messages(items: Sequence[Any]) -> bool:
-    return bool(items) and all(isinstance(item, Mapping) for item in items)
+    return bool(items) and all(isinstance(item, dict) for item in items)
 
 
 def _is_part(item: Any) -> bool:
     """Whether an item is a part of a message, {type: text, text: ...}, and no message."""
-    return isinstance(item, Mapping) and "type" in item and _first(item, ROLE_KEYS) is None
+    return isinstance(item, dict) and "type" in item and _first(item, ROLE_KEYS) is None
 
 
 def _transposed(value: Mapping[str, Any]) -> list[Any]:

@@ -55,7 +55,9 @@ def read_records(
         try:
             for record in _rows(shard, wanted):
                 yield shard.path, record
-        except (OSError, EOFError, MemoryError, UnicodeError, pa.ArrowException) as error:
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{shard.path}: not {error.encoding}: {error.reason}") from None
+        except (OSError, EOFError, MemoryError, pa.ArrowException) as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise ValueError(f"{shard.path}: cannot be read: {reason}") from None
 
