@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.config import Source
+from arena_assets.config import PROJECT, Source
 from arena_assets.curation.sources import Notes, read_source
 from arena_assets.reading import csv_rows, json_rows, parquet_rows
 from arena_assets.reading.files import read_records
@@ -21,6 +21,7 @@ LINES = b'{"prompt": "Name a tide"}\n{"prompt": "Name a moon"}\n'
 ARRAY = b'[{"prompt": "Name a tide"}, {"prompt": "Name a moon"}]'
 CSV = b"prompt,category\nName a tide,sea\nName a moon,sky\n"
 BOTH = ["Name a tide", "Name a moon"]
+SHARED = PROJECT.parent / "shared" / "cases" / "prompts"
 
 
 def read(path, **settings):
@@ -312,6 +313,43 @@ def test_parquet_is_read_in_batches_of_bounded_size(tmp_path, monkeypatch):
     notes = Notes()
     prompts, _ = read_source(Source(name="web", path="x"), tmp_path / "a.parquet", notes)
     assert prompts.num_rows == 300 and notes.summary() == {"columns_left_out": "other (300)"}
+
+
+# real and nearly real inputs beside the project: prompts, repetitions, lines of quarantine
+CASES = {
+    "array.json": (3, 0, []),
+    "big_integer.jsonl": (2, 0, []),
+    "constraints_struct.parquet": (2, 0, []),
+    "content_dup.jsonl": (1, 2, []),
+    "cr_only.jsonl": (3, 0, []),
+    "deep_string_messages.jsonl": (1, 0, [2]),
+    "docs_example.parquet": (2, 0, []),
+    "dolly.jsonl": (1, 0, []),
+    "empty_system.jsonl": (2, 0, []),
+    "folder": (2, 0, []),
+    "folder.parquet": (1, 0, []),
+    "list_prompt.parquet": (1, 0, []),
+    "lmsys_chat_1m.jsonl": (1, 0, []),
+    "lone_surrogate.jsonl": (1, 0, [1]),
+    "messages_parts.jsonl": (5, 7, [2, 8, 9, 14]),
+    "mixed_nulls.parquet": (2, 0, []),
+    "mtbench_turns.jsonl": (1, 0, []),
+    "multiline_fragment.csv": (1, 0, [2]),
+    "ndjson.ndjson": (3, 0, []),
+    "p.jsonl.gz": (3, 0, []),
+    "p.tsv": (1, 0, []),
+    "sharegpt_roles.jsonl": (7, 7, [12, 13, 14, 17]),
+    "sharegpt_system.jsonl": (1, 0, []),
+}
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the inputs of ../shared are not there")
+@pytest.mark.parametrize("name", CASES)
+def test_inputs_that_once_failed_are_read(name):
+    notes = Notes()
+    prompts, quarantine = read_source(Source(name="web", path="x"), SHARED / name, notes)
+    found = prompts.num_rows, notes.repeated, quarantine["line"].to_pylist()
+    assert found == CASES[name]
 
 
 # -- places ----------------------------------------------------------------------------------------

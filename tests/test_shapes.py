@@ -245,6 +245,16 @@ def test_columns_of_known_data_sets_become_their_prompt_and_the_rest_is_counted(
     assert summary.get("columns_of_answers") == answers
 
 
+@pytest.mark.parametrize("name", [name for name in DATA_SETS if name != "numbers as choices"])
+def test_parquet_gives_the_same_prompts(tmp_path, name):
+    row, prompt, _, _ = DATA_SETS[name]
+    path = tmp_path / "rows.parquet"
+    other = {"question": "Another question"}  # whose nulls Arrow fills in
+    pq.write_table(pa.Table.from_pylist([{"question": None} | row, other]), path)
+    prompts, quarantine = read_source(Source(name="web", path=str(path)), path)
+    assert said(prompts) == [prompt, [("user", "Another question")]] and quarantine.num_rows == 0
+
+
 # the turns of a row of messages: the prompt, or the reason why there is none
 TURNS = {
     "parts of text": (
