@@ -111,7 +111,7 @@ class Opponent(Settings):
 
     name: Name
     model: Name | None = None
-    recorded: str | None = Field(None, description="JSONL or Parquet with prompt_id and text")
+    recorded: str | None = Field(None, description="files with prompt_id and text, as of a source")
     system_prompt: str | None = None
     sampling: Sampling = Sampling()
     best_of: int = Field(1, ge=1, description="answers sampled; the verifier keeps the best")

@@ -20,7 +20,7 @@ NAMES = (
     *("a.csv.bz2", "a.parquet.gz", "a", "a.txt"),
 )
 BOUNDED = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 numbers = st.integers() | st.floats() | st.integers(min_value=10**20)
@@ -141,3 +141,40 @@ def test_every_row_is_a_prompt_a_repetition_or_in_quarantine(tmp_path, row):
     path.write_bytes(b'{"prompt": "A sound row"}\n' + as_json(row) + b"\n")
     prompts, quarantine = read_source(Source(name="web", path=str(path)), path)
     assert prompts.num_rows + quarantine.num_rows == 2
+
+
+fragments = st.lists(
+    st.sampled_from(
+        (
+            "word",
+            "other, thing",
+            "line\nbreak",
+            'say "hi" to',
+            'a 5" pipe',
+            'he said "no",',
+            '"q" r',
+        )
+    ),
+    min_size=1,
+    max_size=4,
+).map(" ".join)
+
+
+def cell(text, broken=False):
+    quoted = broken or any(sign in text for sign in ',"\n')
+    return f'"{text if broken else text.replace(chr(34), chr(34) * 2)}"' if quoted else text
+
+
+@given(texts=st.lists(fragments, min_size=2, max_size=6), broken=st.integers(0, 5))
+@BOUNDED
+def test_a_broken_cell_leaves_no_fragment_and_takes_no_sound_row(tmp_path, texts, broken):
+    texts = [f"{text} #{number}" for number, text in enumerate(texts)]
+    broken %= len(texts)
+    texts[broken] = f'then "{texts[broken]}" #{broken}'
+    rows = [f"{cell(text, number == broken)},x" for number, text in enumerate(texts)]
+    path = tmp_path / "a.csv"
+    path.write_text("prompt,category\n" + "\n".join(rows) + "\n", "utf-8")
+    prompts, quarantine = read_source(Source(name="web", path=str(path)), path)
+    found = [messages[0]["content"] for messages in prompts["messages"].to_pylist()]
+    assert found == [text for text in texts if text != texts[broken]]
+    assert quarantine.num_rows == 1

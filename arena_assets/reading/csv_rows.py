@@ -15,7 +15,7 @@ from typing import TextIO
 from arena_assets.reading.records import LONGEST, Record
 
 _DELIMITERS = (",", "\t", ";", "|")
-_AHEAD = 10_000  # lines in which the end of a broken cell is looked for
+_AHEAD = 1_000  # lines in which the end of a broken cell is looked for
 
 
 def csv_rows(
@@ -100,38 +100,42 @@ class _Lines:
     def broken(self, delimiter: str, width: int) -> str:
         """The text of the row that broke the rules: one line, or up to the end of its cell.
 
-        The first quotation mark at the edge of a cell decides: where it ends a cell, that cell is
-        the broken row's; where it begins one, another row has begun. All other lines are put back.
+        The next quotation mark at the edge of a cell decides: where it ends a cell, that cell is
+        the broken row's; where it begins one, another row has begun. Past lines that look like rows
+        an end is looked for only while the first line leaves a cell open. What is not the broken
+        row's is put back.
         """
         taken, self._taken = self._taken, []
-        self.number -= len(taken) - 1
         self._waiting.extendleft(reversed(taken[1:]))
-        odd = taken[0].count('"') % 2 == 1
+        edges = _edges(taken[0], delimiter)
+        is_open = taken[0].count('"') % 2 == 1 or edges[-1:] == ["begin"]
         ahead: list[str] = []
+        end = 0  # of the lines ahead that are the broken row's
         while len(ahead) < _AHEAD and (line := self._next()):
             ahead.append(line)
-            edge = _edge(line, delimiter)
-            if edge == "end":
-                self.number += len(ahead)
-                return "".join([taken[0], *ahead]).rstrip("\r\n")
-            if edge == "begin" or (not odd and line.count(delimiter) + 1 == width):
+            edges = _edges(line, delimiter)
+            if edges[:1] == ["end"]:
+                end, is_open = len(ahead), False
+            elif edges or (not is_open and line.count(delimiter) + 1 == width):
                 break
-        self._waiting.extendleft(reversed(ahead))
-        return taken[0].rstrip("\r\n")
+        self._waiting.extendleft(reversed(ahead[end:]))
+        self.number += end + 1 - len(taken)
+        return "".join([taken[0], *ahead[:end]]).rstrip("\r\n")
 
 
-def _edge(line: str, delimiter: str) -> str | None:
-    """Whether the first quotation mark at an edge of a cell begins or ends one; None without any.
+def _edges(line: str, delimiter: str) -> list[str]:
+    """Which of a line's quotation marks begin and which end a cell; those inside of one do neither.
 
-    >>> _edge('that goes on here",y', ","), _edge('"Good, one",y', ","), _edge('a 5" pipe,x', ",")
-    ('end', 'begin', None)
+    >>> _edges('that goes on here",y', ","), _edges('"Good, one",y', ","), _edges('5" pipe,x', ",")
+    (['end'], ['begin', 'end'], [])
     """
     text = line.rstrip("\r\n")
+    edges = []
     place = text.find('"')
     while place >= 0:
         if place == 0 or text[place - 1] == delimiter:
-            return "begin"
-        if place + 1 == len(text) or text[place + 1] == delimiter:
-            return "end"
+            edges.append("begin")
+        elif place + 1 == len(text) or text[place + 1] == delimiter:
+            edges.append("end")
         place = text.find('"', place + 1)
-    return None
+    return edges
