@@ -21,7 +21,7 @@ _FIRST_LINES = 5
 _CHUNK = 1024 * 1024  # characters
 # A text in quotation marks (the second one is missing where it is broken), a bracket, or a comma.
 _MARK = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*+("?)|[\[\]{},]')
-_OPENED_BY = {"]": "[", "}": "{"}
+_CLOSED_BY = {"[": "]", "{": "}"}
 
 
 def json_rows(open_text: Open, path: str, by_line: bool) -> Iterator[Record]:
@@ -87,53 +87,57 @@ def _records(line: int, text: str, own_line: bool) -> Iterator[Record]:
 
 def _cut(text: TextIO, path: str, in_array: bool) -> Iterator[tuple[int, str, bool]]:
     """Each element with the line that it begins on, and whether it begins that line."""
-    buffer, at, line, fresh = "", 0, 1, True
-    open_brackets: list[str] = []
     depth = 1 if in_array else 0  # of what elements lie in
-    ended = False
-    while True:
-        chunk = text.read(max(_CHUNK, len(buffer)))
-        buffer += chunk
-        begin = 0
-        for mark in _MARK.finditer(buffer, at):
-            sign = mark[0][0]
-            unfinished = sign == '"' and not mark[1]
-            if unfinished and chunk and buffer[mark.end() :] in ("", "\\"):
-                break  # the rest of the text is still to be read
-            at = mark.end()
-            if ended:
-                break
-            if sign in "[{":
-                open_brackets.append(sign)
-                if in_array and len(open_brackets) == 1:
-                    line, fresh, begin = line + buffer.count("\n", begin, at), False, at
-                continue
-            if sign in "]}":
-                if _OPENED_BY[sign] not in open_brackets:
-                    continue
-                while open_brackets.pop() != _OPENED_BY[sign]:
-                    pass
-                ended = len(open_brackets) < depth
-            elif sign != ",":
-                continue
-            if len(open_brackets) <= depth:
-                element = buffer[begin : at - 1] if ended or sign == "," else buffer[begin:at]
-                yield _placed(element, line, fresh)
-                line, fresh, begin = line + buffer.count("\n", begin, at), False, at
-        buffer, at = buffer[begin:], at - begin
-        if ended and buffer.strip():
+    awaited: list[str] = []  # the closing brackets of those that are open
+    pieces: list[str] = []  # of the element at hand
+    size, line, own_line, ended = 0, 1, True, False
+    for piece, sign in _pieces(text):
+        if ended and piece.strip():
             raise ValueError(f"{path}: there is more after the array that ends on line {line}")
-        if not chunk:
-            break
-        if len(buffer) > LONGEST:
+        pieces.append(piece)
+        size += len(piece)
+        if size > LONGEST or sign is None:
             raise ValueError(
                 f"{path}: what begins on line {line} is longer than {LONGEST} characters, "
                 "or never ends"
             )
+        if sign in _CLOSED_BY:
+            awaited.append(_CLOSED_BY[sign])
+        elif sign in awaited:
+            while awaited.pop() != sign:  # those in it were left open
+                pass
+            ended = len(awaited) < depth
+        if sign and len(awaited) > depth:
+            continue
+        element = "".join(pieces)
+        closes = sign in ("]", "}") and not ended
+        yield _placed(element if closes else element.removesuffix(sign), line, own_line)
+        size, line, own_line, pieces = 0, line + element.count("\n"), False, []
     if in_array and not ended:
         raise ValueError(f"{path}: the array breaks off in what begins on line {line}")
-    if not ended:
-        yield _placed(buffer, line, fresh)
+
+
+def _pieces(text: TextIO) -> Iterator[tuple[str, str | None]]:
+    """The text up to each bracket and comma outside of quotation marks, and that sign.
+
+    The rest of the file comes with an empty sign, what is too long without brackets with None.
+    """
+    buffer, at = "", 0
+    while chunk := text.read(max(_CHUNK, len(buffer))):
+        buffer += chunk
+        begin = 0
+        for mark in _MARK.finditer(buffer, at):
+            sign = mark[0]
+            if sign[0] == '"' and not mark[1] and buffer[mark.end() :] in ("", "\\"):
+                break  # the end of this text is still to be read
+            at = mark.end()
+            if sign[0] != '"':
+                yield buffer[begin:at], sign
+                begin = at
+        buffer, at = buffer[begin:], at - begin
+        if len(buffer) > LONGEST:
+            yield buffer, None
+    yield buffer, ""
 
 
 def _placed(element: str, line: int, fresh: bool) -> tuple[int, str, bool]:
