@@ -38,7 +38,8 @@ def _located(path: str, info: ValidationInfo) -> str:
 
 def _existing(path: str, info: ValidationInfo) -> str:
     located = _located(path, info)
-    if isinstance(located, Located) and not present(resolve(located)):
+    pattern = any(sign in path for sign in "*?[")  # whoever reads it says what does not fit
+    if isinstance(located, Located) and not pattern and not present(resolve(located)):
         looked_for = " and ".join(str(place) for place in places(located))
         raise ValueError(f"{path}: no such file (looked for {looked_for})")
     return located
@@ -218,7 +219,9 @@ class Opponent(Settings):
 
     name: Name
     model: Name | None = None
-    recorded: FilePath | None = Field(None, description="JSONL or Parquet with prompt_id and text")
+    recorded: FilePath | None = Field(
+        None, description="files with prompt_id and text, as of a source"
+    )
     system_prompt: FilePath | None = None
     sampling: Sampling = Sampling()
     best_of: int = Field(
@@ -301,13 +304,40 @@ class ShadowJudge(Settings):
     )
 
 
+# What a row of a source can hold, by our names; curation/shapes.py knows the usual columns of each.
+PROMPT_COLUMNS = (
+    *("messages", "prompt", "passage", "choices", "history", "system", "second_turn"),
+    *("prompt_id", "constraints", "category", "difficulty", "reference"),
+)
+
+
 class Source(Settings):
-    """Where prompts come from: a file (JSONL, CSV, Parquet) or a Hugging Face data set."""
+    """Where prompts come from: files (JSON, CSV, Parquet) or a Hugging Face data set."""
 
     name: Name
-    path: DataPath | None = Field(None, description="a local file, or s3://, gs://, file://")
+    path: DataPath | None = Field(
+        None, description="a file, folder or pattern (*.jsonl), local or s3://, gs://, file://"
+    )
     hub: str | None = None
     split: str = "train"
+    columns: dict[str, str] = Field({}, description="our names to those of the source")
+    ignore: tuple[str, ...] = Field((), description="columns of the source to leave out")
+
+    @model_validator(mode="after")
+    def columns_are_ours(self) -> Source:
+        for name in self.columns:
+            if name not in PROMPT_COLUMNS:
+                raise ValueError(
+                    f"source {self.name}: columns: {name!r} is no name of ours "
+                    f"(valid: {', '.join(PROMPT_COLUMNS)}; each with the source's own name)"
+                )
+        both = sorted(set(self.columns.values()) & set(self.ignore))
+        if both:
+            raise ValueError(
+                f"source {self.name}: {', '.join(both)} is under columns and under ignore; "
+                "take it out of one"
+            )
+        return self
 
     @model_validator(mode="after")
     def one_place(self) -> Source:

@@ -20,7 +20,6 @@ import pyarrow.compute as pc
 from arena_assets.checkpoints import CorruptCheckpoint, verified_digest
 from arena_assets.config import Arena, LLMJudge, Source, resolve
 from arena_assets.curation.collection import STEPS
-from arena_assets.curation.sources import filesystem_of
 from arena_assets.generation.contestants import (
     Contestant,
     opponent_contestant,
@@ -28,6 +27,7 @@ from arena_assets.generation.contestants import (
 )
 from arena_assets.generation.engines import Weights
 from arena_assets.lake import ALL, Lake
+from arena_assets.reading.places import digest_of, locate
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 from arena_assets.weights import origin_of, present_weights, served_digest, templated
@@ -272,12 +272,13 @@ def _source_state(source: Source) -> Any:
     """What changes when a source does; a data set of the hub is taken as it was."""
     if source.path is None:
         return None
-    if not source.remote:
-        # a file that is missing is told by the asset that reads it
-        return _file_digest(source.path) if resolve(source.path).exists() else None
-    filesystem, inside = filesystem_of(source.path)
-    info = filesystem.get_file_info(inside)
-    return [info.size, info.mtime_ns]
+    if source.remote:
+        infos = [shard.info() for shard in locate(source.path).shards]
+        return [[info.path, info.size, info.mtime_ns] for info in infos]
+    try:
+        return _file_digest(source.path)
+    except FileNotFoundError:  # told by the asset that reads it
+        return None
 
 
 def testset_fingerprint(arena: Arena) -> str:
@@ -432,8 +433,7 @@ def state_of(resource: ArenaResource, key: str) -> str:
 
 
 def _file_digest(path: str) -> str:
-    with resolve(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(str(resolve(path)))
 
 
 def _hash(*parts: Any) -> str:

@@ -54,10 +54,10 @@ MODELS = _table(
 )
 QUARANTINE = _table(
     "One row per row of a source that could not be read, with its file and line.",
-    ("path", "line"),
+    ("path", "line", "raw"),
     source=_TEXT,
-    path=_TEXT,
-    line=_INT,
+    path=_TEXT,  # of the file, also where a source is a folder
+    line=_INT,  # where the row begins, from 1; the row of a Parquet file or data set
     reason=_TEXT,
     raw=_TEXT,
 )

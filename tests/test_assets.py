@@ -242,13 +242,10 @@ def test_a_malformed_row_is_quarantined_and_shows_as_a_warning(arena):
     assert row["line"] == 2 and row["raw"] == "{broken" and row["path"].endswith("prompts.jsonl")
 
 
-def test_a_source_without_prompts_fails_a_blocking_check(arena):
-    result, checks = collect(arena, ["{broken"])
-    assert not result.success
-    assert not checks["has_rows"].passed
-    assert (
-        checks["has_rows"].severity == dg.AssetCheckSeverity.ERROR and checks["has_rows"].blocking
-    )
+def test_a_source_without_prompts_fails_and_leaves_the_earlier_ones(arena):
+    before = arena.lake.digest("prompts", "seed")
+    result, _ = collect(arena, ["{broken"])
+    assert not result.success and arena.lake.digest("prompts", "seed") == before
 
 
 # -- the hand-over -----------------------------------------------------------------------------

@@ -124,11 +124,10 @@ def test_malformed_rows_are_quarantined_with_their_line_and_text(tmp_path):
         "{broken",
         '{"prompt": "  "}',
         '{"messages": [{"role": "user"}]}',
-        '{"messages": [{"role": "bot", "content": "x"}]}',
+        '{"messages": [{"role": "critic", "content": "x"}]}',
         '{"messages": [{"role": "assistant", "content": "x"}]}',
         '{"prompt": "Same id", "prompt_id": "1"}',
         '{"prompt": "Bad rule", "constraints": [{"type": "rhymes"}]}',
-        '{"prompt": "Too hard", "difficulty": 11}',
         '["a list"]',
         '{"other": 1}',
     ]
@@ -136,18 +135,17 @@ def test_malformed_rows_are_quarantined_with_their_line_and_text(tmp_path):
     prompts, quarantine = read(path)
     assert prompts["prompt_id"].to_pylist() == ["1"]
     rows = quarantine.to_pylist()
-    assert [row["line"] for row in rows] == list(range(2, 12))
+    assert [row["line"] for row in rows] == list(range(2, 11))
     assert [row["raw"] for row in rows] == lines[1:]
     assert {row["path"] for row in rows} == {str(path)}
     expected = (
         "not JSON",
         "prompt: empty",
-        "turn 1, content: missing",
-        "unknown role 'bot' (valid: system, user, assistant, human, gpt)",
-        "expected user, got assistant",
+        "messages, turn 1: empty",
+        "turn 1: unknown role 'critic' (valid: system, developer, user, human, prompter, assistant",
+        "messages: no user message",
         "'1' is already on line 1",
         "rhymes",
-        "difficulty: expected a number from 0 to 10, got 11",
         "expected a JSON object, got list",
         "no column is known",
     )
@@ -158,8 +156,12 @@ def test_malformed_rows_are_quarantined_with_their_line_and_text(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", ["x"], r"file type '.txt' is not understood \(valid: .jsonl, .csv, .parquet\)"),
-        ("a.csv", "a,b\n1,2\n", r"no column is known \(there: a, b\); understood: messages"),
+        (
+            "a.txt",
+            ["x"],
+            r"file type '.txt' is not understood \(valid: .jsonl, .ndjson, .json, .csv",
+        ),
+        ("a.csv", "a,b\n1,2\n", r"no column is known \(there: a, b\); understood: dialogues"),
         ("a.jsonl", ['{"a": 1}', '{"b": 1}'], r"no column is known \(there: a, b\)"),
         ("a.parquet", [{"a": 1}], r"no column is known \(there: a\)"),
     ],

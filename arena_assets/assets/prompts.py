@@ -21,7 +21,7 @@ from arena_assets.config import Source, resolve
 from arena_assets.curation.collection import count, remaining
 from arena_assets.curation.difficulty import rate
 from arena_assets.curation.slices import draw_slices, wanted_rows
-from arena_assets.curation.sources import read_source
+from arena_assets.curation.sources import Notes, read_source
 from arena_assets.curation.testset import build_testset, freeze
 from arena_assets.generation.engines import open_engine
 from arena_assets.lake import Lake
@@ -72,14 +72,43 @@ def prompts_of_source(
     name = context.partition_key
     source = next(source for source in arena.arena.prompts.sources if source.name == name)
     fingerprint = inputs_fingerprint(arena, name)
-    prompts, quarantine = read_source(source, source_place(source))
-    context.log.info(f"{name}: {prompts.num_rows} prompts, {quarantine.num_rows} rows quarantined")
-    for table, rows in (("prompts", prompts), ("quarantine", quarantine)):
+    prompts, quarantine, notes = _collected(source, context.log.info)
+    tables: list[tuple[str, pa.Table, dict[str, Any]]] = [("quarantine", quarantine, {})]
+    if prompts.num_rows:
+        tables.append(("prompts", prompts, notes.summary()))
+    for table, rows, more in tables:
         arena.lake.write(table, rows, name)
         arena.record(table, name, fingerprint)
         yield dg.MaterializeResult(
-            asset_key=table, metadata=table_metadata(arena.lake, table, name)
+            asset_key=table, metadata=table_metadata(arena.lake, table, name, **more)
         )
+    if not prompts.num_rows:  # earlier prompts stay: an empty file would take them out of slices
+        raise dg.Failure(
+            f"source {name}: no prompt in it; {_first_quarantined(quarantine)}",
+            allow_retries=False,
+        )
+
+
+def _collected(source: Source, log: Callable[[str], None]) -> tuple[pa.Table, pa.Table, Notes]:
+    """The prompts of a source, its quarantine, and what of it was left out."""
+    notes = Notes()
+    try:
+        prompts, quarantine = read_source(source, source_place(source), notes)
+    except (ValueError, FileNotFoundError) as error:
+        raise dg.Failure(f"source {source.name}: {error}", allow_retries=False) from None
+    log(f"{source.name}: {prompts.num_rows} prompts, {quarantine.num_rows} rows quarantined")
+    for what, said in notes.summary().items():
+        log(f"{source.name}: {what.replace('_', ' ')}: {said}")
+    return prompts, quarantine, notes
+
+
+def _first_quarantined(quarantine: pa.Table) -> str:
+    if not quarantine.num_rows:
+        return "it has no rows"
+    (first,) = quarantine.slice(0, 1).to_pylist()
+    return f"of {quarantine.num_rows} quarantined rows the first: " + (
+        f"{first['path']}, line {first['line']}: {first['reason']}"
+    )
 
 
 @dg.asset(group_name="prompts", kinds={"parquet"}, description=TABLES["benchmarks"].description)
@@ -87,19 +116,17 @@ def prompts_of_source(
 def benchmarks(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     rows = []
     for source in arena.arena.prompts.decontamination.benchmarks:
-        items, quarantine = read_source(source, source_place(source))
-        if quarantine.num_rows:
-            (first,) = quarantine.slice(0, 1).to_pylist()
+        items, quarantine, _ = _collected(source, context.log.info)
+        if quarantine.num_rows or not items.num_rows:
             raise dg.Failure(
-                f"benchmark {source.name}: {first['path']}, line {first['line']}: "
-                f"{first['reason']}; a benchmark that is read in part protects nothing",
+                f"benchmark {source.name}: {_first_quarantined(quarantine)}; "
+                "a benchmark that is read in part protects nothing",
                 allow_retries=False,
             )
         names = {"source": "benchmark", "prompt_id": "item_id"}
         rows.append(
             items.select([*names, "messages"]).rename_columns(names | {"messages": "messages"})
         )
-        context.log.info(f"{source.name}: {items.num_rows} items")
     schema = TABLES["benchmarks"].schema
     arena.lake.write("benchmarks", pa.concat_tables([schema.empty_table(), *rows]))
     return materialized(arena.lake, "benchmarks")
@@ -142,6 +169,13 @@ def _drawn_testset(arena: ArenaResource, log: Callable[[str], None]) -> pa.Table
             from remaining join embedded using (prompt_id) order by remaining.prompt_id
             """
         ).to_arrow_table()
+
+    if not candidates.num_rows:
+        raise dg.Failure(
+            "no prompt is left for the test set: curation dropped all that the sources hold; the "
+            "metadata of its steps (dropped_...) counts them by reason",
+            allow_retries=False,
+        )
 
     def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
         weights = known_models(arena)[settings.rater.model]

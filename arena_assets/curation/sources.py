@@ -1,246 +1,215 @@
-"""Reads a collection of prompts (JSONL, CSV, Parquet, Hugging Face data set) into two tables.
+"""Reads a collection of prompts (files or a Hugging Face data set) into two tables.
 
 Rows that can be used become prompts; every other row goes to quarantine with its file, its line,
-the reason and its text, so that nothing vanishes. Files are streamed: only the prompts themselves
-are held in memory.
+the reason and its text, so that nothing vanishes. What of a usable row was left out is counted in
+`Notes`. Files are streamed: only the prompts themselves are held in memory.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyarrow import fs
 
 from arena_assets.config import Source
-from arena_assets.curation import shapes
+from arena_assets.curation.shapes import ANSWERS, UNDERSTOOD, Shape, Shaped, present
+from arena_assets.reading.files import read_records
+from arena_assets.reading.places import locate
+from arena_assets.reading.records import ArrowRows, Record
 from arena_assets.store import content_key
 from arena_assets.tables import PROMPTS, QUARANTINE
 
-BATCH = 10_000  # rows
 _UNRECOGNISED_LIMIT = 1_000  # rows read before a collection without any known column is refused
-_LONGEST_CELL = (
-    64 * 1024 * 1024
-)  # characters; the csv module's own limit of 128 Ki cuts long documents
+_SHOWN = 50  # names
+_NAMES = 10_000  # different columns that are counted
 
 
-@dataclass(frozen=True)
-class Record:
-    """One row of a file, or the reason why it could not be read; `raw` is its text."""
+@dataclass
+class Notes:
+    """What of a source's usable rows was left out, counted by rows."""
 
-    line: int
-    row: dict[str, Any]
-    problem: str | None = None
-    raw: str | None = None
+    left_out: Counter[str] = field(default_factory=Counter)  # by column
+    answers: Counter[str] = field(default_factory=Counter)  # by column: known to be no prompt
+    dropped: Counter[str] = field(default_factory=Counter)  # values that do not fit, by reason
+    first_dropped: dict[str, str] = field(default_factory=dict)  # file and line, by reason
+    repeated: int = 0  # rows that say the same as an earlier one
+    files: tuple[str, ...] = ()  # of no known type
 
-    def text(self) -> str:
-        """What was read, as text that can be stored."""
-        raw = self.raw
-        if raw is None:
-            raw = json.dumps(self.row, ensure_ascii=False, default=str)
-        return raw.encode("utf-8", "backslashreplace").decode("utf-8")
+    def summary(self) -> dict[str, str | int]:
+        """For people, what there is to say; for example `columns_left_out: "model (3)"`."""
+        dropped = Counter(
+            {
+                f"{reason}, first in {self.first_dropped[reason]}": rows
+                for reason, rows in self.dropped.items()
+            }
+        )
+        said: dict[str, str | int] = {
+            "columns_left_out": _counted(self.left_out),
+            "columns_of_answers": _counted(self.answers),
+            "values_dropped": _counted(dropped),
+            "repeated_rows": self.repeated,
+            "files_left_out": ", ".join(self.files[:_SHOWN]),
+        }
+        return {name: value for name, value in said.items() if value}
 
 
-def read_source(source: Source, path: Path | str | None) -> tuple[pa.Table, pa.Table]:
+def _counted(counts: Counter[str]) -> str:
+    shown = ", ".join(f"{name} ({rows})" for name, rows in counts.most_common(_SHOWN))
+    return shown + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
+
+
+def read_source(
+    source: Source, path: Path | str | None, notes: Notes | None = None
+) -> tuple[pa.Table, pa.Table]:
     """The prompts of a source and its quarantine, in the columns of PROMPTS and QUARANTINE.
 
-    `path` is the resolved file, or its URI (s3://...); it is not used for `source.hub`. `line` of a
-    quarantined row counts from 1: the line of a JSONL or CSV file (where the row begins), the row
-    of a Parquet file or data set. Raises ValueError for a file type that is not understood and for
-    a collection without any recognised column, FileNotFoundError for a file that is not there.
+    `path` is the resolved file, folder or pattern, or its URI (s3://...); it is not used for
+    `source.hub`. `line` of a quarantined row counts from 1: the line where the row begins, or the
+    row of a Parquet file or data set. `notes` are counted on. Raises ValueError for a file type
+    that is not understood, a file that breaks off, and a collection without any recognised column,
+    FileNotFoundError for a file that is not there.
     """
+    shape, notes = Shape(source), Notes() if notes is None else notes
     if source.hub:
         place, records = f"hub:{source.hub}/{source.split}", _hub(source.hub, source.split)
     else:
-        place, records = str(path), _file(str(path))
-    prompts, quarantine = _Rows(PROMPTS.schema), _Rows(QUARANTINE.schema)
-    first_line: dict[str, int] = {}
-    for record in _with_known_columns(records, place):
+        found = locate(str(path))
+        notes.files += found.left_out
+        place, records = str(path), read_records(found, shape.known.__contains__)
+    prompts, quarantine = ArrowRows(PROMPTS.schema), ArrowRows(QUARANTINE.schema)
+    seen: dict[str, _Seen] = {}
+    for file, record in _with_known_columns(records, shape, place):
         try:
-            prompt = _prompt(record, source.name)
-            known = first_line.setdefault(prompt["prompt_id"], record.line)
-            if known != record.line:
-                raise ValueError(f"prompt_id {prompt['prompt_id']!r} is already on line {known}")
-            prompts.append(prompt)
-        except ValueError as error:
+            prompt = _prompt(file, record, source.name, shape, seen, notes)
+            if prompt is not None:
+                prompts.append(prompt)
+        except (ValueError, RecursionError) as error:
             quarantine.append(
                 {
                     "source": source.name,
-                    "path": place,
+                    "path": file,
                     "line": record.line,
-                    "reason": str(error),
+                    "reason": _reason(error),
                     "raw": record.text(),
                 }
             )
     return prompts.table(), quarantine.table()
 
 
-class _Rows:
-    """Collects rows in Arrow batches: Python dictionaries of a whole collection would not fit."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Where a prompt was read first, and a hash of what it asks."""
 
-    def __init__(self, schema: pa.Schema):
-        self._schema = schema
-        self._batches: list[pa.RecordBatch] = []
-        self._pending: list[dict[str, Any]] = []
+    file: str
+    line: int
+    asked: int
 
-    def append(self, row: dict[str, Any]) -> None:
-        self._pending.append(row)
-        if len(self._pending) >= BATCH:
-            self._flush()
-
-    def table(self) -> pa.Table:
-        self._flush()
-        return pa.Table.from_batches(self._batches, schema=self._schema)
-
-    def _flush(self) -> None:
-        if self._pending:
-            self._batches.append(pa.RecordBatch.from_pylist(self._pending, schema=self._schema))
-            self._pending = []
+    def place(self, file: str) -> str:
+        return f"line {self.line}" + (f" of {self.file}" if self.file != file else "")
 
 
-def _prompt(record: Record, source: str) -> dict[str, Any]:
-    """A row of PROMPTS; ValueError says why there is none."""
+def _prompt(
+    file: str, record: Record, source: str, shape: Shape, seen: dict[str, _Seen], notes: Notes
+) -> dict[str, Any] | None:
+    """A row of PROMPTS, None where it repeats another one; ValueError says why there is none."""
     if record.problem:
         raise ValueError(record.problem)
-    column = shapes.recognise(record.row)
-    if column is None:
-        raise ValueError(f"no column is known; understood: {shapes.UNDERSTOOD}")
-    messages = shapes.to_messages(record.row, column)
-    prompt = {
+    found = shape.read(record.row)
+    prompt_id = found.prompt_id or content_key(source, found.messages)
+    said = [text for message in found.messages for text in message.values()]
+    for text in (*said, prompt_id, found.category, found.reference or ""):
+        text.encode()  # refuses what is not valid Unicode
+    asked = hash((found.constraints, *said))
+    first = seen.get(prompt_id)
+    if first and first.asked != asked and found.prompt_id is None:
+        raise ValueError(f"the same messages with other constraints are on {first.place(file)}")
+    if first and first.asked != asked:
+        raise ValueError(f"prompt_id {prompt_id!r} is already on {first.place(file)}")
+    _note(notes, file, record, found)
+    if first:
+        notes.repeated += 1
+        return None
+    seen[prompt_id] = _Seen(file, record.line, asked)
+    return {
+        "prompt_id": prompt_id,
         "source": source,
-        "messages": messages,
-        "constraints": shapes.constraints_of(record.row),
-        "category": shapes.optional_text(record.row, "category") or shapes.UNCATEGORISED,
-        "difficulty": shapes.difficulty_of(record.row),
-        "reference": shapes.optional_text(record.row, "reference"),
+        "messages": found.messages,
+        "constraints": found.constraints,
+        "category": found.category,
+        "difficulty": found.difficulty,
+        "reference": found.reference,
     }
-    prompt_id = shapes.optional_text(record.row, "prompt_id") or content_key(source, messages)
-    try:
-        content_key(prompt_id, prompt)
-    except UnicodeEncodeError:
-        raise ValueError("not valid Unicode (half a surrogate pair, or not UTF-8)") from None
-    return {"prompt_id": prompt_id, **prompt}
 
 
-def _with_known_columns(records: Iterable[Record], place: str) -> Iterator[Record]:
-    """The records, with a ValueError where none of the first ones has a column that can be used."""
+def _note(notes: Notes, file: str, record: Record, found: Shaped) -> None:
+    for column, value in record.row.items():
+        if column not in found.used and present(value):
+            counts = notes.answers if column in ANSWERS else notes.left_out
+            if column in counts or len(counts) < _NAMES:
+                counts[column] += 1
+    for reason in set(found.dropped):
+        notes.dropped[reason] += 1
+        notes.first_dropped.setdefault(reason, f"{file}, line {record.line}")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeError):
+        return "not valid Unicode (half a surrogate pair, or not UTF-8)"
+    return "nested too deep" if isinstance(error, RecursionError) else str(error)
+
+
+def _with_known_columns(
+    records: Iterable[tuple[str, Record]], shape: Shape, place: str
+) -> Iterator[tuple[str, Record]]:
+    """The records; ValueError where no row has a column that can be used, or one that is named.
+
+    The first rows decide about the prompt's column, all of them about those that the profile names.
+    """
     recognised, columns, unknown = False, dict[str, None](), 0
-    for record in records:
-        recognised = recognised or shapes.recognise(record.row) is not None
-        if not recognised and record.problem is None:
+    missing = {*shape.named.values(), *shape.ignored}
+    for file, record in records:
+        missing.difference_update(record.row)
+        recognised = recognised or shape.recognised(record.row)
+        if record.problem is None and len(columns) < _NAMES:
             columns.update(dict.fromkeys(record.row))
+        if not recognised and record.problem is None:
             unknown += 1
             if unknown >= _UNRECOGNISED_LIMIT:
                 raise _unknown_columns(place, columns)
-        yield record
+        yield file, record
     if unknown and not recognised:
         raise _unknown_columns(place, columns)
+    if columns and missing:
+        raise ValueError(
+            f"{place}: no column {', '.join(map(repr, sorted(missing)))}, which the profile names "
+            f"under columns or ignore (there: {_some(columns)})"
+        )
 
 
-def _unknown_columns(place: str, columns: Iterable[str]) -> ValueError:
+def _unknown_columns(place: str, columns: Mapping[str, None]) -> ValueError:
     return ValueError(
-        f"{place}: no column is known (there: {', '.join(columns) or 'none'}); "
-        f"understood: {shapes.UNDERSTOOD}"
+        f"{place}: no column is known (there: {_some(columns)}); understood: {UNDERSTOOD}; "
+        "columns in the profile says which one is what"
     )
 
 
-def _file(path: str) -> Iterator[Record]:
-    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
-    filesystem, inside = filesystem_of(path)
-    suffix = PurePosixPath(inside).suffix.lower()
-    if suffix not in readers:
-        raise ValueError(
-            f"{path}: file type {suffix!r} is not understood (valid: {', '.join(readers)}); "
-            f"shapes understood: {shapes.UNDERSTOOD}"
-        )
-    if filesystem.get_file_info(inside).type != fs.FileType.File:
-        raise FileNotFoundError(f"{path}: no such file")
-    with filesystem.open_input_file(inside) as file:
-        yield from readers[suffix](file, path)
+def _some(columns: Mapping[str, None]) -> str:
+    return ", ".join(list(columns)[:_SHOWN]) or "none"
 
 
-def filesystem_of(path: str) -> tuple[fs.FileSystem, str]:
-    """The file system of a path or URI, and the path in it; keys come from the environment."""
-    if "://" not in path:
-        return fs.LocalFileSystem(), str(Path(path).absolute())
-    try:
-        return fs.FileSystem.from_uri(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"{path}: no place that can be read (valid: s3://, gs://): {error}"
-        ) from None
-
-
-def _jsonl(file: pa.NativeFile, path: str) -> Iterator[Record]:
-    with io.BufferedReader(file) as file:
-        for number, line in enumerate(file, start=1):
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8", "surrogateescape").strip()
-            if not text:
-                continue
-            try:
-                row = json.loads(text)
-            except (json.JSONDecodeError, RecursionError) as error:
-                yield Record(number, {}, f"not JSON: {error}", text)
-                continue
-            if isinstance(row, dict):
-                yield Record(number, row, None, text)
-            else:
-                kind = type(row).__name__
-                yield Record(number, {}, f"expected a JSON object, got {kind}", text)
-
-
-def _csv(file: pa.NativeFile, path: str) -> Iterator[Record]:
-    csv.field_size_limit(_LONGEST_CELL)
-    read: list[str] = []  # the lines of the row at hand
-    buffered = io.BufferedReader(file)
-    with io.TextIOWrapper(buffered, "utf-8-sig", "surrogateescape", newline="") as file:
-        reader = csv.reader((read.append(line) or line for line in file), strict=True)
-        header = next(reader, [])
-        if shapes.recognise(header) is None:
-            raise _unknown_columns(path, header)
-        while True:
-            read.clear()
-            line = reader.line_num + 1
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield Record(line, {}, f"not CSV: {error}", "".join(read))
-                continue
-            raw = "".join(read).rstrip("\r\n")
-            if cells and len(cells) != len(header):
-                yield Record(line, {}, f"expected {len(header)} cells, got {len(cells)}", raw)
-            elif cells:
-                yield Record(line, dict(zip(header, cells, strict=True)), None, raw)
-
-
-def _parquet(opened: pa.NativeFile, path: str) -> Iterator[Record]:
-    try:
-        file = pq.ParquetFile(opened)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path}: not a Parquet file: {error}") from None
-    with file:
-        if shapes.recognise(file.schema_arrow.names) is None:
-            raise _unknown_columns(path, file.schema_arrow.names)
-        columns = [name for name in file.schema_arrow.names if name in shapes.COLUMNS]
-        number = 0
-        for batch in file.iter_batches(BATCH, columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                yield Record(number, row)
-
-
-def _hub(name: str, split: str) -> Iterator[Record]:
+def _hub(name: str, split: str) -> Iterator[tuple[str, Record]]:
     """A data set of the Hugging Face hub, or a local folder of that form, streamed."""
     from datasets import load_dataset
 
-    for number, row in enumerate(load_dataset(name, split=split, streaming=True), start=1):
-        yield Record(number, row)
+    place = f"hub:{name}/{split}"
+    try:
+        rows = load_dataset(name, split=split, streaming=True).decode(False)
+        for number, row in enumerate(rows, start=1):
+            yield place, Record(number, row)
+    except Exception as error:  # it raises what its many readers raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{place}: cannot be read: {reason}") from None
