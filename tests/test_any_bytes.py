@@ -54,6 +54,7 @@ columns = st.sampled_from(
     )
 )
 rows = st.dictionaries(columns, values, max_size=5)
+texts_and_labels = st.fixed_dictionaries({"text": st.lists(values, max_size=2), "label": values})
 
 
 def as_json(row):
@@ -134,7 +135,7 @@ def test_harmed_files_of_known_kinds_are_too(tmp_path, read, name, content):
     check(read, tmp_path / name, content)
 
 
-@given(row=rows)
+@given(row=rows | st.fixed_dictionaries({"question": st.just("Q"), "choices": texts_and_labels}))
 @BOUNDED
 def test_every_row_is_a_prompt_a_repetition_or_in_quarantine(tmp_path, row):
     path = tmp_path / "a.jsonl"

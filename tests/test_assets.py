@@ -242,10 +242,9 @@ def test_a_malformed_row_is_quarantined_and_shows_as_a_warning(arena):
     assert row["line"] == 2 and row["raw"] == "{broken" and row["path"].endswith("prompts.jsonl")
 
 
-def test_a_source_without_prompts_fails_and_leaves_the_earlier_ones(arena):
-    before = arena.lake.digest("prompts", "seed")
+def test_a_source_without_prompts_fails_and_writes_no_prompts(arena):
     result, _ = collect(arena, ["{broken"])
-    assert not result.success and arena.lake.digest("prompts", "seed") == before
+    assert not result.success and not arena.lake.exists("prompts", "seed")
 
 
 # -- the hand-over -----------------------------------------------------------------------------

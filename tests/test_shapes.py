@@ -168,6 +168,10 @@ DATA_SETS = {
         {"question": "What is 4+5?", "options": ["A)9", "B)8"], "correct": "A"},
         *([("user", "What is 4+5?\n\nA)9\nB)8")], "correct (1)", None),
     ),
+    "choices as a text": (
+        {"question": "What lags?", "options": "a ) tides , b ) sand"},
+        *([("user", "What lags?\n\na ) tides , b ) sand")], None, None),
+    ),
     "numbers as choices": (
         {"question": "What is 4+5?", "choices": [9, 8.10]},
         *([("user", "What is 4+5?\n\nA. 9\nB. 8.1")], None, None),
@@ -384,6 +388,7 @@ def test_turns_of_every_kind_are_read_or_refused_by_reason(tmp_path, name):
             {"prompt": ASKED, "prompt_id": ["a"]},
             "prompt_id: expected text or a whole number, got list",
         ),
+        ({"prompt": ASKED, "constraints": "none"}, "constraints: not JSON"),
         ({"text": ASKED, "role": "assistant"}, "role: a text of the assistant, no prompt"),
         ({"data": [{"prompt": ASKED}]}, "data: expected texts; of an object with rows in it give"),
     ],

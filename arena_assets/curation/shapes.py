@@ -110,8 +110,8 @@ class Shape:
 
     def recognised(self, columns: Iterable[str]) -> bool:
         """Whether a row with these columns may hold a prompt."""
-        present = set(columns)
-        return any(column in present for column, _ in self.prompts)
+        there = set(columns)
+        return any(column in there for column, _ in self.prompts)
 
     def read(self, row: Mapping[str, Any]) -> Shaped:
         """The prompt in a row; ValueError says why there is none."""
@@ -293,7 +293,10 @@ def constraints_of(value: Any) -> str:
     from arena_assets.judging.constraints import parse_constraints
 
     if isinstance(value, str):
-        value = parse_json(value)
+        try:
+            value = parse_json(value)
+        except ValueError as error:
+            raise ValueError(f"constraints: {error}") from None
     if value is None:
         return "[]"
     if isinstance(value, list):
@@ -326,9 +329,10 @@ def _choices(value: Any, question: str) -> str:
     """The choices, a line each with a letter before it; nothing where the question lists them."""
     if isinstance(value, str | bytes):
         text = str(text_of(value))
-        if not text.lstrip().startswith(("[", "{")):
-            return "" if text.strip() in question else text  # listed as they are to be shown
-        value = parse_json(text)
+        try:
+            value = parse_json(text)
+        except ValueError:  # listed as they are to be shown
+            return "" if text.strip() in question else text
     labels, texts = _labelled(value)
     marks = [rf"\(?{re.escape(label)}\s*[.):]" for label in labels]
     if all(re.match(mark, text) for mark, text in zip(marks, texts, strict=True)):
@@ -351,7 +355,7 @@ def _labelled(value: Any) -> tuple[list[str], list[str]]:
         labels, texts = ([item.get(key) for item in value] for key in ("label", "text"))
     if not isinstance(texts, list) or not all(present(text) for text in texts):
         raise ValueError("choices: expected a list of texts")
-    found = [text_of(label) for label in labels or ()]
+    found = [text_of(label) for label in labels] if isinstance(labels, list) else []
     if len(found) != len(texts) or None in found:
         found = _letters(len(texts))
     return [str(label) for label in found], [_texts(text, "choices") for text in texts]
