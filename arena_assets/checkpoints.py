@@ -52,6 +52,7 @@ class Manifest(BaseModel):
     training_set_digest: str
     fingerprint: str
     config: dict[str, Any]
+    dtype: str
     versions: dict[str, str]
     metrics: dict[str, Any]
     run_id: str

@@ -107,16 +107,34 @@ def run(
 ) -> None:
     """Turn the wheel: every round that is not done, in order; then print the leaderboard."""
     from arena_assets.rounds import UnknownRound
-    from arena_assets.wheel import WheelStopped, turn
+    from arena_assets.wheel import WheelStopped, noise_of, turn
 
+    for finding in _examined():
+        if finding.state != "ok":
+            typer.echo(f"{finding.what}: {finding.found}; {finding.advice}", err=True)
+    typer.echo(f"what libraries print goes to {noise_of(_arena())}", err=True)
     try:
-        turned = turn(until, typer.echo, again or ())
+        turned = turn(until, typer.echo, again or (), lambda key: leaderboard(after=key))
     except (WheelStopped, UnknownRound) as error:
         _fail(str(error))
-    typer.echo(
-        "nothing to do: every round is done" if not turned else f"turned {', '.join(turned)}"
-    )
-    leaderboard()
+    if turned:
+        typer.echo(f"turned {', '.join(turned)}")
+    else:
+        typer.echo("nothing to do: every round is done")
+        leaderboard()
+
+
+@app.command()
+def doctor(format: FormatOption = Format.table) -> None:
+    """Print what this machine has beside what the profile needs; exit 1 where it will not work."""
+    findings = _examined()
+    if format is Format.json:
+        _print_json([asdict(finding) for finding in findings])
+    else:
+        rows = [asdict(finding) for finding in findings]
+        print_table("this machine and the profile", tuple(rows[0]), rows)
+    if any(finding.state == "fails" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -285,6 +303,13 @@ def profile(format: FormatOption = Format.table) -> None:
 
 
 app.command("rate")(rate_command)
+
+
+def _examined():
+    from arena_assets.doctor import examine
+
+    arena = _arena()
+    return examine(arena.arena, arena.lake.root, arena.models_cache)
 
 
 def _arena():

@@ -530,7 +530,9 @@ class Training(Settings):
     """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
 
     launcher: tuple[str, ...] = ()
-    dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="bfloat16: products in it, weights and their steps in float32"
+    )
     gradient_checkpointing: bool = False
     sft: Optimisation
     dpo: PreferenceOptimisation
@@ -539,7 +541,10 @@ class Training(Settings):
 
 
 class Generation(Settings):
-    """The vLLM engine; `engine` is handed to vllm.LLM as it is (tensor_parallel_size, ...)."""
+    """The vLLM engine; `engine` is handed to vllm.LLM as it is (tensor_parallel_size, ...).
+
+    But for `dtype`: left out or auto, it is the number type that this machine is fast in.
+    """
 
     batch: int = Field(256, gt=0, description="prompts asked together; a shard of the store each")
     engine: dict[str, Any] = Field(default_factory=dict)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from arena_assets.config import Arena, Model, resolve
-from arena_assets.machine import AUTO, number_type
+from arena_assets.machine import AUTO, available_memory, number_type
 
 State = Literal["ok", "slow", "fails"]
 LIBRARIES = ("torch", "transformers", "trl", "dagster", "dbt-core", "dbt-duckdb", "duckdb",
@@ -181,14 +181,3 @@ def _room(arena: Arena, lake: Path, parameters: float | None) -> Iterator[Findin
 def free_disk(folder: Path) -> int:
     """Bytes that are free on the disk of a folder."""
     return shutil.disk_usage(folder).free
-
-
-def available_memory() -> int:
-    """Bytes that a process may still take: what is free, within the limit of its container."""
-    import psutil
-
-    free = psutil.virtual_memory().available
-    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and (allowed := limit.read_text().strip()).isdigit():
-        free = min(free, int(allowed) - int(used.read_text()))
-    return free

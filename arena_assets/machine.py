@@ -1,4 +1,4 @@
-"""Which number type the machine at hand is fast in: the one place where `dtype: auto` is decided.
+"""What the machine at hand has: memory, and the number type that it is fast in (`dtype: auto`).
 
 A CPU computes in bfloat16 only where it has instructions for it (AVX-512 BF16, AMX, Arm BF16).
 Elsewhere each product is emulated, which is several times slower than float32.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 AUTO = "auto"
@@ -69,3 +70,26 @@ def of_cpu(capabilities: Mapping[str, Any], limit: str = "") -> NumberType:
         if capabilities.get(name):
             return NumberType("bfloat16", f"this CPU has {words}")
     return NumberType("float32", "this CPU has no bfloat16 instructions")
+
+
+def available_memory() -> int:
+    """Bytes that a process may still take: what is free, within the limit of its container."""
+    return _memory()[0]
+
+
+def free_memory_share() -> float:
+    """The share of the memory that is free."""
+    free, total = _memory()
+    return free / total
+
+
+def _memory() -> tuple[int, int]:
+    """(free, total) bytes."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if not (limit.exists() and (allowed := limit.read_text().strip()).isdigit()):
+        return memory.available, memory.total
+    free = min(memory.available, int(allowed) - int(used.read_text()))
+    return free, min(memory.total, int(allowed))

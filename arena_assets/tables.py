@@ -134,6 +134,7 @@ RESPONSES = _table(
     error__null=_TEXT,  # why not
     text=_TEXT,  # without the reasoning; of a refusal, its words
     reasoning__null=_TEXT,  # what the model thought before it answered
+    dtype__null=_TEXT,  # the number type that the model computed in; null where nobody says
     turns=pa.list_(pa.string()),  # its answer to every open turn; the last one is the text
     finish_reason=_TEXT,  # stop, length, recorded, refused, error, unknown, or a server's own word
     prompt_tokens__null=_INT,  # null where the server does not say

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable
-from contextlib import redirect_stdout
-from io import StringIO
+from contextlib import nullcontext
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from arena_assets.console import noise_to
 from arena_assets.lake import ALL
 from arena_assets.lineage import (
     known_models,
@@ -28,29 +31,48 @@ class WheelStopped(RuntimeError):
     """A job failed; the message names the steps and checks and what they said."""
 
 
-def turn(until: str | None, log: Callable[[str], None], force: Iterable[str] = ()) -> list[str]:
+def turn(
+    until: str | None,
+    log: Callable[[str], None],
+    force: Iterable[str] = (),
+    rated: Callable[[str], None] = lambda key: None,
+) -> list[str]:
     """Prepare prompts and weights, then turn every round that is not done, up to `until`.
 
-    Returns the rounds that were turned. Rounds in `force` are turned again. Raises WheelStopped at
-    the first round that fails; those after it are not started.
+    Returns the rounds that were turned; `rated` is told each as soon as its leaderboard is there.
+    Rounds in `force` are turned again. Raises WheelStopped at the first round that fails; those
+    after it are not started.
     """
     arena = arena_resource()
     last = arena.round(until).key if until else max(arena.rounds)
-    turned = []
+    turned: list[str] = []
     with open_instance() as instance:
+        job = partial(_run, arena, instance)
         if not prepared(arena):
             log("preparing prompts and weights")
             for source in arena.arena.prompts.sources:
-                _run("collect", source.name, instance)
-            _run("prepare", None, instance)
-        for key in [key for key in arena.rounds if key <= last]:
+                job("collect", source.name)
+            job("prepare", None)
+        waiting, spent = [key for key in arena.rounds if key <= last], 0.0
+        while waiting:
+            key = waiting.pop(0)
             if state_of(arena, key) == "done" and key not in force:
                 log(f"{key}: done, nothing changed")
                 continue
             log(f"{key}: turning ({state_of(arena, key)})")
-            _run("turn_round", key, instance)
+            started = time.monotonic()
+            job("turn_round", key)
+            spent += time.monotonic() - started
             turned.append(key)
+            rated(key)
+            if waiting:
+                left = spent / len(turned) * len(waiting)
+                log(f"still to come: {', '.join(waiting)}, about {_minutes(left)}")
     return turned
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def open_instance() -> dg.DagsterInstance:
@@ -113,23 +135,32 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
     known = [arena.round(key).key for key in keys]
     with open_instance() as instance:
         if not models_found(arena):
-            _run("prepare", None, instance, only="models")
+            _run(arena, instance, "prepare", None, only="models")
         for key in known:
             config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
-            _run("rejudge", key, instance, config)
+            _run(arena, instance, "rejudge", key, config)
+
+
+def noise_of(arena: ArenaResource) -> Path:
+    """The log file of today: what libraries print while assets are made."""
+    return arena.lake.root / "logs" / f"{datetime.now():%Y-%m-%d}.log"
 
 
 def _run(
+    arena: ArenaResource,
+    instance: dg.DagsterInstance,
     job: str,
     partition: str | None,
-    instance: dg.DagsterInstance,
     config: dict[str, Any] | None = None,
     only: str | None = None,
 ) -> None:
     from arena_assets.definitions import defs
 
-    # without the console logger Dagster prints every event, and dbt prints every test
-    with redirect_stdout(StringIO()):
+    noise = noise_of(arena)
+    # a step in a process of its own has no part in this one's screen
+    alone = arena.arena.executor == "in_process"
+    # without the console logger Dagster prints every event
+    with noise_to(noise) if alone else nullcontext():
         result = defs.resolve_job_def(job).execute_in_process(
             instance=instance,
             partition_key=partition,
@@ -139,7 +170,8 @@ def _run(
         )
     if result.success:
         return
-    raise WheelStopped(f"{job} {partition or ''} failed:\n" + "\n".join(_failures(result)))
+    said = "\n".join([*_failures(result), *([f"  more in {noise}"] if alone else [])])
+    raise WheelStopped(f"{job} {partition or ''} failed:\n{said}")
 
 
 def _failures(result: dg.ExecuteInProcessResult) -> list[str]:

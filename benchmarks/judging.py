@@ -15,7 +15,7 @@ from itertools import permutations
 from pathlib import Path
 
 from arena_assets.config import LLMJudge, load_arena
-from arena_assets.generation.engines import Weights, close_engines, open_engine
+from arena_assets.generation.engines import Weights, open_engine
 from arena_assets.judging.games import Game
 from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.resources import arena_resource
@@ -81,7 +81,6 @@ def main() -> None:
 
     single, single_hits = measure(1, games[:SINGLE], True)
     batched, hits = measure(len(games), games, True)
-    close_engines()
     uncached, _ = measure(len(games), games, False)
     print(f"{len(games)} games, SmolLM2-135M, bfloat16, JSON under a schema")
     print(f"one call at a time, prefix cache   {single:5.2f} games/s, {single_hits:.0%} cached")

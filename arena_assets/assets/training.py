@@ -25,8 +25,9 @@ from arena_assets.checkpoints import (
 from arena_assets.checks.expectations import failed_expectations
 from arena_assets.config import resolve
 from arena_assets.generation.contestants import read_system_prompt
-from arena_assets.generation.engines import close_engines
+from arena_assets.generation.engines import make_room
 from arena_assets.lineage import BrokenChain, TargetModel, models, target_of
+from arena_assets.machine import number_type
 from arena_assets.partitions import rounds_partitions
 from arena_assets.plots import loss_plot, markdown_image
 from arena_assets.resources import ArenaResource
@@ -111,15 +112,17 @@ def _train(
     log: Callable[[str], None],
 ) -> Manifest:
     """Train the round and commit its checkpoint; what is not finished is removed."""
-    close_engines()
+    make_room()
     store, stage = arena.checkpoints, arena.round(key).stage
+    chosen = number_type(arena.arena.training.dtype, "training")
+    log(f"{stage}: training in {chosen.name}, {chosen.reason}")
     scratch = store.scratch(key)
     job = Job(
         stage=stage,
         model=parent.weights.path,
         training_set=arena.lake.path("training_set", key),
         output=scratch,
-        training=arena.arena.training,
+        training=arena.arena.training.model_copy(update={"dtype": chosen.name}),
         trust_remote_code=parent.weights.trust_remote_code,
         chat_template=_chat_template(parent),
         system_prompt=read_system_prompt(arena.arena.target.system_prompt),
@@ -132,6 +135,7 @@ def _train(
         manifest = Manifest(
             round=key,
             stage=stage,
+            dtype=chosen.name,
             digest=verified_digest(scratch, scratch / VERIFIED),
             versions=versions(),
             metrics=summary(read_metrics(scratch)) | {"rows": rows_summary(scratch)},

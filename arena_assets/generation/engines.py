@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from arena_assets.config import Endpoint, Sampling
 from arena_assets.generation.reasoning import split_reasoning
+from arena_assets.machine import free_memory_share
 
 Message = dict[str, str]
 
@@ -35,7 +36,8 @@ class Completion:
     filter), "error" (with `error`, and without text), "unknown", or a server's own word where it
     is none of the known ones. `reasoning` is what the model thought before it answered. Tokens are
     those that were paid for with this sample, None where nobody says: samples of one call share a
-    prompt, which counts with the first.
+    prompt, which counts with the first. `dtype` is the number type that the model computed in, None
+    where nobody says.
     """
 
     text: str
@@ -44,6 +46,7 @@ class Completion:
     completion_tokens: int | None = 0
     error: str | None = None
     reasoning: str | None = None
+    dtype: str | None = None
 
 
 def completed(
@@ -52,14 +55,17 @@ def completed(
     prompt_tokens: int | None,
     completion_tokens: int | None,
     reasoning: str | None = None,
+    dtype: str | None = None,
 ) -> Completion:
     """What a model said, with its reasoning apart; `reasoning` is what a server split off already.
 
-    The text is empty where the model did nothing but think.
+    The text is empty where the model did nothing but think. `dtype` is what the model computed in.
     """
     thought, answer = split_reasoning(text)
     thoughts = "\n\n".join(part for part in (reasoning, thought) if part) or None
-    return Completion(answer, finish_reason, prompt_tokens, completion_tokens, reasoning=thoughts)
+    return Completion(
+        answer, finish_reason, prompt_tokens, completion_tokens, None, thoughts, dtype
+    )
 
 
 def total(*tokens: int | None) -> int | None:
@@ -105,18 +111,19 @@ class BackendDown(RuntimeError):
 
 
 _open: dict[str, Engine] = {}
+_SPARE_SHARE = 0.5  # of the memory
 
 
 def open_engine(weights: Weights, seed: int, settings: dict[str, Any]) -> Engine:
     """The engine of these weights, opened unless it is open.
 
-    One vLLM engine at a time: on a GPU a second one would not find memory. Servers and recordings
-    take none and leave it open. `settings` are those of vllm.LLM.
+    On a GPU one vLLM engine at a time, since a second one would not find memory; on a CPU those of
+    other weights stay open while memory allows. `settings` are those of vllm.LLM.
     """
     key = repr((weights, seed, sorted(settings.items())))
     if key not in _open:
         if not (weights.recorded or weights.endpoint):
-            close_engines()
+            make_room()
         _open[key] = _new_engine(weights, seed, settings)
     return _open[key]
 
@@ -135,8 +142,13 @@ def _new_engine(weights: Weights, seed: int, settings: dict[str, Any]) -> Engine
     return VLLMEngine(weights, seed, settings)
 
 
-def close_engines() -> None:
-    """Free the engine's memory, as training needs it."""
-    if _open:
+def make_room() -> None:
+    """Close the engines, unless they are on a CPU that still has half of its memory free.
+
+    Training and other engines need the memory; an engine that stays need not be opened again.
+    """
+    import torch
+
+    if _open and (torch.cuda.is_available() or free_memory_share() < _SPARE_SHARE):
         _open.clear()
         gc.collect()

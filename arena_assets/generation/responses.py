@@ -45,6 +45,7 @@ STORE_SCHEMA = pa.schema(
         ("finish_reason", pa.string()),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
+        ("dtype", pa.string()),  # that the model computed in; null where nobody says
         ("sample", pa.int64()),
         ("samples", pa.list_(pa.string())),  # all that were drawn, the kept one among them
         ("seconds", pa.float64()),  # since the answers before, shared
@@ -260,6 +261,7 @@ def _conversation(contestant: Contestant, row: dict[str, Any]) -> Conversation[d
         "response_id": row["response_id"],
         "turns": [],
         "reasoning": None,
+        "dtype": None,
         "finish_reason": "stop",
         "prompt_tokens": 0,
         "completion_tokens": 0,
@@ -293,6 +295,7 @@ def _add_turn(answer: dict[str, Any], samples: Sequence[Completion], constraints
         "reasoning": "\n\n".join(filter(None, thoughts)) or None,
         "finish_reason": best_of.reason_of_turns(answer["finish_reason"], chosen.finish_reason),
         "error": chosen.error,
+        "dtype": chosen.dtype,
         "sample": best,
         "samples": [sample.text for sample in samples],
         # all samples were paid for
@@ -337,7 +340,7 @@ def _partition_rows(
                        case when stored.text is null then 'failed'
                             when stored.finish_reason = 'refused' then 'refused'
                             else 'ok' end as status, errors.error,
-                       coalesce(stored.text, '') as text, stored.reasoning,
+                       coalesce(stored.text, '') as text, stored.reasoning, stored.dtype,
                        coalesce(stored.turns, []) as turns,
                        coalesce(stored.finish_reason, 'error') as finish_reason,
                        if(stored.text is null, 0, stored.prompt_tokens) as prompt_tokens,

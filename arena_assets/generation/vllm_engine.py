@@ -10,6 +10,7 @@ from typing import Any
 
 from arena_assets.config import Sampling, resolve
 from arena_assets.generation.engines import Completion, Request, Weights, completed
+from arena_assets.machine import AUTO, number_type
 
 
 class VLLMEngine:
@@ -29,7 +30,9 @@ class VLLMEngine:
             # a small model fills its token limit with blanks where JSON allows them
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
-        self._llm = LLM(model=str(weights.path), seed=seed, **(defaults | settings))
+        self._dtype = number_type(settings.get("dtype", AUTO), "generation").name
+        settings = defaults | settings | {"dtype": self._dtype}
+        self._llm = LLM(model=str(weights.path), seed=seed, **settings)
         template = weights.chat_template
         self._template = resolve(template).read_text("utf-8") if template else None
         if affinity:
@@ -89,6 +92,7 @@ class VLLMEngine:
                     completion.finish_reason or "unknown",
                     0 if number else len(output.prompt_token_ids),
                     len(completion.token_ids),
+                    dtype=self._dtype,
                 )
                 for number, completion in enumerate(output.outputs)
             ]

@@ -14,7 +14,10 @@ RUN_LOCK = "ARENA_RUN_LOCK"  # names the file that the run which started a job h
 
 
 class Job(Settings):
-    """Train `model` (a folder) on `training_set` (Parquet) into the new folder `output`."""
+    """Train `model` (a folder) on `training_set` (Parquet) into the new folder `output`.
+
+    The number type of `training` is settled: not "auto".
+    """
 
     stage: Literal["sft", "dpo", "rl"]
     model: Path

@@ -37,7 +37,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from arena_assets.checkpoints import ROWS
-from arena_assets.config import Optimisation, Training
+from arena_assets.config import Optimisation
 from arena_assets.training.job import Job
 from arena_assets.training.rows import Encoder, build
 
@@ -223,7 +223,9 @@ def _shared(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
         "report_to": "none",
         "disable_tqdm": True,
         "seed": job.seed,
-        "bf16": False,  # the weights have the type of `dtype`; autocast is slower on CPU
+        # products in bfloat16, weights in float32: steps at usual learning rates are smaller than
+        # bfloat16 can tell apart
+        "bf16": job.training.dtype == "bfloat16",
         "gradient_checkpointing": job.training.gradient_checkpointing,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
@@ -273,13 +275,9 @@ def _encoder(job: Job) -> Encoder:
     return Encoder(tokenizer, {tokenizer.eos_token_id, *stops} - {None}, job.system_prompt)
 
 
-def _dtype(training: Training) -> torch.dtype:
-    return getattr(torch, training.dtype)
-
-
 def _policy(job: Job) -> Any:
     return AutoModelForCausalLM.from_pretrained(
-        job.model, dtype=_dtype(job.training), trust_remote_code=job.trust_remote_code
+        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code
     )
 
 
@@ -290,7 +288,7 @@ def _scorer(job: Job, folder: Path) -> Any:
     return AutoModelForSequenceClassification.from_pretrained(
         folder,
         num_labels=1,
-        dtype=_dtype(job.training),
+        dtype=torch.float32,
         trust_remote_code=job.trust_remote_code,
     )
 
