@@ -369,7 +369,7 @@ def main() -> None:
     except Exception as error:
         if not _explains_itself(error):
             raise
-        print(error, file=sys.stderr)
+        print(visible_lines(str(error)), file=sys.stderr)
         code = 1
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -18,6 +18,8 @@ from typing import TextIO
 
 import dagster as dg
 
+from arena_assets.hostile_text import visible_lines
+
 # "few-shot: 40/80 answers, 270 tokens/s", "sft: step 3/10, loss 1.2"
 _PROGRESS = re.compile(r"(?P<who>.+?): (?:step )?(?P<done>\d+)/(?P<total>\d+)(?P<rest>.*)", re.S)
 SPARSE_SECONDS = 10.0  # between two lines of progress where there is no bar
@@ -49,7 +51,7 @@ class Screen:
     def line(self, words: str) -> None:
         """Something that happened; what was under way has ended."""
         self.end()
-        self._console.print(words)
+        self._console.print(visible_lines(words))
         self._last = self._clock()
 
     def say(self, step: str, words: str) -> None:
@@ -122,7 +124,8 @@ class _AssetWords(logging.Handler):
         if _screen:
             _screen.say(step, words)
         else:  # a step in a process of its own: its output is the log file
-            print(f"{time.strftime('%H:%M:%S')}  {step:16} {words}", file=sys.stderr)
+            line = f"{time.strftime('%H:%M:%S')}  {step:16} {words}"
+            print(visible_lines(line), file=sys.stderr)
 
 
 @dg.logger(description="The assets' own messages, one line each.")
