@@ -19,10 +19,12 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 import yaml
+from xdist.scheduler import LoadFileScheduling
 
 from arena_assets.config import Endpoint
 from arena_assets.lake import write_atomically
@@ -124,20 +126,32 @@ def pytest_sessionfinish() -> None:
     shutil.rmtree(WORK, ignore_errors=True)
 
 
-# what takes minutes to make is made once, by one of the processes that share the tests
-_MADE_ONCE = {"turned_twice": "turned arena", "served_model": "served model"}
+# Tests of these files share what takes long to make, so one process runs them; it starts first.
+_TOGETHER = {
+    "turned arena": ("test_wheel.py", "test_ui.py", "test_checks.py"),
+    "served model": ("test_openai.py", "test_edited_models.py"),
+}
+_GROUPS = {file: group for group, files in _TOGETHER.items() for file in files}
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one costly fixture run in one process, and start first; others go file by file."""
-    groups = {}
-    for item in items:
-        costly = [group for name, group in _MADE_ONCE.items() if name in item.fixturenames]
-        groups[item] = costly[0] if costly else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    first = list(_MADE_ONCE.values())
-    items.sort(key=lambda item: first.index(g) if (g := groups[item]) in first else len(first))
+    order = list(_TOGETHER)
+    items.sort(
+        key=lambda item: (
+            order.index(_GROUPS[item.path.name]) if item.path.name in _GROUPS else len(order)
+        )
+    )
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """File by file; xdist's own groups are not seen by pytest 9.2, which keeps a test's name."""
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::", 1)[0]).name
+            return _GROUPS.get(file, file)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
