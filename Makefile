@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: help setup run test drills dev lint format bench bench-text bench-ratings bench-curation manifest clean
+.PHONY: help setup run test drills dev lint format bench bench-text bench-dtype bench-ratings bench-curation manifest clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -26,7 +26,8 @@ $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	mkdir -p $(DAGSTER_HOME)
 	cp dagster.yaml $@
 
-run: setup manifest ## turn the wheel through every round of the profile, then print the leaderboard
+run: setup manifest ## turn the wheel through every round of the profile, a leaderboard after each
+	@$(BIN)/arena doctor
 	$(BIN)/arena run
 
 dev: setup manifest ## the Dagster UI on http://127.0.0.1:3000
@@ -47,6 +48,9 @@ bench: setup manifest ## measure: load time of the code location, active samplin
 bench-text: setup manifest ## measure: the responses asset beside bare vLLM, the LLM judge batched and one call at a time
 	$(BIN)/python benchmarks/generation.py
 	$(BIN)/python benchmarks/judging.py
+
+bench-dtype: setup manifest ## measure: float32 and bfloat16 side by side, generation and training
+	$(BIN)/python benchmarks/number_types.py
 
 bench-ratings: setup .venv-arena-rank ## measure: ratings of 1M battles beside arena-rank and evalica, then 10M
 	$(BIN)/python benchmarks/ratings.py
