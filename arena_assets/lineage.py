@@ -322,8 +322,8 @@ def round_prompts(resource: ArenaResource, key: str) -> pa.Table:
         **{table: (table, "all") for table in tables},
     )
     there = found.filter(pc.is_valid(found["messages"]))
-    wanted = resource.arena.prompts.slices.rows or max(found.num_rows, 1)
-    if there.num_rows < wanted:
+    wanted = resource.arena.prompts.slices.rows or found.num_rows
+    if not there.num_rows or there.num_rows < wanted:
         raise BrokenChain(
             f"Round {key} fights over slice {name}, which has {there.num_rows} of its {wanted} "
             "prompts: they changed after it was drawn. Materialize the prompts and slices again "

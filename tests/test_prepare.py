@@ -1,8 +1,9 @@
-"""The assets of curation together: every prompt is accounted for, and what was drawn stays."""
+"""The assets of curation together: every prompt is accounted for, and the same give the same."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import dagster as dg
@@ -12,7 +13,7 @@ import yaml
 from arena_assets.assets import curation, prompts
 from arena_assets.checks.expectations import failed_expectations
 from arena_assets.curation.collection import STEPS
-from arena_assets.lineage import prompts_fingerprint, round_fingerprint
+from arena_assets.lineage import prompts_fingerprint, round_fingerprint, round_prompts
 from arena_assets.resources import ArenaResource
 
 ASSETS = dg.load_assets_from_modules([prompts, curation])
@@ -106,24 +107,77 @@ def test_the_report_names_benchmark_rule_and_examples(arena):
     assert example["prompt_id"] == "planted" and example["item"] == BENCHMARK
 
 
-def test_new_prompts_change_neither_test_set_nor_slices_nor_finished_rounds(arena, workshop):
-    before = [arena.lake.digest(table) for table in ("arena_testset", "slices")]
+def digests(arena):
+    return [arena.lake.digest(table) for table in ("arena_testset", "prompts_curated", "slices")]
+
+
+def sliced(arena):
+    rows = arena.lake.read("slices").to_pylist()
+    return {row["prompt_id"]: row["slice"] for row in rows}
+
+
+def test_what_was_added_and_taken_away_again_leaves_everything_as_it_was(arena, workshop):
+    before, drawn = digests(arena), sliced(arena)
     fingerprint = round_fingerprint(arena, FIRST)
-    drawn = arena.lake.query(
-        "select messages from p semi join s using (prompt_id) order by prompt_id limit 1",
-        p=("prompts_curated", "all"),
-        s=("slices", "all"),
-    )["messages"][0].as_py()
     source = workshop / "prompts.jsonl"
-    repeated = {"prompt_id": "0-first-of-all", "messages": drawn}
-    new = {"prompt_id": "new", "prompt": "Compare two old bridges of your choice with each other."}
-    with source.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in (repeated, new))
+    text = source.read_text("utf-8")
+    known = {row["prompt_id"]: row for row in map(json.loads, text.splitlines())}
+    added = (
+        known[min(drawn)] | {"prompt_id": "0-first-of-all"},
+        {"prompt_id": "new", "prompt": "Compare two old bridges of your choice with each other."},
+    )
+    source.write_text(text + "".join(json.dumps(row) + "\n" for row in added), "utf-8")
+    more = prepared(workshop)
+    assert more.lake.digest("arena_testset") == before[0]
+    assert {"new", "0-first-of-all"} <= ids(more, "prompts_curated")
+    assert min(drawn) in ids(more, "dropped_prefixes"), "the first by prompt_id stays"
+    assert len(drawn.items() - sliced(more).items()) <= 3 * 2, "two new ones, one gone"
+    source.write_text(text, "utf-8")
     again = prepared(workshop)
-    assert [again.lake.digest(table) for table in ("arena_testset", "slices")] == before
-    assert round_fingerprint(again, FIRST) == fingerprint
-    assert "new" in ids(again, "prompts_curated")
-    assert "0-first-of-all" in ids(again, "dropped_prefixes"), "a prompt in a slice wins"
+    assert digests(again) == before and round_fingerprint(again, FIRST) == fingerprint
+
+
+def test_half_a_source_is_refused_before_rounds_lose_prompts(arena, workshop):
+    before = digests(arena)
+    source = workshop / "prompts.jsonl"
+    text = source.read_text("utf-8")
+    source.write_text("".join(text.splitlines(keepends=True)[::3]), "utf-8")
+    with pytest.raises(ValueError, match=r"asks for 3 slices of 16 prompts, but only \d+ are left"):
+        prepared(workshop)
+    assert digests(arena) == before and round_prompts(arena, FIRST).num_rows == 16
+    source.write_text(text, "utf-8")
+    assert digests(prepared(workshop)) == before
+
+
+def test_a_replaced_source_gives_full_slices_of_the_new_prompts_at_once(arena, workshop):
+    source = workshop / "prompts.jsonl"
+    text = source.read_text("utf-8")
+    cities = ["Lima", "Oslo", "Bonn", "Riga", "Kiel", "Graz", "Bern", "Nice", "Cork", "Gent"]
+    things = ["bread", "clocks", "rivers", "bees", "glass", "tides", "maps"]
+    rows = [
+        {"prompt_id": f"{city}-{thing}", "prompt": f"What do people of {city} think of {thing}?"}
+        for city in cities
+        for thing in things
+    ]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    other = prepared(workshop)
+    assert Counter(sliced(other).values()) == {"D1": 16, "D2": 16, "D3": 16}
+    assert set(sliced(other)) <= {row["prompt_id"] for row in rows}
+    assert failed_expectations(other, "slices", "all") == []
+    source.write_text(text, "utf-8")
+
+
+def test_a_step_that_leaves_no_prompt_says_so(workshop, tmp_path):
+    profile = yaml.safe_load((workshop / "profile.yaml").read_text("utf-8"))
+    profile["prompts"]["sources"][0]["path"] = str(tmp_path / "prompts.jsonl")
+    (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile), "utf-8")
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Hi"}\n{"prompt": "Hello you"}\n', "utf-8")
+    message = r"no prompt is left: this step drops all 2 that remained \(fewer than 3 words: 2\)"
+    with pytest.raises(dg.Failure, match=message):
+        prepared(tmp_path)
+    (tmp_path / "prompts.jsonl").write_text("{broken\n", "utf-8")
+    with pytest.raises(dg.Failure, match=r"the sources \(seed\) have none; see the table quarant"):
+        prepared(tmp_path)
 
 
 def test_a_new_edition_is_a_new_version_and_the_old_one_stays(arena, workshop):

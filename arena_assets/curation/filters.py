@@ -140,12 +140,14 @@ def repeated_prefixes(connection: duckdb.DuckDBPyConnection, words: int | None) 
     return _drops(
         connection,
         f"""
-        with begun as (
-            select prompt_id, settled, md5(array_to_string({start}, ' ')) as start, {begun} as begun
-            from {spoken("remaining")}
-            qualify count(*) over (partition by start) > 1
+        with started as (
+            select prompt_id, md5(array_to_string({start}, ' ')) as start from {spoken("remaining")}
+        ), alike as materialized (
+            select * from started qualify count(*) over (partition by start) > 1
         ), signed as materialized (
-            select prompt_id, settled, start || signs_of(begun) as prefix from begun
+            -- signs are read by Python, so only where words are the same
+            select prompt_id, settled, start || signs_of({begun}) as prefix
+            from {spoken("(select * from remaining join alike using (prompt_id))")}
         ), placed as (
             select prompt_id, settled,
                    first_value(prompt_id) over (

@@ -96,25 +96,30 @@ _INSIDE = regex.compile(
     "[不没沒無无非未非别別勿莫].?|ない|ません|なかった|ずに|않|없|아니|못|마세요|말고|ไม่|ห้าม|មិន|ບໍ່"
 )
 _CODE = regex.compile(r"(?s)```(.+?)```|`([^`\n]+)`")
-_CAMEL = regex.compile(r"\w*\p{Ll}\p{Lu}\w*")
+_CAMEL = regex.compile(r"\p{Ll}\p{Lu}")
 
 
 def guard(text: str) -> str:
     """What another prompt has to share with this one to be its near-duplicate, as one string."""
     said = plain(text)
     tokens = _TOKENS.findall(_MARKUP.sub("", said))
-    code = ["".join("".join(found).split()) for found in _CODE.findall(said)]
-    camel = [name.casefold() for name in _CAMEL.findall(visible(text))]
+    code = ["".join("".join(found).split()) for found in _CODE.findall(said)] if "`" in said else []
+    camel = [word.casefold() for word in _cased(visible(text)) if _CAMEL.search(word)]
     return "\n".join(map(" ".join, (_signs(tokens), _told(tokens), code, camel)))
+
+
+def _cased(text: str) -> list[str]:
+    """The words of a text that has names in camel case."""
+    return regex.findall(r"\w+", text) if _CAMEL.search(text) else []
 
 
 def _told(tokens: list[str]) -> Iterator[str]:
     """The words of a text that another word in their place would make another request."""
     before = ""
     for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
-        if token[0] != "_" and not token[0].isalnum():
+        if not token[0].isalnum() and token[0] != "_":
             pass
-        elif token in _NEGATIONS or token.endswith("n't") or token.startswith("n'"):
+        elif token in _NEGATIONS or token[-3:] == "n't" or token[:2] == "n'":
             yield f"not {after}"
         elif token in _NUMBER_WORDS or _is_name(token, before, after):
             yield token
