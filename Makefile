@@ -59,6 +59,7 @@ bench-ratings: setup .venv-arena-rank ## measure: ratings of 1M battles beside a
 bench-curation: setup ## measure: curation of 69K, 138K and 276K prompts, MinHash beside datasketch (needs PROMPTS)
 	$(BIN)/pip install --quiet --no-deps datasketch==2.0.0
 	$(BIN)/python benchmarks/curation.py $(PROMPTS)
+	$(BIN)/python benchmarks/words.py $(PROMPTS)
 
 .venv-arena-rank: # it pins other versions of our dependencies
 	$(PYTHON) -m venv $@
