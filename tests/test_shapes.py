@@ -409,7 +409,7 @@ def test_values_that_need_not_fit_cost_no_row_and_are_counted(tmp_path):
     assert len(found) == 4 and reasons == []
     path = tmp_path / "rows.jsonl"
     assert summary["values_dropped"] == (
-        f"difficulty: no number from 0 to 10, first in {path}, line 1 (3), "
+        f"difficulty: no number from 0 to 10, first in {path}, line 1 (2), "
         f"category: no text, first in {path}, line 1 (1), "
         f"reference: no text, first in {path}, line 2 (1), "
         f"system turns without text, first in {path}, line 4 (1)"

@@ -11,11 +11,13 @@ import re
 import unicodedata
 
 # format characters and what Unicode calls ignorable (zero-width, bidirectional, soft hyphens,
-# variation selectors, tags), and the stroke that only makes Arabic words longer
+# variation selectors, tags), the stroke that only makes Arabic words longer, and the signs for
+# vowels that Arabic and Hebrew may leave out
 _UNSEEN = (
     "\u00ad\u034f\u061c\u0640\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\u064b-\u0652\u0670\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7"
 )
 _INVISIBLE = re.compile(f"[{_UNSEEN}]+")
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)

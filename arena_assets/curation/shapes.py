@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from arena_assets.config import Source
+from arena_assets.curation.transcripts import dialogue_in, python_list
 from arena_assets.curation.turns import (
     MEDIA,
     Dialogue,
@@ -60,6 +61,7 @@ UNDERSTOOD = (
     "(prompt, instruction, question, inputs, query, turns, input, text)"
 )
 UNCATEGORISED = "uncategorised"
+_NO_INPUT = re.compile(r"<?no ?input>?\.?", re.IGNORECASE)  # what Alpaca's generator wrote
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -125,8 +127,10 @@ class Shape:
         column, dialogue = self._prompt_column(row)
         used.add(column)
         value = row[column]
+        if not dialogue and isinstance(value, str | bytes):
+            value = dialogue_in(str(text_of(value)), column) or value
         if dialogue or isinstance(value, list | dict):
-            found = self._dialogue(row, column, dialogue, used)
+            found = self._dialogue(row, column, value, dialogue, used)
         elif isinstance(value, str | bytes):
             if column == "text":
                 self._refuse_answers(row, used)
@@ -171,10 +175,10 @@ class Shape:
             raise ValueError(f"role: a text of the {role}, no prompt")
 
     def _dialogue(
-        self, row: Mapping[str, Any], column: str, alternating: bool, used: set[str]
+        self, row: Mapping[str, Any], column: str, value: Any, alternating: bool, used: set[str]
     ) -> Dialogue:
-        found = dialogue_of(row[column], column, alternating)
-        texts = isinstance(row[column], list) and any(isinstance(x, str) for x in row[column])
+        found = dialogue_of(value, column, alternating)
+        texts = isinstance(value, list) and any(isinstance(x, str) for x in value)
         if texts and not alternating:  # questions one after the other, no dialogue
             found.messages[0]["content"] = self._with_passages(
                 row, column, found.messages[0]["content"], used
@@ -202,6 +206,8 @@ class Shape:
                 continue
             used.add(name)
             passage = _texts(row[name], name)
+            if name == "input" and _NO_INPUT.fullmatch(passage.strip()):
+                continue
             # a prompt that was made from an instruction and its input holds both already
             if column == "instruction" or passage.strip() not in text:
                 parts.append(passage)
@@ -265,12 +271,12 @@ class Shape:
 
 
 def present(value: Any) -> bool:
-    """Whether a cell holds anything: no null, blank text, empty list or struct of nulls."""
+    """Whether a cell holds anything: no null, NaN, blank text, empty list or struct of nulls."""
     if isinstance(value, str):
         return bool(value.strip())
     if isinstance(value, dict):
         return any(item is not None for item in value.values())
-    return not (value is None or (isinstance(value, list | bytes) and not value))
+    return not (value is None or value != value or (isinstance(value, list | bytes) and not value))
 
 
 def _holds_rows(value: Any) -> bool:
@@ -331,7 +337,9 @@ def _choices(value: Any, question: str) -> str:
         text = str(text_of(value))
         try:
             value = parse_json(text)
-        except ValueError:  # listed as they are to be shown
+        except ValueError:
+            value = python_list(text)
+        if value is None:  # listed as they are to be shown
             return "" if text.strip() in question else text
     labels, texts = _labelled(value)
     marks = [rf"\(?{re.escape(label)}\s*[.):]" for label in labels]

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from arena_assets.reading.records import parse_json, text_of
+from arena_assets.curation.transcripts import ROLE_KEYS, unpacked
+from arena_assets.reading.records import text_of
 
 Message = dict[str, str]
 
-ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text", "parts")
 MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 _ROLES = {
@@ -131,12 +131,9 @@ def _joined(turns: Sequence[_Turn]) -> Dialogue:
 
 
 def _turns(value: Any, column: str, alternating: bool) -> Iterator[_Turn]:
-    """The turns of a cell, also where it holds them as JSON."""
+    """The turns of a cell, also where it holds them as a text."""
     if isinstance(value, str | bytes):
-        try:
-            value = parse_json(text_of(value) or "")
-        except ValueError as error:
-            raise ValueError(f"{column}: {error}") from None
+        value = unpacked(text_of(value) or "", column)
     if isinstance(value, dict):
         value = _transposed(value)
     if not isinstance(value, list):
@@ -154,7 +151,7 @@ def _turns(value: Any, column: str, alternating: bool) -> Iterator[_Turn]:
         elif isinstance(item, list) and len(item) == 2:
             yield from _pair(*item, place)
         elif isinstance(item, dict):
-            yield from _of_mapping(item, place)
+            yield from _of_mapping(item, place, alternating)
         else:
             raise ValueError(f"{place}: expected role and content, got {type(item).__name__}")
 
@@ -165,9 +162,14 @@ def _pair(ask: Any, answer: Any, place: str) -> Iterator[_Turn]:
         yield _Turn("assistant", answer, place)
 
 
-def _of_mapping(item: Mapping[str, Any], place: str) -> Iterator[_Turn]:
-    """The turn of a message, or the two of a pair of question and answer."""
+def _of_mapping(item: Mapping[str, Any], place: str, alternating: bool) -> Iterator[_Turn]:
+    """The turn of a message, or the two of a pair of question and answer.
+
+    In a list of questions a message of nobody is the user's (Arena-Hard).
+    """
     speaker = _first(item, ROLE_KEYS)
+    if speaker is None and not alternating and set(item) <= set(CONTENT_KEYS):
+        speaker = "user"
     if speaker is None:
         if not any(key in item for key in _ASKS) or not any(key in item for key in _ANSWERS):
             raise ValueError(f"{place}: nobody is named as its speaker ({' or '.join(ROLE_KEYS)})")

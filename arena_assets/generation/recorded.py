@@ -135,7 +135,7 @@ def _answer(record: Record) -> dict[str, Any]:
 
 
 def _turn(value: Any) -> int:
-    if value is None or value == "":
+    if value is None or value == "" or value != value:  # missing, also as pandas' NaN
         return 0
     if isinstance(value, float) and value.is_integer():  # pandas' whole numbers beside missing ones
         value = int(value)

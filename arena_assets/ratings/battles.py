@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from arena_assets.ratings.reading import Source, open_table
+from arena_assets.ratings.reading import NAME, Source, open_table
 
 BATTLES = pa.schema(
     [
@@ -93,6 +93,8 @@ _AGREES = """coalesce(case score
     when 0 then try_cast(other as double) between 0 and 0.5
     when 0.5 then try_cast(other as double) > 0 and try_cast(other as double) < 1
 end, false)"""
+# pandas writes a missing name as nan
+_NONE = "coalesce(lower(trim({0})), '') in ('', 'nan')"
 _WEIGHTS = (1e-6, 1e6)  # beyond, sums of points lose their digits
 
 
@@ -270,20 +272,24 @@ def read_battles(source: Path | pa.Table, loader: str = "battles") -> Battles:
             select rows.*, {how.score} as score, {how.missing} as undecided,
                    row_number() over () as row,
                    try_cast(coalesce(weight, '1') as double) as times
-            from ({how.select}) as rows
+            from (
+                select * replace ({NAME.format("one")} as one, {NAME.format("two")} as two,
+                                  if({_NONE.format("other")}, null, other) as other)
+                from ({how.select})
+            ) as rows
             """
         )
         _refuse_unclear_rows(connection, place, how)
         undecided, alone = connection.sql(
-            """
+            f"""
             select count(*) filter (undecided),
-                   count(*) filter (not undecided and coalesce(prompt_id, '') = '')
+                   count(*) filter (not undecided and {_NONE.format("prompt_id")})
             from rated
             """
         ).fetchall()[0]
         table = connection.sql(
-            """
-            select if(coalesce(prompt_id, '') = '', 'row ' || row, prompt_id) as prompt_id,
+            f"""
+            select if({_NONE.format("prompt_id")}, 'row ' || row, prompt_id) as prompt_id,
                    one as contestant_1, two as contestant_2, score, times as weight, category
             from rated where not undecided order by row
             """
@@ -311,7 +317,7 @@ def _refuse_unclear_rows(connection: duckdb.DuckDBPyConnection, place: str, how:
     """BadBattles for the first row that says something which is no battle."""
     least, most = _WEIGHTS
     unclear = {
-        "nameless": "coalesce(trim(one), '') = '' or coalesce(trim(two), '') = ''",
+        "nameless": f"{_NONE.format('one')} or {_NONE.format('two')}",
         "itself": "one = two",
         "unknown": "not undecided and score is null",
         "contradicted": f"other is not null and not {_AGREES}",

@@ -173,6 +173,7 @@ def _rate(
 
 def _warn(battles: Battles, prompts: int) -> None:
     """Say on stderr what the intervals cannot know."""
+    from arena_assets.curation.plain import plain
     from arena_assets.ratings.battles import PROMPT_COLUMNS
 
     if battles.alone:
@@ -186,6 +187,17 @@ def _warn(battles: Battles, prompts: int) -> None:
         typer.echo(
             "all battles are on one prompt: the intervals say nothing about other prompts", err=True
         )
+    contestants: dict[str, set[str]] = {}
+    for column in ("contestant_1", "contestant_2"):
+        for name in battles.table[column].unique().to_pylist():
+            contestants.setdefault(plain(name), set()).add(name)
+    for alike in contestants.values():
+        if len(alike) > 1:
+            typer.echo(
+                f"{' and '.join(map(repr, sorted(alike)))} look alike and are rated as "
+                f"{len(alike)} contestants: if they are one, give them one name",
+                err=True,
+            )
 
 
 def _anchor(option: str | None, battles: Any) -> Any:

@@ -24,7 +24,7 @@ from arena_assets.ratings.bradley_terry import (
     require_anchor,
 )
 from arena_assets.ratings.comparisons import Comparisons, count, design_of, positions, sides
-from arena_assets.ratings.reading import open_table
+from arena_assets.ratings.reading import NAME, open_table
 
 # What is counted in an answer; a comparison is (first - second) / (first + second), so between -1
 # and 1 whatever the unit, and then divided by its standard deviation over the battles.
@@ -74,7 +74,8 @@ def style_features(battles: pa.Table, responses: Path, control: str) -> np.ndarr
         connection.execute(
             f"""
             create temp table looks as
-            select prompt_id::varchar as prompt_id, contestant::varchar as contestant, {counted}
+            select prompt_id::varchar as prompt_id,
+                   {NAME.format("contestant::varchar")} as contestant, {counted}
             from (select * replace (text::varchar as text) from source)
             """
         )

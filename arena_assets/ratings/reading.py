@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ _OTHER_FORMATS = {
     b"PK\x03\x04": "a zip or a spreadsheet; unpack it or save it as CSV",
     b"PAR1": "Parquet; name it .parquet",
 }
+# SQL of a contestant's name without the blanks around it: no two are told apart by them.
+NAME = r"regexp_replace({0}, '^[\s\x{{A0}}\x{{FEFF}}]+|[\s\x{{A0}}\x{{FEFF}}]+$', '', 'g')"
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _NESTED_TYPES = ("STRUCT", "MAP", "UNION")
 
 
@@ -145,7 +149,7 @@ def _csv_columns(text: str, tabs: bool) -> dict[str, list[str | None]]:
 
 def _delimiter(text: str) -> str:
     """The sign that parts the names of the header."""
-    return max(",;\t", key=text.split("\n", 1)[0].count)
+    return max(",;\t", key=_QUOTED.sub("", text.split("\n", 1)[0]).count)
 
 
 def _json_rows(text: str) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ cell never passes for a row of its own, and a quotation mark that is never close
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -15,6 +16,8 @@ from typing import TextIO
 from arena_assets.reading.records import LONGEST, Record
 
 _DELIMITERS = (",", "\t", ";", "|")
+_SAID = re.compile(r"sep=([,;|\t])\r?\n?", re.IGNORECASE)
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _AHEAD = 1_000  # lines in which the end of a broken cell is looked for
 
 
@@ -23,13 +26,16 @@ def csv_rows(
 ) -> Iterator[Record]:
     """The rows below the header; `delimiter` is what the name promises.
 
-    A header without it is split at another usual one. Raises ValueError for a header with a name
-    that is there twice.
+    A header without it is split at another usual one; what a first line `sep=;` says, as Excel
+    reads it, comes before both. Raises ValueError for a header with a name that is there twice.
     """
     csv.field_size_limit(LONGEST)  # the csv module's own limit of 128 Ki cuts long documents
     with open_text(newline="") as text:
         lines = _Lines(text)
-        first = lines.peek()
+        if said := _SAID.fullmatch(lines.peek()):
+            delimiter = said[1]
+            lines.take()
+        first = _QUOTED.sub("", lines.peek())
         if delimiter not in first:
             delimiter = max(_DELIMITERS, key=first.count) if first else delimiter
         header: list[str] | None = None
@@ -86,11 +92,11 @@ class _Lines:
     def row(self, delimiter: str) -> tuple[list[str], str]:
         """The cells of the next row, and its text; csv.Error where it breaks the rules."""
         self._taken = []
-        reader = csv.reader(iter(self._take, ""), delimiter=delimiter, strict=True)
+        reader = csv.reader(iter(self.take, ""), delimiter=delimiter, strict=True)
         cells = next(reader, [])
         return cells, "".join(self._taken).rstrip("\r\n")
 
-    def _take(self) -> str:
+    def take(self) -> str:
         line = self._next()
         if line:
             self._taken.append(line)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TextIO
 
-from arena_assets.reading.records import LONGEST, Record, json_record, parse_json
+from arena_assets.reading.records import LONGEST, Record, json_record, line_records, parse_json
 
 Open = Callable[[], AbstractContextManager[TextIO]]
 
@@ -34,10 +34,11 @@ def json_rows(open_text: Open, path: str, by_line: bool) -> Iterator[Record]:
     lines = head.split("\n")
     whole = lines if len(head) < _CHUNK else lines[:-1]
     first = [line for line in whole if line.strip()][:_FIRST_LINES]
+    spread = [line.strip() for line in first[:1]] == ["{"]  # an object over several lines
     with open_text() as text:
         if head.lstrip().startswith("[") and not (len(first) > 1 and _is_json(first[0])):
             yield from _elements(text, path, in_array=True)
-        elif by_line or any(line[0] == "{" and _is_json(line) for line in first):
+        elif (by_line and not spread) or any(line[0] == "{" and _is_json(line) for line in first):
             yield from _by_line(text)
         else:
             yield from _elements(text, path, in_array=False)
@@ -61,7 +62,7 @@ def _by_line(text: TextIO) -> Iterator[Record]:
             while len(line) == LONGEST and not line.endswith("\n"):
                 line = text.readline(LONGEST)
         elif row:
-            yield json_record(number, row)
+            yield from line_records(number, row)
 
 
 def _elements(text: TextIO, path: str, in_array: bool) -> Iterator[Record]:

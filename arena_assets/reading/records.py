@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ LONGEST = 64 * 1024 * 1024  # characters of a row; beyond it a file is broken, o
 _KEPT = 100_000  # characters of an unusable row's text
 _EXACT = 18  # digits; longer numbers would change as floats, and Python refuses thousands of them
 _TOO_DEEP = "nested too deep"
+_BETWEEN = re.compile(r"[\s,]*")  # objects on one line
 
 
 class Number(float):
@@ -30,7 +32,12 @@ def _integer(text: str) -> int | Number:
     return int(text) if len(text) <= _EXACT and text != "-0" else Number(text)
 
 
-_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=Number, parse_constant=Number)
+def _constant(text: str) -> Number | None:
+    """Infinity, -Infinity, or NaN, which is how Python writes that a value is missing."""
+    return None if text == "NaN" else Number(text)
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer, parse_float=Number, parse_constant=_constant)
 
 
 def parse_json(text: str) -> Any:
@@ -91,6 +98,27 @@ def json_record(line: int, text: str) -> Record:
     if isinstance(row, dict):
         return Record(line, row, None, text)
     return Record(line, {}, f"expected a JSON object, got {type(row).__name__}", text)
+
+
+def line_records(line: int, text: str) -> list[Record]:
+    """The record of a line, or of each of its objects: with commas or nothing between and after.
+
+    A writer that was killed leaves two objects on a line, one cut out of an array a comma.
+    """
+    whole = json_record(line, text)
+    if whole.problem is None:
+        return [whole]
+    records, place = [], 0
+    while place < len(text):
+        try:
+            row, end = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return [whole]
+        if not isinstance(row, dict):
+            return [whole]
+        records.append(Record(line, row, None, text[place:end]))
+        place = _BETWEEN.match(text, end).end()
+    return records
 
 
 class ArrowRows:
