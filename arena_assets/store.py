@@ -100,22 +100,30 @@ class Store:
 
     def _settle(self) -> None:
         """Make a shard of the journal; a line that was cut off is a row that was never taken."""
-        if not self._journal.exists():
-            return
-        lines = self._journal.read_text("utf-8", errors="replace").split("\n")
-        self.append([row for line in lines if (row := _row(line))])
-        self._journal.unlink()
+        if self._journal.exists():
+            self.append(self._journaled())
+            self._journal.unlink()
+
+    def _journaled(self) -> list[dict[str, Any]]:
+        """The rows in the journal: those of a batch under way, or of a run that was killed."""
+        try:
+            lines = self._journal.read_text("utf-8", errors="replace").split("\n")
+        except FileNotFoundError:
+            return []
+        return [row for line in lines if (row := _row(line))]
 
     def create_view(self, connection: duckdb.DuckDBPyConnection, name: str) -> None:
         """The rows as a view, each key once (the earliest, should a copied lake hold it twice).
 
         A torn shard is left out with a warning: it does not hide the rows of the others.
         """
+        # first, since it may become a shard at any moment
+        journal = pa.Table.from_pylist(self._journaled(), schema=self.schema)
         whole, torn = self._shards()
         for shard in torn:
             logger.warning("%s: not a whole Parquet file; its rows are left out", shard)
-        connection.register(f"{name}_empty", self.schema.empty_table())
-        source = f"(select *, '' as filename from {name}_empty)"
+        connection.register(f"{name}_journal", journal)
+        source = f"(select *, '~' as filename from {name}_journal)"
         if whole:
             listed = ", ".join("'" + str(shard).replace("'", "''") + "'" for shard in whole)
             # shards of an earlier version may lack a column

@@ -87,6 +87,7 @@ BODIES: dict[str, tuple[Change, str]] = {
         FAILED,
     ),
     "a thought and no answer": (message(content="", reasoning_content="Hm."), FAILED),
+    "only a thought": (message(content=None, reasoning_content="Hm."), FAILED),
     # nothing said
     "an empty answer": (message(content=""), ANSWER),
     "no content": (message(content=None), FAILED),

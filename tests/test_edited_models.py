@@ -181,7 +181,7 @@ def test_rejudging_finds_edited_weights_first(edited, monkeypatch):
     """The jobs themselves need the whole code location: tests/test_wheel.py runs them."""
     runs = []
     monkeypatch.setattr(
-        wheel, "_run", lambda job, key, *_, only=None: runs.append((job, key, only))
+        wheel, "_run", lambda _, __, job, key, *___, only=None: runs.append((job, key, only))
     )
     for arena in (edited(), edited(tiny={"path": "/other"})):
         monkeypatch.setattr(wheel, "arena_resource", lambda arena=arena: arena)

@@ -107,7 +107,8 @@ def test_a_disk_that_is_full_ends_in_one_sentence_and_what_was_there_stays(store
     sentence = str(refused.value)
     assert "\n" not in sentence and str(store.folder) in sentence
     assert "files may not grow that large here; what was finished before is kept" in sentence
-    assert rows_of(store) == ROWS
+    # and so is what has come
+    assert [row for row in rows_of(store) if row not in long] == ROWS
     lake = Lake(store.folder.parent)
     prompts = [{"prompt_id": row["key"], "slice": row["text"]} for row in long]
     with pytest.raises(NotWritable, match=r"slices/all\.parquet: cannot be written"):

@@ -9,8 +9,9 @@ from arena_assets.generation.best_of import note_on_picks
 from arena_assets.lineage import OUT_OF_DATE, PROMOTED_FROM, models, outdated, round_fingerprint
 from arena_assets.partitions import rounds_partitions
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
-from arena_assets.ratings.battles import read_battles
+from arena_assets.ratings.battles import BadBattles, read_battles
 from arena_assets.ratings.bradley_terry import Anchor, Intervals, pair_table, rate
+from arena_assets.ratings.comparisons import UnratableBattles
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 from arena_assets.tables import TABLES
@@ -26,12 +27,15 @@ from arena_assets.tables import TABLES
 @recorded
 def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     key, settings = context.partition_key, arena.arena.ratings
-    battles = read_battles(arena.lake.path("arena_battles", key), "lake")
     anchor = Anchor(settings.anchor, settings.anchor_rating)
     intervals = Intervals(
         settings.interval, settings.simultaneous, settings.bootstrap, arena.arena.seed
     )
-    rated = rate(battles.table, anchor, intervals)
+    try:
+        battles = read_battles(arena.lake.path("arena_battles", key), "lake")
+        rated = rate(battles.table, anchor, intervals)
+    except (BadBattles, UnratableBattles) as unratable:
+        raise dg.Failure(f"ratings {key}: {unratable}", allow_retries=False) from unratable
     arena.lake.write("ratings", [{"round": key, **row} for row in rated.to_pylist()], key)
     written = arena.lake.read("ratings", key)
     rows = written.to_pylist()

@@ -149,8 +149,8 @@ def _choice(
     thoughts = next((said for said in apart if isinstance(said, str) and said), reasoning)
     if text is None and (called := message.get("tool_calls") or message.get("function_call")):
         return Rejected(f"the model called a tool instead of answering: {_shown(called)}")
-    # "" is an answer where the model stopped by itself; nothing at all is none
-    if not text and reason != "length" and (text is None or reason != "stop"):
+    # "" is an answer where the model stopped by itself; nothing at all, not even a thought, is none
+    if not (text or thoughts) and reason != "length" and (text is None or reason != "stop"):
         return Unusable(f"an answer without content ({reason})")
     return completed(
         storable(text or ""), reason, prompt_tokens, tokens, thoughts and storable(thoughts)

@@ -66,7 +66,16 @@ _QUOTED = re.compile(
     r"|\b(?:says?|said|contain(?:s|ing)?|writes?|wrote|claims?|includ(?:es|ing)|injects?|states?"
     r"|demands?|instructs?|quot(?:es|ing)|(?:ends?|begins?|starts?) with|such as)"
     r"\s*(?:this|that|the following|(?:the )?(?:text|line|string|json|object))?\s*:?$"
-    r"|\b(?:[AB]|first|second|one)['’]s\b[^.!?]{0,30}$",
+    r"|\b(?:[AB]|first|second|one)['’]s\b[^.!?]{0,30}$"
+    r"|\b(?:inject|trick|manipul|attack|hidden|embed|fake|naive|bad|wrong|tempted|earlier|previous"
+    r"|schema|(?:was|were) given)\w*\b[^.!?\n]{0,80}:$"
+    r"|(?:\bnot|\bnever|n['’]t) (?:output|print|give|say|reply|return|answer|this)\b[^.!?\n]{0,20}$"
+    r"|\b(?:answer|response|assistant|text|line|it|which|[AB])\b[^.!?\n]{0,40}"
+    r"\b(?:demand|instruct|tell|told|ask|want|order|command|try|tries)\w*\b[^.!?\n]{0,40}"
+    r"\b(?:me|us|I|judges?|output|print|reply|respond|return)\b[^.!?\n]{0,40}$"
+    r"|\bthat$"
+    r"|(?:^|\n)\W*(?:(?:begin|start)\b\W*(?:of )?)?"
+    r"(?:(?:the )?(?:assistant|answer|response|model|option|candidate)\s*[AB12]\W*|[AB]:)$",
     re.I,
 )
 _ASIDE = re.compile(  # a tag in which a model thinks or quotes
@@ -80,7 +89,17 @@ _REVISED = re.compile(
     r"|\bshould\b|swap|revers|mix(?:ed|ing)|other way|vice versa|disregard|ignore|retract|withdraw"
     r"|updat|adjust|chang|\bhmm|\bno[,.!—–]|(?:\bnot|n['’]t)\b.{0,20}\b(?:right|final|correct|meant?)"
     r"|\bmeant\b|sorry|apolog|rather|\bedit\b|errat|wrong|\berror|re-?evaluat|re-?think|\bredo\b"
-    r"|cannot|can['’]t|unable|refus|too (?:high|low|generous|harsh)|higher|lower|draft|example",
+    r"|cannot|can['’]t|unable|refus|too (?:high|low|generous|harsh)|higher|lower|draft|example"
+    r"|impression|prelimin|tentativ|provisional|\bfollows\b|invers|deserv|\bto be fair\b|opposit"
+    r"|discard|start over|\bagain\b|\blet me\b|\blater\b|hold on|closer look|typo|\btests?\b"
+    r"|\bminus\b|\bplus\b|\bdeduct|\b(?:three|four|five|six|seven|eight|nine|ten)\b",
+    re.I,
+)
+# A correction in another language would not be seen: letters with marks and of other scripts, and
+# the words that no sentence of those languages goes without.
+_NOT_ENGLISH = re.compile(
+    r"[^\W\d_a-z]\w*|\b(?:ich|ist|nicht|und|aber|doch|nein|der|das|je|est|les|que|mais|el|los|pero"
+    r"|es|la|il|che|ma|mas|um|de|het|niet|een|ik|maar|jest|nie|ale|bir|ama|yang|tidak|och|men|og)\b",
     re.I,
 )
 _SCORE_AFTER = re.compile(r"(?<![\d.])(?:10|[1-9])(?:\.\d+)?(?![\d%])")
@@ -313,7 +332,9 @@ def _refuse_revision(after: str, comments: str) -> None:
     """Unread where the text goes on to correct the object, or may do so."""
     for said in (after, comments):
         said = _SCALE.sub(" ", said)
-        if revised := _REVISED.search(_POLITE.sub(" ", said)) or _SCORE_AFTER.search(said):
+        plain = _POLITE.sub(" ", said)
+        revised = _REVISED.search(plain) or _SCORE_AFTER.search(said) or _NOT_ENGLISH.search(plain)
+        if revised:
             raise Unread(f"words behind the JSON object that may correct it: {revised[0]!r}")
 
 

@@ -41,6 +41,8 @@ def judge_actively(
     totals = np.zeros((len(names), len(names)))
     chosen_so_far: list[np.ndarray] = []
     judged, budget = 0, round(settings.share * battles.num_rows)
+    if not budget:
+        return battles.slice(0, 0), 0
     size = -(-budget // settings.batches)
     for start in range(0, budget, size):
         left = np.zeros(totals.shape, np.int64)

@@ -35,9 +35,18 @@ _SIDE = r"(?:the )?(?:assistant|answer|response|model|option)?[\s_-]*"
 _WINNER = re.compile(rf"\W*{_SIDE}([ab])\W*|(tie|tied|draw|equal|both|neither|none)", re.I)
 _WINNER_KEYS = ("winner", "better", "betteranswer", "preferred", "preference", "verdict", "choice")
 _SCORE_KEY = re.compile(r"(?:score|rating|grade|points)(?:of|for)?(?:answer)?([ab])")
-_PRAISE = re.compile(
-    r"\b(?:better|best|wins?|won|winner|stronger|superior|prefer\w*|verdict)\b|\[\[[AB]", re.I
+_NAMED = re.compile(
+    r"(?<![A-Za-z0-9])(A|(?i:(?:the )?(?:first|former)|(?:answer|response|assistant) (?:1|one)))"
+    r"(?![A-Za-z0-9])"
+    r"|(?<![A-Za-z0-9])(B|(?i:(?:the )?(?:second|latter)|(?:answer|response|assistant) (?:2|two)))"
+    r"(?![A-Za-z0-9])"
 )
+_PRAISE = re.compile(
+    r"\b(?:better|best|beats?|wins?|won|winner|stronger|superior|prefer\w*|verdict)\b|\[\[[AB]",
+    re.I,
+)
+_EQUAL = re.compile(r"\b(?:equal\w*|same|tied?|draw|alike|on par|neither)\b|\[\[C", re.I)
+_DENIED = re.compile(r"\b(?:not|never|no|less|los(?:es|t)|worse|weaker|hardly)\b|n['’]t\b", re.I)
 
 
 @dataclass(frozen=True)
@@ -133,10 +142,23 @@ def _refuse_contradiction(output: Output, scores: Scores) -> None:
         again = _SCORE_KEY.search(key)
         if again and number_of(said) != getattr(scores, f"score_{again[1]}"):
             raise BadVerdict(UNPARSABLE, f"{key}: {said!r:.80} is another score")
-    for sentence in re.split(r"[.\n]", output.after):
-        side = re.search(r"\b([AB])\b", sentence)
-        if side and side[1].lower() != higher and _PRAISE.search(sentence):
-            raise BadVerdict(UNPARSABLE, f"{sentence.strip()!r:.80} contradicts the scores")
+    for sentence in re.split(r"[.!?。！？\n]", output.after):
+        if not _agrees(sentence, higher):
+            raise BadVerdict(UNPARSABLE, f"{sentence.strip()!r:.80} may contradict the scores")
+
+
+def _agrees(sentence: str, higher: str) -> bool:
+    """Whether prose behind the scores says nothing about the answers, or surely the same."""
+    named = ["a" if found[1] else "b" for found in _NAMED.finditer(sentence)]
+    equal = bool(_EQUAL.search(sentence))
+    if higher == "tie":
+        return equal or not named
+    if equal or not named:
+        return not equal
+    sure = not _DENIED.search(sentence) and (
+        named.count(higher) == len(named) or _PRAISE.search(sentence)
+    )
+    return named[0] == higher and bool(sure)
 
 
 def to_verdict(completion: Completion) -> Verdict:
@@ -145,6 +167,8 @@ def to_verdict(completion: Completion) -> Verdict:
         return _failed(completion, BACKEND_ERROR, completion.error)
     if completion.finish_reason == REFUSED:
         return _failed(completion, REFUSED, "the backend's filter refused")
+    if completion.reasoning and not completion.text.strip():
+        return _failed(completion, TRUNCATED, "reasoning that does not end in an answer")
     try:
         scores = read_scores(completion.text, completion.finish_reason == "length")
     except BadVerdict as bad:
@@ -154,4 +178,5 @@ def to_verdict(completion: Completion) -> Verdict:
 
 
 def _failed(completion: Completion, failure: str, reason: str) -> Verdict:
-    return Verdict("failed", explanation=reason, failure=failure, raw=text_of(completion.text))
+    raw = completion.text or completion.reasoning or ""
+    return Verdict("failed", explanation=reason, failure=failure, raw=text_of(raw))
