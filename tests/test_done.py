@@ -32,6 +32,7 @@ from arena_assets.lineage import (
     outdated,
     outdated_preparation,
     prompts_fingerprint,
+    round_fingerprint,
     state_of,
     target_of,
     verify_weights,
@@ -222,18 +223,17 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
         target_of(other, FIRST)
 
 
-def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tmp_path):  # noqa: F811
+def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tiny_model, tmp_path):  # noqa: F811
     (tmp_path / "chat.jinja").write_text("{{ messages[0].content }}")
     settings = {"models__tiny__chat_template": str(tmp_path / "chat.jinja")}
-    base = models(arena)["tiny"].path
-    other = changed(arena, tmp_path, models__tiny__path=str(base), **settings)
+    other = changed(arena, tmp_path, models__tiny__path=str(tiny_model), **settings)
     assert materialize(models_asset, other).success
-    target_of(other, FIRST)
-    before = prompts_fingerprint(other.arena)
+    weights = target_of(other, FIRST).weights
+    before = prompts_fingerprint(other.arena), round_fingerprint(other, FIRST)
     (tmp_path / "chat.jinja").write_text("{{ messages[-1].content }}")
-    assert prompts_fingerprint(other.arena) != before, "the preparation is made again"
-    with pytest.raises(CorruptCheckpoint, match=r"models.tiny"):
-        target_of(other, FIRST)
+    assert prompts_fingerprint(other.arena) != before[0], "the preparation is made again"
+    assert round_fingerprint(other, FIRST) != before[1]
+    assert target_of(other, FIRST).weights.digest != weights.digest, "it answers anew"
 
 
 def test_the_weights_of_a_round_stay_while_they_are_used(done):
