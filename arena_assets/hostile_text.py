@@ -7,6 +7,7 @@ and characters that a terminal obeys. Nothing is left out: what could act is sho
 from __future__ import annotations
 
 import re
+import unicodedata
 
 # C0, C1, and what is drawn as nothing: bidirectional controls, zero-width characters, tags, halves
 # of surrogates. U+200C and U+200D stay: Persian and joined emoji need them.
@@ -34,6 +35,17 @@ def visible(text: str) -> str:
 def visible_lines(text: str) -> str:
     """Several lines, each as of `visible`: for messages."""
     return "\n".join(visible(line) for line in text.split("\n"))
+
+
+def shows_nothing(text: str) -> bool:
+    """Whether a text is empty for who reads it: blanks, controls and invisible characters only.
+
+    The suites of checks and the selection in dbt ask the same of their tables.
+
+    >>> shows_nothing(chr(0x200B) + " "), shows_nothing("?")
+    (True, False)
+    """
+    return all(unicodedata.category(character)[0] in "ZC" for character in text)
 
 
 def in_html(text: str) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +20,6 @@ import pyarrow.compute as pc
 
 from arena_assets.checkpoints import CorruptCheckpoint, verified_digest
 from arena_assets.config import Arena, LLMJudge, Source, resolve
-from arena_assets.curation.collection import STEPS
 from arena_assets.generation.contestants import (
     Contestant,
     opponent_contestant,
@@ -32,31 +32,37 @@ from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE, until
 from arena_assets.weights import origin_of, present_weights, served_digest, templated
 
-# what a promotion rests on, round by round; a test holds it against the graph of assets
-PROMOTED_FROM = (
-    "responses",
-    "judgments",
-    "battles",
-    "sft_rows",
-    "preference_pairs",
-    "rl_prompts",
-    "training_set",
-    "checkpoint",
-    "arena_responses",
-    "arena_judgments",
-    "arena_battles",
-    "ratings",
-)
+# What a promotion rests on, round by round, each table with those above it; a test holds it against
+# the graph of assets. A training set has rows of earlier rounds, the arena their checkpoints.
+PROMOTED_FROM = {
+    "responses": (),
+    "judgments": ("responses",),
+    "battles": ("judgments",),
+    "sft_rows": ("battles", "responses"),
+    "preference_pairs": ("battles", "responses"),
+    "rl_prompts": ("battles", "responses"),
+    "training_set": ("preference_pairs", "rl_prompts", "sft_rows"),
+    "checkpoint": ("training_set",),
+    "arena_responses": ("checkpoint",),
+    "arena_judgments": ("arena_responses",),
+    "arena_battles": ("arena_judgments",),
+    "ratings": ("arena_battles",),
+}
 # what the last table of the preparation rests on, besides the prompts of every source
-PREPARED_FROM = (
-    "benchmarks",
-    *STEPS,
-    "prompt_embeddings",
-    "arena_testset",
-    "dropped_near_testset",
-    "prompts_curated",
-    "slices",
-)
+PREPARED_FROM = {
+    "benchmarks": (),
+    "dropped_unsafe": ("prompts",),
+    "dropped_short": ("dropped_unsafe",),
+    "dropped_prefixes": ("dropped_short",),
+    "dropped_near_duplicates": ("dropped_prefixes",),
+    "prompt_embeddings": ("dropped_near_duplicates",),
+    "dropped_contaminated": ("benchmarks", "dropped_near_duplicates", "prompt_embeddings"),
+    "dropped_languages": ("dropped_contaminated",),
+    "arena_testset": ("dropped_languages", "prompt_embeddings"),
+    "dropped_near_testset": ("arena_testset", "dropped_languages", "prompt_embeddings"),
+    "prompts_curated": ("arena_testset", "dropped_near_testset"),
+    "slices": ("arena_testset", "prompts_curated"),
+}
 OUT_OF_DATE = "made from inputs of different times"  # in the place of a fingerprint
 
 
@@ -358,7 +364,8 @@ def _slice_digests(slices: tuple[str, int], prompts: tuple[str, int]) -> dict[st
 
 
 def round_fingerprint(resource: ArenaResource, key: str) -> str:
-    """What a round is made from: its slice, the test set, settings and all rounds before it.
+    """What a round is made from: its slice, the test set, settings and all rounds before it, with
+    the model that the last of them promoted.
 
     Same fingerprint, same inputs: such a round needs no second turn, also when prompts were added
     that went into other slices.
@@ -396,11 +403,40 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
         [_file_digest(file) for file in files if file],
         arena.rounds[key].model_dump(mode="json"),
         round_fingerprint(resource, round_.previous) if round_.previous else None,
+        _promoted(resource, round_.previous) if round_.previous else None,
     )
 
 
-def inputs_fingerprint(resource: ArenaResource, partition: str) -> str:
-    """What a partition of the preparation, of a source or of a round is made from."""
+def _promoted(resource: ArenaResource, key: str) -> list[str] | None:
+    """Who was promoted after a round, with the digest of its weights."""
+    if not resource.lake.exists("promotions", key):
+        return None
+    (row,) = resource.lake.read("promotions", key).to_pylist()
+    return [row["contestant"], row["model_digest"]]
+
+
+def inputs_fingerprint(
+    resource: ArenaResource,
+    table: str,
+    partition: str,
+    settings: str | None = None,
+    known: Mapping[str, str | None] = MappingProxyType({}),
+) -> str:
+    """What a table of the preparation, of a source or of a round is made from.
+
+    That is the settings and files of its partition, and the tables above it as they are: one that
+    was made before those above it were replaced is not of the present. `settings` (default: those
+    now) and the digests that are `known` of tables of the partition are those of an earlier moment.
+    """
+    above = []
+    for name, part in _above(resource, table, partition):
+        earlier = part == partition and name in known
+        above.append([name, part, known[name] if earlier else resource.digest(name, part)])
+    return _hash(settings or settings_fingerprint(resource, partition), above)
+
+
+def settings_fingerprint(resource: ArenaResource, partition: str) -> str:
+    """The settings and files that all tables of a partition are made from."""
     if partition == ALL:
         return prompts_fingerprint(resource.arena)
     if partition in resource.rounds:
@@ -409,10 +445,28 @@ def inputs_fingerprint(resource: ArenaResource, partition: str) -> str:
     return _hash(source.model_dump(mode="json"), _source_state(source))
 
 
+def _above(resource: ArenaResource, table: str, partition: str) -> Iterator[tuple[str, str]]:
+    """The partitions that one is made from; what stands in none of both lists has none."""
+    for name in (PREPARED_FROM | PROMOTED_FROM).get(table, ()):
+        parts = [partition]
+        if name == "prompts":
+            parts = [source.name for source in resource.arena.prompts.sources]
+        elif table == "training_set":
+            parts = list(resource.round(partition).trains_on)
+        elif table == "arena_responses":
+            parts = until(resource.rounds, partition)
+        yield from ((name, part) for part in parts)
+
+
 def outdated(resource: ArenaResource, tables: Iterable[str], partition: str) -> list[str]:
     """Those of the tables that were not made from the present inputs, or are missing."""
-    present = inputs_fingerprint(resource, partition)
-    return [table for table in tables if resource.made_from(table, partition) != present]
+    settings = settings_fingerprint(resource, partition)
+    return [
+        table
+        for table in tables
+        if resource.made_from(table, partition)
+        != inputs_fingerprint(resource, table, partition, settings)
+    ]
 
 
 def outdated_preparation(resource: ArenaResource) -> list[str]:

@@ -46,14 +46,15 @@ class ArenaResource(dg.ConfigurableResource):
 
     def record(self, table: str, partition: str, fingerprint: str) -> None:
         """Note what a partition (or a checkpoint) was made from; see `made_from`."""
-        self.lake.record(_folder(table), partition, fingerprint, self._digest(table, partition))
+        self.lake.record(_folder(table), partition, fingerprint, self.digest(table, partition))
 
     def made_from(self, table: str, partition: str) -> str | None:
         """What a partition was made from; None where it is missing or was changed since."""
-        digest = self._digest(table, partition)
+        digest = self.digest(table, partition)
         return self.lake.made_from(_folder(table), partition, digest) if digest else None
 
-    def _digest(self, table: str, partition: str) -> str | None:
+    def digest(self, table: str, partition: str) -> str | None:
+        """The digest of a partition or of a checkpoint; None where it is missing."""
         if table == "checkpoint":
             manifest = self.checkpoints.manifest(partition)
             return manifest.digest if manifest else None

@@ -28,7 +28,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from arena_assets.config import Endpoint
 from arena_assets.lake import write_atomically
-from arena_assets.lineage import PROMOTED_FROM, round_fingerprint
+from arena_assets.lineage import PROMOTED_FROM, inputs_fingerprint
 from arena_assets.resources import ArenaResource
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -273,7 +273,7 @@ def record_round(arena: ArenaResource, key: str) -> None:
     for table in PROMOTED_FROM:
         if table != "checkpoint" and not arena.lake.exists(table, key):
             write_atomically(pa.table({"round": [key]}).to_reader(), arena.lake.path(table, key))
-        arena.record(table, key, round_fingerprint(arena, key))
+        arena.record(table, key, inputs_fingerprint(arena, table, key))
 
 
 def arena_command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -24,6 +24,7 @@ from arena_assets.generation.best_of import (
     reason_of_turns,
 )
 from arena_assets.generation.engines import Completion
+from arena_assets.hostile_text import shows_nothing
 
 LONE = "completely different words here"
 
@@ -40,7 +41,10 @@ def samples(*drawn):
         ([("half a", "length"), "whole"], "[]", 1),
         ([("half a", "length"), "whole, with a comma"], NO_COMMAS, 1),
         ([("half a", "MAX_TOKENS"), ("whole", "eos_token")], "[]", 1),
+        ([("half a", "Max-Tokens"), ("whole", "")], "[]", 1),
         ([("I cannot", "content_filter"), "whole"], "[]", 1),
+        (["\u200b\ufeff", "said"], "[]", 1),
+        (["\u2060 \u00ad", "said, and more"], NO_COMMAS, 1),
         ([("", "error"), ("", "refused"), "whole"], "[]", 2),
         ([("", "stop"), ("half a", "length")], "[]", 1),
         ([("", "error"), ("", "error")], "[]", 0),
@@ -67,11 +71,12 @@ def test_the_sample_to_keep(drawn, constraints, kept):
 @settings(max_examples=100, deadline=None)
 def test_an_incomplete_sample_is_kept_only_where_no_whole_one_was_drawn(drawn, constraints):
     kept_text, kept_reason = drawn[choose(samples(*drawn), constraints)]
-    whole = [text for text, reason in drawn if text.strip() and reason not in ("length", "refused")]
+    told = [(text, reason) for text, reason in drawn if not shows_nothing(text)]
+    whole = [text for text, reason in told if reason not in ("length", "refused")]
     if whole:
         assert kept_text in whole and kept_reason not in ("length", "refused")
-    elif any(text.strip() for text, _ in drawn):
-        assert kept_text.strip()
+    elif told:
+        assert not shows_nothing(kept_text)
 
 
 class Draws(Echo):
@@ -107,7 +112,7 @@ def test_a_turn_that_was_cut_off_marks_the_whole_exchange(lake):  # noqa: F811
 
 def test_what_is_learned_and_what_is_kept_share_one_list_of_incomplete_reasons():
     sql = (PROJECT / "dbt_project/macros/selection.sql").read_text("utf-8")
-    lists = re.findall(r"finish_reason\) in \((.*?)\)", sql, re.S)
+    lists = re.findall(r"reason }} in \((.*?)\)", sql, re.S)
     found = [set(re.findall(r"'(\w+)'", words)) for words in lists]
     assert found == [REFUSED, FAILED, CUT_OFF]
 

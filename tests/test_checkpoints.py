@@ -30,6 +30,7 @@ def manifest(folder: Path, key: str = "i01.1-sft", **changes) -> Manifest:
         "training_set_digest": "t",
         "fingerprint": "f",
         "config": {"learning_rate": 1e-4},
+        "dtype": "float32",
         "versions": {"trl": "1"},
         "metrics": {},
         "run_id": "run",

@@ -31,6 +31,7 @@ EXPECTATIONS = {key for checks in expectation_checks() for key in checks.check_k
 TRAINING_SET = pa.schema(
     [(name, pa.string()) for name in ("row_id", "kind", "prompt_id", "chosen", "rejected")]
     + [("source_round", pa.string()), ("messages", pa.list_(pa.string()))]
+    + [(f"{side}_turns", pa.list_(pa.string())) for side in ("chosen", "rejected")]
 )
 JOB = defs.resolve_implicit_global_asset_job_def()
 
@@ -151,6 +152,23 @@ def test_one_check_is_one_expectation_and_leaves_the_page_alone(arena, quality):
 def quality(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("ARENA_DATA_DOCS", str(tmp_path / "quality"))
     return tmp_path / "quality"
+
+
+@pytest.mark.parametrize(
+    ("first", "failing"), [("A fox", []), ("A hare", ["chosen_is_not_rejected"])]
+)
+def test_two_dialogues_that_end_alike_differ_where_another_turn_does(
+    arena, tiny_profile, tmp_path, first, failing
+):
+    other = ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path))
+    other.lake.write("arena_testset", [])
+    row = {"kind": "preference", "prompt_id": "p", "chosen": "Yes", "rejected": "Yes"}
+    row |= {"chosen_turns": [first, "Yes"], "rejected_turns": ["A hare", "Yes"]}
+    rows = [{"row_id": str(n), **row} for n in range(4)]
+    place = other.lake.path("training_set", FIRST)
+    place.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows, TRAINING_SET), place)
+    assert failed_expectations(other, "training_set", FIRST) == failing
 
 
 def test_pages_lie_below_the_name_of_the_arena_that_was_checked(arena, quality, tmp_path):

@@ -32,6 +32,7 @@ from arena_assets.lineage import (
     outdated,
     outdated_preparation,
     prompts_fingerprint,
+    round_fingerprint,
     state_of,
     target_of,
     verify_weights,
@@ -79,6 +80,9 @@ def done(arena):  # noqa: F811
     return arena
 
 
+DROPPED = {"prompt_id": "p", "step": "short", "reason": "one word"}
+
+
 # -- rounds ------------------------------------------------------------------------------------
 
 
@@ -115,30 +119,75 @@ def test_each_table_that_a_promotion_rests_on_has_to_be_of_the_present(done, tmp
 def test_a_table_that_was_replaced_since_it_was_recorded_says_nothing(done):
     file = done.lake.path("battles", FIRST)
     pq.write_table(pq.read_table(file).slice(0, 0), file)
-    assert outdated(done, PROMOTED_FROM, FIRST) == ["battles"]
+    selected = ["sft_rows", "preference_pairs", "rl_prompts"]  # from what is no more
+    assert outdated(done, PROMOTED_FROM, FIRST) == ["battles", *selected]
     done.lake.path("responses", FIRST).unlink()
-    assert outdated(done, PROMOTED_FROM, FIRST) == ["responses", "battles"]
+    assert outdated(done, PROMOTED_FROM, FIRST) == ["responses", "judgments", "battles", *selected]
 
 
 def test_another_checkpoint_under_the_same_name_is_not_the_recorded_one(done):
     checkpoint_of(done, FIRST, b"trained elsewhere")
-    assert outdated(done, PROMOTED_FROM, FIRST) == ["checkpoint"]
+    assert outdated(done, PROMOTED_FROM, FIRST) == ["checkpoint", "arena_responses"]
 
 
-def test_what_a_promotion_rests_on_is_what_the_graph_says():
-    """Every asset of a round above the promotion writes a record, and is asked for it."""
+def test_what_a_promotion_and_a_preparation_rest_on_is_what_the_graph_says():
+    """Every table above them writes a record, which knows the tables above that one."""
     graph = defs.resolve_asset_graph()
-    pending, above = [dg.AssetKey("promotions")], set()
-    while pending:
-        for parent in graph.get(pending.pop()).parent_keys - above:
-            above.add(parent)
-            pending.append(parent)
-    names = {key.to_user_string(): graph.get(key) for key in above}
-    rounds = graph.get(dg.AssetKey("promotions")).partitions_def
-    of_rounds = {name for name, node in names.items() if node.partitions_def == rounds}
-    assert of_rounds - {"target_model"} == set(PROMOTED_FROM)
-    prepared_from = graph.get(dg.AssetKey("prompt_drops")).parent_keys
-    assert {key.to_user_string() for key in prepared_from} <= set(PREPARED_FROM)
+
+    def above(key):
+        return {parent.to_user_string() for parent in graph.get(dg.AssetKey(key)).parent_keys}
+
+    known = {**PREPARED_FROM, **PROMOTED_FROM}
+    # of both there is a part in the settings of a round: digests, prompts and who is promoted
+    elsewhere = {"models", "target_model", "slices", "prompts_curated", "arena_testset"}
+    for table, tables in PROMOTED_FROM.items():
+        assert above(table) - elsewhere == set(tables), table
+    for table, tables in PREPARED_FROM.items():
+        assert above(table) - {"models"} == set(tables), table
+    assert above("promotions") - {"models"} == {"ratings", "checkpoint"}
+    assert above("prompt_drops") <= set(PREPARED_FROM)
+    assert {name for tables in known.values() for name in tables} - {"prompts"} <= set(known)
+
+
+def test_tables_made_in_the_wrong_order_do_not_make_a_round_done(done, tmp_path):
+    """Each is made again under the new settings, but some from what those above were before."""
+    other = changed(done, tmp_path, **{f"rounds__{FIRST}__minimum_gap": 1.0})
+    for table in reversed(PROMOTED_FROM):
+        other.record(table, FIRST, inputs_fingerprint(other, table, FIRST))
+        if table != "checkpoint":
+            file = other.lake.path(table, FIRST)
+            pq.write_table(pq.read_table(file).replace_schema_metadata({"new": table}), file)
+            other.record(table, FIRST, inputs_fingerprint(other, table, FIRST))
+    checkpoint_of(other, FIRST, b"trained under the new settings")
+    other.record("checkpoint", FIRST, inputs_fingerprint(other, "checkpoint", FIRST))
+    old = outdated(other, PROMOTED_FROM, FIRST)
+    assert old == [
+        table for table, above in PROMOTED_FROM.items() if above and table != "checkpoint"
+    ]
+    materialize(promotions, other, FIRST)
+    assert state_of(other, FIRST) == "out of date"
+
+
+def test_a_round_is_out_of_date_when_the_one_before_promotes_another_model(done):
+    promote(done, SECOND, FIRST, "d")
+    known = round_fingerprint(done, SECOND)
+    promote(done, FIRST, FIRST, done.checkpoints.manifest(FIRST).digest)
+    assert round_fingerprint(done, SECOND) == known, "the same one"
+    checkpoint_of(done, FIRST, b"trained anew")
+    promote(done, FIRST, FIRST, done.checkpoints.manifest(FIRST).digest)
+    assert round_fingerprint(done, SECOND) != known
+
+
+def test_rows_of_earlier_rounds_and_their_checkpoints_count(done, tmp_path):
+    later = "i02.1-sft"
+    rounds = {later: {"slice": "D3", "minimum_gap": 1.0}, FIRST: {"slice": "D1", "minimum_gap": 3}}
+    other = changed(done, tmp_path, rounds=rounds)
+    made = [inputs_fingerprint(other, t, later) for t in ("training_set", "arena_responses")]
+    file = other.lake.path("sft_rows", FIRST)
+    pq.write_table(pq.read_table(file).slice(0, 0), file)
+    checkpoint_of(other, FIRST, b"trained anew")
+    now = [inputs_fingerprint(other, t, later) for t in ("training_set", "arena_responses")]
+    assert made[0] != now[0] and made[1] != now[1]
 
 
 # -- preparation -------------------------------------------------------------------------------
@@ -151,8 +200,8 @@ def test_the_last_table_alone_does_not_make_an_outdated_preparation_done(arena, 
 
     def record_all(of):
         for table in (*PREPARED_FROM, "models"):
-            of.record(table, "all", prompts_fingerprint(of.arena))
-        of.record("prompts", "seed", inputs_fingerprint(of, "seed"))
+            of.record(table, "all", inputs_fingerprint(of, table, "all"))
+        of.record("prompts", "seed", inputs_fingerprint(of, "prompts", "seed"))
 
     record_all(arena)
     materialize(prompt_drops, arena)
@@ -166,6 +215,9 @@ def test_the_last_table_alone_does_not_make_an_outdated_preparation_done(arena, 
     record_all(other)
     materialize(prompt_drops, other)
     assert prepared(other)
+    other.lake.write("dropped_short", [DROPPED])
+    other.record("dropped_short", "all", inputs_fingerprint(other, "dropped_short", "all"))
+    assert outdated_preparation(other) == ["dropped_prefixes"], "made from what it was before"
 
 
 # -- weights -----------------------------------------------------------------------------------
@@ -222,18 +274,17 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
         target_of(other, FIRST)
 
 
-def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tmp_path):  # noqa: F811
+def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tiny_model, tmp_path):  # noqa: F811
     (tmp_path / "chat.jinja").write_text("{{ messages[0].content }}")
     settings = {"models__tiny__chat_template": str(tmp_path / "chat.jinja")}
-    base = models(arena)["tiny"].path
-    other = changed(arena, tmp_path, models__tiny__path=str(base), **settings)
+    other = changed(arena, tmp_path, models__tiny__path=str(tiny_model), **settings)
     assert materialize(models_asset, other).success
-    target_of(other, FIRST)
-    before = prompts_fingerprint(other.arena)
+    weights = target_of(other, FIRST).weights
+    before = prompts_fingerprint(other.arena), round_fingerprint(other, FIRST)
     (tmp_path / "chat.jinja").write_text("{{ messages[-1].content }}")
-    assert prompts_fingerprint(other.arena) != before, "the preparation is made again"
-    with pytest.raises(CorruptCheckpoint, match=r"models.tiny"):
-        target_of(other, FIRST)
+    assert prompts_fingerprint(other.arena) != before[0], "the preparation is made again"
+    assert round_fingerprint(other, FIRST) != before[1]
+    assert target_of(other, FIRST).weights.digest != weights.digest, "it answers anew"
 
 
 def test_the_weights_of_a_round_stay_while_they_are_used(done):

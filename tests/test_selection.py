@@ -20,10 +20,12 @@ STATES = {  # finish reason, status and text of an answer -> what is wrong with 
     ("end_turn", "ok", "{}"): None,
     ("length", "ok", "{}"): "cut off",
     ("MAX_TOKENS", "ok", "{}"): "cut off",
+    ("Max-Tokens ", "ok", "{}"): "cut off",
     ("content_filter", "ok", "{}"): "refused",
     ("stop", "refused", "{}"): "refused",
     ("abort", "ok", "{}"): "failed",
     ("stop", "ok", " \n"): "empty",
+    ("stop", "ok", "\u200b\ufeff"): "empty",
 }
 
 
@@ -57,7 +59,7 @@ def faults(lake) -> dict[tuple[str, str], str | None]:
     """(prompt, contestant) -> what is wrong with the answer."""
     found = {}
     for row in lake.read("responses", ROUND).to_pylist():
-        text = row["text"] if not row["text"].strip() else "{}"
+        text = "{}" if row["text"].strip("\u200b\ufeff \n") else row["text"]
         state = (row["finish_reason"], row["status"], text)
         found[row["prompt_id"], row["contestant"]] = STATES[state]
     return found
@@ -161,6 +163,7 @@ def test_the_unit_tests_of_each_rule_pass(lake):
     for name in (
         "sft_learns_whole_answers_only",
         "both_sides_of_a_preference_are_whole",
+        "nothing_is_learned_of_two_that_say_the_same",
         "a_prompt_that_nobody_answers_whole_is_no_rl_prompt",
     ):
         assert f"::{name}" in log and "FAIL" not in log

@@ -230,17 +230,18 @@ def test_rows_are_dropped_whole_and_counted_by_reason(tokenizer):
         row(row_id="longer too", chosen=["The Rhone " * 99]),
         row(row_id="fills", messages=[user("Name a river " * 20)]),
         row(row_id="blank", chosen=[" \n"]),
+        row(row_id="unseen", chosen=["\u200b\ufeff"]),
     ]
     built = build(rows, lambda r: made.text(r, whole))
     assert [len(found["input_ids"]) for found in built.rows] == [whole - 1]
     assert built.dropped == {
         "longer than max_length": ["longer", "longer too"],
         "the prompt alone fills max_length": ["fills"],
-        "the answer to learn is empty": ["blank"],
+        "the answer to learn is empty": ["blank", "unseen"],
     }
     assert str(built) == (
         "1 rows; 2 left out: longer than max_length; 1 left out: the prompt alone fills max_length;"
-        " 1 left out: the answer to learn is empty"
+        " 2 left out: the answer to learn is empty"
     )
     assert build(rows[:1], lambda r: made.text(r, whole - 1)).rows == [], "never cut"
     pairs = [

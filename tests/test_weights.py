@@ -52,15 +52,15 @@ def test_weights_are_looked_for_where_the_workspace_is_now(tmp_path, monkeypatch
     assert present_weights(Model(hub="a/b"), tmp_path, "m", "/hub/ab") == Path("/hub/ab")
     monkeypatch.chdir(tmp_path)
     resource = ArenaResource(profile=arena_resource().profile, lake_root=str(tmp_path / "lake"))
-    row = {"name": "tiny", "origin": "x", "path": "/where/it/was", "digest": "d"}
-    resource.lake.write("models", [row])
     own = resource.arena.models["tiny"].path
+    row = {"name": "tiny", "origin": own, "path": "/where/it/was", "digest": "d"}
+    resource.lake.write("models", [row])
     assert models(resource)["tiny"].path == Path(own)
 
 
 def manifest(**changes) -> dict:
     texts = ("round", "stage", "digest", "parent", "parent_digest", "training_set_digest")
-    values = dict.fromkeys((*texts, "fingerprint", "run_id"), "x")
+    values = dict.fromkeys((*texts, "fingerprint", "dtype", "run_id"), "x")
     values |= {"config": {}, "versions": {}, "metrics": {}, "created_at": now().isoformat()}
     return values | changes
 

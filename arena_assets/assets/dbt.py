@@ -21,7 +21,7 @@ from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checks.expectations import checked_partition
 from arena_assets.durable import exclusive
 from arena_assets.lake import MissingPartition
-from arena_assets.lineage import inputs_fingerprint
+from arena_assets.lineage import PROMOTED_FROM, inputs_fingerprint, settings_fingerprint
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import until
@@ -75,9 +75,12 @@ def _build(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource, key: str
 ) -> Iterator[Any]:
     round_ = arena.round(key)
-    fingerprint = inputs_fingerprint(arena, key)
-    for key in context.selected_asset_keys:  # DuckDB's COPY makes no folders
-        (arena.lake.root / key.path[-1]).mkdir(parents=True, exist_ok=True)
+    settings = settings_fingerprint(arena, key)
+    made = {asset.path[-1] for asset in context.selected_asset_keys}
+    # those of other assets may be made anew while dbt works; what it read is what they were before
+    found = {table: arena.digest(table, key) for table in PROMOTED_FROM if table not in made}
+    for table in made:  # DuckDB's COPY makes no folders
+        (arena.lake.root / table).mkdir(parents=True, exist_ok=True)
     os.environ["ARENA_LAKE"] = str(arena.lake.root)
     with TemporaryDirectory() as scratch:  # a database file of its own: runs never wait for a lock
         variables = {
@@ -98,10 +101,11 @@ def _build(
             if isinstance(event, dg.Output):
                 # what dagster-dbt can fetch itself takes longer than the models do
                 table = context.asset_key_for_output(event.output_name).path[-1]
-                arena.record(table, round_.key, fingerprint)
-                shown = table_metadata(arena.lake, table, round_.key)
+                inputs = inputs_fingerprint(arena, table, key, settings, found)
+                arena.record(table, key, inputs)
+                shown = table_metadata(arena.lake, table, key)
                 if table == "selection_drops":
-                    shown["reasons"] = _counted_reasons(arena, round_.key)
+                    shown["reasons"] = _counted_reasons(arena, key)
                 event = event.with_metadata({**event.metadata, **shown})
             yield event
 

@@ -71,7 +71,7 @@ def prompts_of_source(
     """Reads one source; rows that cannot be read go to quarantine with their file and line."""
     name = context.partition_key
     source = next(source for source in arena.arena.prompts.sources if source.name == name)
-    fingerprint = inputs_fingerprint(arena, name)
+    fingerprint = inputs_fingerprint(arena, "prompts", name)
     prompts, quarantine, notes = _collected(source, context.log.info)
     tables: list[tuple[str, pa.Table, dict[str, Any]]] = [("quarantine", quarantine, {})]
     if prompts.num_rows:

@@ -27,12 +27,13 @@ def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..
         given = inspect.signature(asset).bind(*args, **kwargs).arguments
         context, arena = given["context"], given["arena"]
         partition = context.partition_key if context.has_partition_key else ALL
-        fingerprint = inputs_fingerprint(arena, partition)
+        name = table or asset.__name__
+        fingerprint = inputs_fingerprint(arena, name, partition)
         try:
             result = asset(*args, **kwargs)
         except CorruptCheckpoint as corrupt:
             raise dg.Failure(str(corrupt), allow_retries=False) from corrupt
-        arena.record(table or asset.__name__, partition, fingerprint)
+        arena.record(name, partition, fingerprint)
         return result
 
     return recording

@@ -331,7 +331,7 @@ def _response_suite(table: str, failed_limit: float) -> Suite:
                    regexp_matches(text, $addresses_judge) as addressed
             from counted
         )
-        select t.*, list_contains($cut_off, lower(t.finish_reason))::int as cut_off,
+        select t.*, list_contains($cut_off, regexp_replace(lower(trim(t.finish_reason)), '[ -]', '_', 'g'))::int as cut_off,
                (t.status = 'ok' and not regexp_matches(t.text, $visible))::int as empty,
                (t.status = 'failed')::int as failed, (t.status = 'refused')::int as refused,
                (select count(distinct contestant) from {table})
@@ -428,7 +428,7 @@ def _round_suites(arena: Arena) -> list[Suite]:
                        regexp_matches(t.chosen, $visible)
                        and (t.kind = 'sft' or regexp_matches(t.rejected, $visible)), false
                    ) as complete,
-                   coalesce(t.chosen = t.rejected, false) as same_text
+                   coalesce(t.chosen_turns = t.rejected_turns, false) as same_text
             from {table} as t
             """,
             others=("arena_testset",),

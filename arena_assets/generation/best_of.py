@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from arena_assets.config import Arena, Jury, VerifierJudge
 from arena_assets.generation.engines import Completion
+from arena_assets.hostile_text import shows_nothing
 from arena_assets.judging.constraints import parse_constraints
 from arena_assets.judging.verifier import verify
 
@@ -22,12 +23,17 @@ from arena_assets.judging.verifier import verify
 # dbt_project/macros/selection.sql has the same words, for what is learned.
 REFUSED = {
     *("refused", "refusal", "content_filter", "content_filtered", "safety", "recitation"),
-    *("blocklist", "prohibited_content", "guardrail_intervened"),
+    *("blocklist", "prohibited_content", "guardrail_intervened", "spii", "image_safety"),
+    "error_toxic",
 }
-FAILED = {"error", "failed", "abort", "aborted", "cancelled", "canceled", "timeout"}
+FAILED = {
+    *("error", "failed", "abort", "aborted", "cancelled", "canceled", "timeout", "user_cancel"),
+    *("error_limit", "insufficient_system_resource", "malformed_function_call"),
+}
 CUT_OFF = {
     *("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
-    *("model_context_window_exceeded", "incomplete", "repetition"),
+    *("model_context_window_exceeded", "incomplete", "repetition", "limit", "token_limit"),
+    "max_new_tokens",
 }
 INCOMPLETE = REFUSED | FAILED | CUT_OFF
 
@@ -42,9 +48,9 @@ def choose(samples: Sequence[Completion], constraints: str) -> int:
     scores highest, or, without constraints, the one that shares most words with the others; the
     first of equals.
     """
-    told = [index for index, sample in enumerate(samples) if sample.text.strip()]
+    told = [index for index, sample in enumerate(samples) if not shows_nothing(sample.text)]
     whole = [index for index in told if not incomplete(samples[index].finish_reason)]
-    answers = [i for i in told if samples[i].finish_reason.lower() not in REFUSED | FAILED]
+    answers = [i for i in told if _reason(samples[i].finish_reason) not in REFUSED | FAILED]
     candidates = whole or answers or told or [0]
     texts = [samples[index].text for index in candidates]
     stated = parse_constraints(constraints)
@@ -54,7 +60,12 @@ def choose(samples: Sequence[Completion], constraints: str) -> int:
 
 def incomplete(finish_reason: str) -> bool:
     """Whether a finish reason is known to mean an answer that is not whole."""
-    return finish_reason.lower() in INCOMPLETE
+    return _reason(finish_reason) in INCOMPLETE
+
+
+def _reason(given: str) -> str:
+    """A finish reason as it stands in the lists: "Max-Tokens" is max_tokens."""
+    return re.sub("[ -]", "_", given.strip().lower())
 
 
 def reason_of_turns(before: str, last: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from arena_assets.hostile_text import shows_nothing
 from arena_assets.judging.constraints import Constraint
 
 
@@ -22,11 +23,11 @@ class Verification:
 
 
 def verify(constraints: Sequence[Constraint], text: str) -> Verification:
-    """Check every constraint; an empty answer passes none. ValueError without any."""
+    """Check every constraint; an answer that shows nothing passes none. ValueError without any."""
     if not constraints:
         raise ValueError("nothing to verify: the prompt states no constraints")
-    text = text.strip()
-    passed = tuple(bool(text) and constraint.holds(text) for constraint in constraints)
+    text, said = text.strip(), not shows_nothing(text)
+    passed = tuple(said and constraint.holds(text) for constraint in constraints)
     explanation = "; ".join(
         f"{constraint.describe()}: {'yes' if held else 'no'}"
         for constraint, held in zip(constraints, passed, strict=True)

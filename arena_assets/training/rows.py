@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from arena_assets.generation.contestants import SystemPrompt
 from arena_assets.generation.dialogue import Message, open_turns, with_answers
+from arena_assets.hostile_text import shows_nothing
 
 Row = dict[str, Any]
 
@@ -116,7 +117,7 @@ class Encoder:
         return {"prompt": context}
 
     def _chosen(self, row: Row, limit: int) -> Tokens:
-        if not all(answer.strip() for answer in row["chosen_turns"]):
+        if any(map(shows_nothing, row["chosen_turns"])):
             raise Unusable("the answer to learn is empty")
         return self._side(row, "chosen", limit)
 

@@ -5,18 +5,20 @@
   a recording has none. generation/best_of.py has the same list, for the choice among samples; a test compares them.
 #}
 {% macro unfit(answer) -%}
+{%- set reason = "regexp_replace(lower(trim(" ~ answer ~ ".finish_reason)), '[ -]', '_', 'g')" -%}
 case
     when {{ answer }}.prompt_id is null then 'missing'
-    when {{ answer }}.status = 'refused' or lower({{ answer }}.finish_reason) in (
+    when {{ answer }}.status = 'refused' or {{ reason }} in (
         'refused', 'refusal', 'content_filter', 'content_filtered', 'safety', 'recitation', 'blocklist', 'prohibited_content',
-        'guardrail_intervened'
+        'guardrail_intervened', 'spii', 'image_safety', 'error_toxic'
     ) then 'refused'
-    when {{ answer }}.status != 'ok' or lower({{ answer }}.finish_reason) in (
-        'error', 'failed', 'abort', 'aborted', 'cancelled', 'canceled', 'timeout'
+    when {{ answer }}.status != 'ok' or {{ reason }} in (
+        'error', 'failed', 'abort', 'aborted', 'cancelled', 'canceled', 'timeout', 'user_cancel', 'error_limit',
+        'insufficient_system_resource', 'malformed_function_call'
     ) then 'failed'
-    when lower({{ answer }}.finish_reason) in (
+    when {{ reason }} in (
         'length', 'max_tokens', 'max_output_tokens', 'max_length', 'model_length', 'model_context_window_exceeded', 'incomplete',
-        'repetition'
+        'repetition', 'limit', 'token_limit', 'max_new_tokens'
     ) then 'cut off'
     -- in a dialogue of several turns every one of them is learned
     when not regexp_matches({{ answer }}.text, '[^\s\pZ\pC]')
@@ -38,6 +40,8 @@ select
     losing.response_id as rejected_response,
     coalesce(winning.role = 'target', false) as target_won,
     coalesce(losing.role = 'target', false) as target_lost,
+    -- of several turns all are learned, so a last one that both end with makes them no less different
+    coalesce(winning.turns = losing.turns, false) as alike,
     {{ unfit('winning') }} as chosen_unfit,
     {{ unfit('losing') }} as rejected_unfit
 from {{ ref('battles') }} as battles
@@ -61,6 +65,7 @@ select
         when ranked.target_won then 'the target won'
         when not ranked.target_lost then 'without the target'
         when ranked.chosen_unfit is not null then 'chosen: ' || ranked.chosen_unfit
+        when ranked.alike then 'both say the same'
         when ranked.place > 1 then 'another battle of the prompt was chosen'
         when ranked.gap < {{ var('minimum_gap') }} then 'gap below K'
     end as drop_reason
@@ -69,7 +74,9 @@ from (
         answered.*,
         -- the highest score wins; among equals the clearer battle, then the name, so that the choice is stable
         row_number() over (
-            partition by answered.prompt_id, answered.status = 'decided' and answered.target_lost and answered.chosen_unfit is null
+            partition by
+                answered.prompt_id,
+                answered.status = 'decided' and answered.target_lost and answered.chosen_unfit is null and not answered.alike
             order by answered.winning_score desc, answered.gap desc, answered.chosen_contestant
         ) as place
     from ({{ answered_battles() }}) as answered
@@ -87,6 +94,7 @@ select
         when ranked.gap < {{ var('minimum_gap') }} then 'gap below K'
         when ranked.chosen_unfit is not null then 'chosen: ' || ranked.chosen_unfit
         when ranked.rejected_unfit is not null then 'rejected: ' || ranked.rejected_unfit
+        when ranked.alike then 'both say the same'
         when ranked.place > 1 then 'another battle of the prompt was chosen'
     end as drop_reason
 from (
@@ -97,7 +105,7 @@ from (
             partition by
                 answered.prompt_id,
                 answered.status = 'decided' and answered.gap >= {{ var('minimum_gap') }}
-                and answered.chosen_unfit is null and answered.rejected_unfit is null
+                and answered.chosen_unfit is null and answered.rejected_unfit is null and not answered.alike
             order by
                 answered.target_won or answered.target_lost desc,
                 answered.gap desc, answered.chosen_contestant, answered.rejected_contestant
