@@ -176,7 +176,7 @@ def test_a_step_that_leaves_no_prompt_says_so(workshop, tmp_path):
     with pytest.raises(dg.Failure, match=message):
         prepared(tmp_path)
     (tmp_path / "prompts.jsonl").write_text("{broken\n", "utf-8")
-    with pytest.raises(dg.Failure, match=r"the sources \(seed\) have none; see the table quarant"):
+    with pytest.raises(dg.Failure, match=r"source seed: no prompt in it; of 1 quarantined rows"):
         prepared(tmp_path)
 
 

@@ -170,13 +170,6 @@ def _drawn_testset(arena: ArenaResource, log: Callable[[str], None]) -> pa.Table
             """
         ).to_arrow_table()
 
-    if not candidates.num_rows:
-        raise dg.Failure(
-            "no prompt is left for the test set: curation dropped all that the sources hold; the "
-            "metadata of its steps (dropped_...) counts them by reason",
-            allow_retries=False,
-        )
-
     def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
         weights = known_models(arena)[settings.rater.model]
         engine = arena.arena.generation.engine
