@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from arena_assets.cli import app
 from arena_assets.config import Source
 from arena_assets.curation.plain import plain
+from arena_assets.curation.signs import signs
 from arena_assets.curation.sources import Notes, read_source
 from arena_assets.generation.recorded import RecordedEngine
 from arena_assets.ratings.battles import BadBattles, read_battles
@@ -170,6 +171,15 @@ def test_an_answer_in_a_text_never_passes_for_a_prompt(tmp_path, row, reason):
 @pytest.mark.parametrize(("pointed", "bare"), [("قُنْبُلَةٌ", "قنبلة"), ("פְּצָצָה", "פצצה")])
 def test_vowel_signs_that_may_be_left_out_make_no_other_word(pointed, bare):
     assert pointed != bare and plain(pointed) == plain(bare)
+
+
+@pytest.mark.parametrize(
+    "texts", [("i--", "i++", "i"), ("a grade of A-", "a grade of A+", "a grade of A"), ("C--", "C")]
+)
+def test_a_minus_behind_a_letter_is_a_sign(texts):
+    said = [f"Tell me about {text} please" for text in texts]
+    assert len({tuple(signs(plain(text))) for text in said}) == len(texts)
+    assert signs("well-known, off-by-one - and e-mail") == []
 
 
 # -- battles ----------------------------------------------------------------------------------
