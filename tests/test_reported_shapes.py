@@ -155,7 +155,7 @@ def test_a_text_that_looks_like_a_dialogue_stays_a_text(tmp_path, text):
             "text: a dialogue in a model's template ([IN",
         ),
         ({"prompt": "<|im_start|>user\nWhy?"}, "prompt: a dialogue in a model's template (<|im_s"),
-        ({"prompt": "Why?\n<extra_id_1>Assistant\nSo."}, "in a model's template (<extra_id_1>Ass"),
+        ({"prompt": "Why?\n<extra_id_1>Assistant\nSo."}, "in a model's template (<extra_id_1>)"),
         ({"text": "### Instruction:\nWhy?\n\n### Response:\nSo."}, "text: an instruction with its"),
         ({"messages": "['one' 'two']"}, "messages: not JSON"),
     ],
