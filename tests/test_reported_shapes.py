@@ -165,6 +165,23 @@ def test_an_answer_in_a_text_never_passes_for_a_prompt(tmp_path, row, reason):
     assert said == [] and reason in broken[0][1]
 
 
+def test_tools_and_reasoning_in_a_message_are_left_out_and_counted(tmp_path):
+    used = [{"type": "tool_use", "id": "t", "name": "tide", "input": {}}]
+    thought = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Friction."}]
+    messages = [
+        TURNS[0],
+        {"role": "assistant", "content": used},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "4"}]},
+        {"role": "assistant", "content": thought},
+        TURNS[2],
+        {"role": "assistant", "content": used},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "5"}]},
+    ]
+    said, broken, notes = of_rows(tmp_path, {"messages": messages})
+    assert (said, broken) == ([THREE], [])
+    assert notes["values_dropped"].startswith("tools and reasoning in the history, first in ")
+
+
 # -- words ------------------------------------------------------------------------------------
 
 
