@@ -68,6 +68,15 @@ def test_what_follows_an_object_and_is_none_costs_the_line_once(tmp_path):
     assert [line for line, _ in broken] == [1, 2, 4]
 
 
+def test_a_table_by_its_columns_is_read_row_by_row(tmp_path):
+    path = tmp_path / "table.json"
+    table = {"prompt": {"3": ASKED, "7": THEN}, "prompt_id": {"3": "a", "7": "b"}}
+    path.write_text(json.dumps(table))
+    assert read(path)[:2] == ([[("user", ASKED)], [("user", THEN)]], [])
+    path.write_text(json.dumps({"prompt": [ASKED, THEN], "prompt_id": "a"}))
+    assert read(path)[:2] == ([[("user", ASKED), ("user", THEN)]], [])
+
+
 def test_nan_is_a_missing_value(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"prompt": "Name a tide", "category": NaN, "system": NaN}\n{"prompt": NaN}\n')
