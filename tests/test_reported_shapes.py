@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from arena_assets.cli import app
 from arena_assets.config import Source
 from arena_assets.curation.plain import plain
+from arena_assets.curation.signs import signs
 from arena_assets.curation.sources import Notes, read_source
 from arena_assets.generation.recorded import RecordedEngine
 from arena_assets.ratings.battles import BadBattles, read_battles
@@ -65,6 +66,15 @@ def test_what_follows_an_object_and_is_none_costs_the_line_once(tmp_path):
     said, broken, _ = read(path)
     assert said == [[("user", 'Name {a} "sea"')]]
     assert [line for line, _ in broken] == [1, 2, 4]
+
+
+def test_a_table_by_its_columns_is_read_row_by_row(tmp_path):
+    path = tmp_path / "table.json"
+    table = {"prompt": {"3": ASKED, "7": THEN}, "prompt_id": {"3": "a", "7": "b"}}
+    path.write_text(json.dumps(table))
+    assert read(path)[:2] == ([[("user", ASKED)], [("user", THEN)]], [])
+    path.write_text(json.dumps({"prompt": [ASKED, THEN], "prompt_id": "a"}))
+    assert read(path)[:2] == ([[("user", ASKED), ("user", THEN)]], [])
 
 
 def test_nan_is_a_missing_value(tmp_path):
@@ -154,7 +164,7 @@ def test_a_text_that_looks_like_a_dialogue_stays_a_text(tmp_path, text):
             "text: a dialogue in a model's template ([IN",
         ),
         ({"prompt": "<|im_start|>user\nWhy?"}, "prompt: a dialogue in a model's template (<|im_s"),
-        ({"prompt": "Why?\n<extra_id_1>Assistant\nSo."}, "in a model's template (<extra_id_1>Ass"),
+        ({"prompt": "Why?\n<extra_id_1>Assistant\nSo."}, "in a model's template (<extra_id_1>)"),
         ({"text": "### Instruction:\nWhy?\n\n### Response:\nSo."}, "text: an instruction with its"),
         ({"messages": "['one' 'two']"}, "messages: not JSON"),
     ],
@@ -164,12 +174,38 @@ def test_an_answer_in_a_text_never_passes_for_a_prompt(tmp_path, row, reason):
     assert said == [] and reason in broken[0][1]
 
 
+def test_tools_and_reasoning_in_a_message_are_left_out_and_counted(tmp_path):
+    used = [{"type": "tool_use", "id": "t", "name": "tide", "input": {}}]
+    thought = [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Friction."}]
+    messages = [
+        TURNS[0],
+        {"role": "assistant", "content": used},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "4"}]},
+        {"role": "assistant", "content": thought},
+        TURNS[2],
+        {"role": "assistant", "content": used},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "5"}]},
+    ]
+    said, broken, notes = of_rows(tmp_path, {"messages": messages})
+    assert (said, broken) == ([THREE], [])
+    assert notes["values_dropped"].startswith("tools and reasoning in the history, first in ")
+
+
 # -- words ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("pointed", "bare"), [("قُنْبُلَةٌ", "قنبلة"), ("פְּצָצָה", "פצצה")])
 def test_vowel_signs_that_may_be_left_out_make_no_other_word(pointed, bare):
     assert pointed != bare and plain(pointed) == plain(bare)
+
+
+@pytest.mark.parametrize(
+    "texts", [("i--", "i++", "i"), ("a grade of A-", "a grade of A+", "a grade of A"), ("C--", "C")]
+)
+def test_a_minus_behind_a_letter_is_a_sign(texts):
+    said = [f"Tell me about {text} please" for text in texts]
+    assert len({tuple(signs(plain(text))) for text in said}) == len(texts)
+    assert signs("well-known, off-by-one - and e-mail") == []
 
 
 # -- battles ----------------------------------------------------------------------------------

@@ -14,13 +14,14 @@ ROLE_KEYS = ("role", "from", "speaker")
 # HH-RLHF) and "### Human: ...### Assistant: ..." (Guanaco).
 _SPEAKERS = (
     re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):"),
-    re.compile(r"\s*### ?(Human|Assistant):"),
+    re.compile(r"(?:\A\s*)?### ?(Human|Assistant):"),
 )
 # What a model's chat template wrote; an answer in it would pass for a part of the prompt.
 _TEMPLATE = re.compile(
-    r"\A\s*(?:<s>\s*)?(\[INST\]|<\|im_start\|>|<\|start_header_id\|>|<\|begin_of_text\|>"
-    r"|<\|(?:user|system|prompter|human)\|>|<start_of_turn>)|(<extra_id_1>(?:User|Assistant))"
+    r"\s*(?:<s>\s*)?(\[INST\]|<\|im_start\|>|<\|start_header_id\|>|<\|begin_of_text\|>"
+    r"|<\|(?:user|system|prompter|human)\|>|<start_of_turn>)"
 )
+_LATER = re.compile(r"(<extra_id_1>)(?:User|Assistant)")  # HelpSteer2, behind the first turn
 _ANSWERED = re.compile(r"^### Response:\s*\S", re.MULTILINE)  # Alpaca's template, filled in
 _NO_COMMA = re.compile(r"""['"}]\s+['"{]""")  # between elements, as numpy writes them
 _LONGEST = 1_000_000  # characters; Python's parser needs hundreds of bytes for each
@@ -62,15 +63,16 @@ def dialogue_in(text: str, column: str) -> list[Any] | None:
 
 
 def _transcript(text: str, place: str) -> list[Any] | None:
-    if template := _TEMPLATE.search(text):
+    if template := _TEMPLATE.match(text) or _LATER.search(text):
         raise ValueError(
-            f"{place}: a dialogue in a model's template ({template[1] or template[2]}); give its "
-            "turns as messages"
+            f"{place}: a dialogue in a model's template ({template[1]}); give its turns as messages"
         )
     for speakers in _SPEAKERS:
+        if not speakers.match(text):
+            continue
         marks = list(speakers.finditer(text))
         names = [mark[1] for mark in marks]
-        if names[:1] == ["Human"] and "Assistant" in names and marks[0].start() == 0:
+        if names[0] == "Human" and "Assistant" in names:
             ends = [mark.start() for mark in marks[1:]] + [len(text)]
             return [
                 {"role": mark[1], "content": text[mark.end() : end].strip()}

@@ -43,6 +43,8 @@ _GPT = re.compile(r"gpt[-\w. ]*")  # gpt, gpt4, gpt-3.5-turbo
 _ASKS = ("instruction", "input", "prompt", "question", "query", "human", "user")
 _ANSWERS = ("output", "response", "answer", "assistant", "bot", "gpt")
 _TEXT_PARTS = ("text", "input_text", "output_text")
+# parts of a message that are no part of what is said, as Anthropic and Mistral write them
+_ASIDE = ("tool_use", "tool_call", "tool_result", "thinking", "redacted_thinking", "reasoning")
 
 
 @dataclass
@@ -114,7 +116,7 @@ def _joined(turns: Sequence[_Turn]) -> Dialogue:
     dialogue = Dialogue()
     for turn in turns:
         if turn.role == "tool":
-            dialogue.dropped.append("turns of tools in the history")
+            dialogue.dropped.append("tools and reasoning in the history")
             continue
         text = content_of(turn.content, turn.place)
         if not text.strip():
@@ -180,7 +182,13 @@ def _of_mapping(item: Mapping[str, Any], place: str, alternating: bool) -> Itera
         for name in MEDIA:
             if item.get(name):
                 raise ValueError(f"{place}: its {name} are no text")
-    yield _Turn(role, _first(item, CONTENT_KEYS), place)
+    content = _first(item, CONTENT_KEYS)
+    if isinstance(content, list) and any(_is_aside(part) for part in content):
+        yield _Turn("tool", None, place)
+        content = [part for part in content if not _is_aside(part)]
+        if not content:
+            return
+    yield _Turn(role, content, place)
 
 
 def role_of(speaker: Any, place: str) -> str:
@@ -204,6 +212,10 @@ def _messages(items: Sequence[Any]) -> bool:
 def _is_part(item: Any) -> bool:
     """Whether an item is a part of a message, {type: text, text: ...}, and no message."""
     return isinstance(item, dict) and "type" in item and _first(item, ROLE_KEYS) is None
+
+
+def _is_aside(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in _ASIDE
 
 
 def _transposed(value: Mapping[str, Any]) -> list[Any]:

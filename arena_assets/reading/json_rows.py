@@ -1,4 +1,4 @@
-"""Rows of JSON: an object a line, an array of objects, or objects one after the other.
+"""Rows of JSON: an object a line, an array of objects, objects one after the other, or a table.
 
 An array is not parsed as a whole but cut into its elements, which are then parsed like lines: so a
 file of any length is streamed, and a broken element is told apart from the sound ones around it. A
@@ -7,6 +7,7 @@ parser of streams (ijson) would stop at the first broken one and give no text of
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -28,7 +29,29 @@ def json_rows(open_text: Open, path: str, by_line: bool) -> Iterator[Record]:
     """The rows of a file of JSON; ValueError where an array never ends.
 
     `by_line` says what the name promises. The first lines decide where they say another thing.
+    One object may hold a whole table by its columns, as pandas writes one.
     """
+    records = _records_of(open_text, path, by_line)
+    head = list(itertools.islice(records, 2))
+    yield from _rows_of_table(head[0]) if len(head) == 1 else head
+    yield from records
+
+
+def _rows_of_table(whole: Record) -> Iterator[Record]:
+    """The rows of an object whose columns hold cells by their row's number; any other is a row."""
+    columns = list(whole.row.values())
+    if not columns or not all(isinstance(column, dict) for column in columns):
+        yield whole
+        return
+    rows = columns[0].keys()
+    if rows and all(map(str.isdecimal, rows)) and all(c.keys() == rows for c in columns):
+        for number in rows:
+            yield Record(whole.line, {name: cells[number] for name, cells in whole.row.items()})
+    else:
+        yield whole
+
+
+def _records_of(open_text: Open, path: str, by_line: bool) -> Iterator[Record]:
     with open_text() as text:
         head = text.read(_CHUNK)
     lines = head.split("\n")
