@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from arena_assets.checkpoints import CorruptCheckpoint, verified_digest
-from arena_assets.config import Arena, LLMJudge, Model, Source, resolve
+from arena_assets.config import Arena, LLMJudge, Source, resolve
 from arena_assets.curation.collection import STEPS
 from arena_assets.generation.contestants import (
     Contestant,
@@ -254,16 +254,10 @@ def recording(path: str) -> Weights:
     return Weights("recorded", resolve(path), _file_digest(path), recorded=True)
 
 
-def _identity(model: Model) -> dict[str, Any]:
-    """What determines a model's answers, as the profile says it: not its price or addresses."""
-    settings = model.model_dump(mode="json", exclude={"price", "tokens_per_second"})
-    return settings | {"endpoint": model.endpoint.identity() if model.endpoint else None}
-
-
 def prompts_fingerprint(arena: Arena) -> str:
     """What prompts are made from: their settings and the content of sources and benchmarks."""
     settings = arena.model_dump(mode="json", include={"seed", "prompts"})
-    settings["models"] = {name: _identity(model) for name, model in arena.models.items()}
+    settings["models"] = {name: model.identity() for name, model in arena.models.items()}
     sources = [*arena.prompts.sources, *arena.prompts.decontamination.benchmarks]
     unsafe, rater = arena.prompts.unsafe, arena.prompts.testset.rater
     files = [unsafe.lexicon if unsafe else None, rater.template if rater else None]
@@ -296,7 +290,7 @@ def testset_fingerprint(arena: Arena) -> str:
         arena.seed,
         prompts.testset.model_dump(mode="json"),
         prompts.encoder.model_dump(mode="json", exclude={"batch"}),
-        _identity(arena.models[rater.model]) if rater else None,
+        arena.models[rater.model].identity() if rater else None,
     )
 
 
@@ -385,7 +379,7 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
             "ratings",
         },
     )
-    settings["models"] = {name: _identity(model) for name, model in arena.models.items()}
+    settings["models"] = {name: model.identity() for name, model in arena.models.items()}
     files = [arena.target.system_prompt]
     for opponent in arena.opponents:
         files += [opponent.system_prompt, opponent.recorded]

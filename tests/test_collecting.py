@@ -135,4 +135,4 @@ def test_a_collection_of_which_nothing_is_left_is_told(collect):
             instance=instance,
             raise_on_error=False,
         )
-    assert failure(result).startswith("no prompt is left: this step drops all 1 that remained (")
+    assert failure(result).startswith("no prompt is left: this step drops all 1 that remained")
