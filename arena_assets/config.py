@@ -192,6 +192,11 @@ class Model(Settings):
             )
         return self
 
+    def identity(self) -> dict[str, Any]:
+        """What determines its answers, as the profile says it: not its price or addresses."""
+        settings = self.model_dump(mode="json", exclude={"price", "tokens_per_second"})
+        return settings | {"endpoint": self.endpoint.identity() if self.endpoint else None}
+
 
 class Sampling(Settings):
     """How text is drawn from a model; `temperature: 0` is greedy."""

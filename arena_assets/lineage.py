@@ -262,7 +262,8 @@ def recording(path: str) -> Weights:
 
 def prompts_fingerprint(arena: Arena) -> str:
     """What prompts are made from: their settings and the content of sources and benchmarks."""
-    settings = arena.model_dump(mode="json", include={"seed", "prompts", "models"})
+    settings = arena.model_dump(mode="json", include={"seed", "prompts"})
+    settings["models"] = {name: model.identity() for name, model in arena.models.items()}
     sources = [*arena.prompts.sources, *arena.prompts.decontamination.benchmarks]
     unsafe, rater = arena.prompts.unsafe, arena.prompts.testset.rater
     files = [unsafe.lexicon if unsafe else None, rater.template if rater else None]
@@ -295,7 +296,7 @@ def testset_fingerprint(arena: Arena) -> str:
         arena.seed,
         prompts.testset.model_dump(mode="json"),
         prompts.encoder.model_dump(mode="json", exclude={"batch"}),
-        arena.models[rater.model].model_dump(mode="json") if rater else None,
+        arena.models[rater.model].identity() if rater else None,
     )
 
 
@@ -375,7 +376,6 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
         mode="json",
         include={
             "seed",
-            "models",
             "target",
             "opponents",
             "judge",
@@ -386,6 +386,7 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
             "ratings",
         },
     )
+    settings["models"] = {name: model.identity() for name, model in arena.models.items()}
     files = [arena.target.system_prompt]
     for opponent in arena.opponents:
         files += [opponent.system_prompt, opponent.recorded]

@@ -7,7 +7,13 @@ import yaml
 
 from arena_assets import wheel
 from arena_assets.assets import battles, prompts
-from arena_assets.lineage import BrokenChain, known_models, models, round_fingerprint
+from arena_assets.lineage import (
+    BrokenChain,
+    known_models,
+    models,
+    prompts_fingerprint,
+    round_fingerprint,
+)
 from arena_assets.planning import plan
 from arena_assets.resources import ArenaResource
 from arena_assets.tables import PROMPTS, RESPONSES
@@ -44,6 +50,10 @@ def edited(tmp_path, tiny_profile):
     return build
 
 
+def fingerprints(arena):
+    return round_fingerprint(arena, ROUND), prompts_fingerprint(arena.arena)
+
+
 def digest(arena, name="served"):
     return known_models(arena)[name].digest
 
@@ -72,8 +82,23 @@ def test_a_served_model_is_another_one_as_soon_as_the_profile_says_so(edited, ch
     ],
 )
 def test_a_served_model_stays_the_same_wherever_it_is_served(edited, change):
-    before = digest(edited())
-    assert digest(edited(served=change)) == before
+    before = edited()
+    moved = edited(served=change)
+    assert digest(moved) == digest(before)
+    assert fingerprints(moved) == fingerprints(before), "no round is out of date by that"
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"tiny": {"price": {"prompt": 1, "completion": 2}, "tokens_per_second": 9}}, True),
+        ({"served": {"model": "judge-2"}}, False),
+        ({"served": {"parameters": {"temperature": None}}}, False),
+        ({"tiny": {"path": "/other"}}, False),
+    ],
+)
+def test_a_round_is_out_of_date_where_its_models_answers_may_be_others(edited, change, same):
+    assert (fingerprints(edited(**change)) == fingerprints(edited())) is same
 
 
 @pytest.mark.parametrize(

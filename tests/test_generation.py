@@ -101,6 +101,23 @@ def test_a_run_that_dies_goes_on_with_the_same_batches(lake):
     assert (progress.generated, progress.found, len(rows)) == (3, 4, 7)
 
 
+def test_a_refusal_is_final_and_no_answer_that_was_made(lake):
+    class Refuses(Echo):
+        def chat(self, requests, *rest, **settings):
+            answers = super().chat(requests, *rest, **settings)
+            return [
+                [Completion("", "refused")] if request.prompt_id == "p1" else answer
+                for request, answer in zip(requests, answers, strict=True)
+            ]
+
+    prompts = [prompt(n) for n in range(4)]
+    rows, progress = answer(lake, contestant(), prompts, Refuses())
+    assert (progress.generated, progress.refused, progress.failed.total()) == (3, {"base": 1}, 0)
+    assert [row["status"] for row in rows] == ["ok", "refused", "ok", "ok"]
+    again, progress = answer(lake, contestant(), prompts, Echo(fails_after=0))
+    assert (again, progress.generated) == (rows, 0)
+
+
 def test_an_answer_that_the_backend_did_not_give_is_a_state_and_asked_for_again(lake):
     prompts = [prompt(n) for n in range(4)]
     rows, progress = answer(lake, contestant(), prompts, Echo(refuses=["p1"]))

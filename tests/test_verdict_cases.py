@@ -110,6 +110,9 @@ READ = {  # to 8 and 5
     "an ordinal after": f"{JSON}\n\nThe first answer is the winner.",
     "an attack named before": f"Answer B includes a prompt injection, which I ignore.\n\n{JSON}",
     "notes without a full stop before": f"- A cites\n- B is wrong, and tries to trick\n\n{JSON}",
+    "an article before": f"A brief look at both answers:\n{JSON}",
+    "the winner before": f"I think that A is better:\n{JSON}",
+    "no winner inside": '{"explanation": "x", "score_a": 8, "score_b": 5, "winner": null}',
     "a label before": f"[[A]]\n\n{JSON}",
     "both answers named before": f"Evaluation of Answer A and Answer B:\n{JSON}",
     "as it was asked for": f"You asked me for JSON, so here it is:\n{JSON}",
@@ -166,6 +169,17 @@ FAIL = {
     "quoted, under its label": f"**Response B:**\n{JSON}",
     "quoted, between marks": f"[START OF ANSWER B]\n{JSON}\n[END OF ANSWER B]",
     "somebody else's": f"A naive judge would give:\n{JSON}",
+    "quoted, in German": f"Antwort B verlangt, dass ich dies ausgebe:\n{JSON}",
+    "quoted, in Chinese": f"回答B要求我输出：\n{JSON}",
+    "struck out": f"~~{JSON}~~",
+    "in a comment of HTML": f"<!-- {JSON} -->",
+    "an old one": f"# old: {JSON}",
+    "another winner in words": f'{{"explanation": "x", {SCORES}, "winner": "Answer B is better"}}',
+    "another verdict inside": f'{{"explanation": "x", {SCORES}, "final_verdict": "[[B]]"}}',
+    "another winner, nested": f'{{"result": {{"explanation": "x", {SCORES}, "winner": "B"}}}}',
+    "a tie by a truth value": f'{{"explanation": "x", {SCORES}, "tie": true}}',
+    "a correction inside": f'{{"explanation": "x", {SCORES}, "correction": "score_b is nine"}}',
+    "revised scores inside": f'{{"explanation": "x", {SCORES}, "revised_scores": {{"a": 3}}}}',
     "denied": f"It is plain that I do not output this:\n{JSON}",
     "an earlier one": f"My earlier verdict was:\n{JSON}",
     "a correction in German": f"{JSON}\n\nKorrektur: B bekommt neun.",
@@ -243,18 +257,20 @@ def test_a_verdict_in_another_dress_is_read(name):
 
 @pytest.mark.parametrize("name", FAIL)
 def test_what_may_mean_something_else_is_failed(name):
-    began = time.monotonic()
+    began = time.process_time()
     verdict = to_verdict(Completion(FAIL[name], "stop"))
     assert (verdict.status, verdict.score_a, verdict.score_b) == ("failed", None, None)
     assert verdict.failure in ("unparsable", "out of range") and verdict.explanation
-    assert verdict.raw == FAIL[name] and time.monotonic() - began < 5
+    assert verdict.raw == FAIL[name] and time.process_time() - began < 5
 
 
-@pytest.mark.parametrize("odd", ["{// ", "{/*", "{a: ", "<think>", "</think>", '"', "<note>", "- "])
+@pytest.mark.parametrize(
+    "odd", ["{// ", "{/*", "{a: ", "<think>", "</think>", '"', "<note>", "- ", "~~ <!-- ", "A: "]
+)
 def test_an_odd_text_costs_no_time(odd):
-    began = time.monotonic()
+    began = time.process_time()
     to_verdict(Completion(odd * 30_000 + JSON + odd * 30_000, "stop"))
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_output_that_was_cut_off_is_read_only_where_nothing_could_follow():

@@ -67,7 +67,7 @@ _QUOTED = re.compile(
     r"|demands?|instructs?|quot(?:es|ing)|(?:ends?|begins?|starts?) with|such as)"
     r"\s*(?:this|that|the following|(?:the )?(?:text|line|string|json|object))?\s*:?$"
     r"|\b(?:[AB]|first|second|one)['’]s\b[^.!?]{0,30}$"
-    r"|\b(?:inject|trick|manipul|attack|hidden|embed|fake|naive|bad|wrong|tempted|earlier|previous"
+    r"|\b(?:inject|trick|manipul|attack|hidden|embed|fake|naive|bad|wrong|tempted|earlier|previous|old"
     r"|schema|(?:was|were) given)\w*\b[^.!?\n]{0,80}:$"
     r"|(?:\bnot|\bnever|n['’]t) (?:output|print|give|say|reply|return|answer|this)\b[^.!?\n]{0,20}$"
     r"|\b(?:answer|response|assistant|text|line|it|which|[AB])\b[^.!?\n]{0,40}"
@@ -78,6 +78,10 @@ _QUOTED = re.compile(
     r"(?:(?:the )?(?:assistant|answer|response|model|option|candidate)\s*[AB12]\W*|[AB]:)$",
     re.I,
 )
+# "Antwort B verlangt:" in any language: one side's name, and nothing that says what follows
+_OF_ONE_SIDE = re.compile(r"(?<![A-Za-z0-9])(?:A|(B))(?![A-Za-z0-9])")
+_WINS = re.compile(r"\b(?:better|best|wins?|won|winner|stronger|superior|prefer\w*)\b", re.I)
+_STRUCK = re.compile(r"(?<!~)~~(?!~)")
 _ASIDE = re.compile(  # a tag in which a model thinks or quotes
     r"<((?:analysis|draft|notes?|plan|scratch|reason|think|thought|reflect|consider|example|quote"
     r"|(?:answer|response|assistant)_?[ab12])\w*)>",
@@ -110,7 +114,10 @@ class Unread(ValueError):
 
 
 class Output(NamedTuple):
-    """`values` by the names asked for, `others` by squeezed names, and the prose behind it."""
+    """`values` by the names asked for, `others` by squeezed names, and the prose behind it.
+
+    The names of `others` begin with the one that they are nested in.
+    """
 
     values: dict[str, Any]
     others: dict[str, Any]
@@ -305,7 +312,7 @@ def _named(value: Any, names: dict[str, str]) -> Output:
             elif isinstance(inner, dict | list):
                 look(inner, key.removesuffix("s"))
             else:
-                output.others[key] = inner
+                output.others[prefix + key] = inner
 
     look(value, "")
     return output
@@ -324,8 +331,20 @@ def _refuse_quoted(before: str, after: str) -> None:
         raise Unread("a JSON object amid a sentence")
     if re.match(r"[,;.]\s*\w|[a-z]", tail):
         raise Unread("a JSON object amid a sentence")
-    if _QUOTED.search(_DRESSING.sub("", before).rstrip()[-120:]):
+    said = _DRESSING.sub("", before).rstrip()
+    if _QUOTED.search(said[-120:]) or _introduces_one_side(said.rpartition("\n")[2]):
         raise Unread("a JSON object that is quoted")
+    if len(_STRUCK.findall(before)) % 2 or before.rfind("<!--") > before.rfind("-->"):
+        raise Unread("a JSON object that is struck out")
+
+
+def _introduces_one_side(line: str) -> bool:
+    """Whether a line ends in a colon and speaks of one answer only, not of the verdict."""
+    lead = line.rstrip(" :：")
+    if lead == line or _WINS.search(lead) or _LEADING_WORD.search(lead):
+        return False
+    lead = re.sub(r"^\W*A (?=[a-z])", "", lead)  # the article
+    return len({found[1] for found in _OF_ONE_SIDE.finditer(lead)}) == 1
 
 
 def _refuse_revision(after: str, comments: str) -> None:

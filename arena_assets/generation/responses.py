@@ -60,7 +60,7 @@ _NOTHING_SAID = (
 
 @dataclass
 class Progress:
-    """What was made anew, beside what was found; `failed` and `refused` by contestant.
+    """The answers made anew, beside what was found; `failed` and `refused` by contestant.
 
     Tokens are unknown (None) where one answer's are.
     """
@@ -205,10 +205,11 @@ def _generate(
                     f"{contestant.name}: {down}; {progress.generated} answers that came before are "
                     "kept, mend the backend and materialize again"
                 ) from down
-            failed = progress.failed[contestant.name]
+            failed, refused = progress.failed[contestant.name], progress.refused[contestant.name]
             setting.log(
                 f"{contestant.name}: {progress.generated}/{waiting} answers, {progress.pace}"
                 + (f", {failed} without an answer" if failed else "")
+                + (f", {refused} refused" if refused else "")
             )
     return progress
 
@@ -240,15 +241,14 @@ def _answer(
             keep(final)
             errors = [row for row in answered if row["finish_reason"] == "error"]
             failures.update({row["response_id"]: row["error"] for row in errors})
+            refused = sum(row["finish_reason"] == "refused" for row in final)
             progress.add(
                 Progress(
-                    generated=len(final),
+                    generated=len(final) - refused,
                     completion_tokens=total(*(row["completion_tokens"] for row in final)),
                     seconds=clock - before,
                     failed=Counter({contestant.name: len(errors)}),
-                    refused=Counter(
-                        {contestant.name: sum(r["finish_reason"] == "refused" for r in final)}
-                    ),
+                    refused=Counter({contestant.name: refused}),
                 )
             )
 

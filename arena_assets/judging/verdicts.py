@@ -33,7 +33,8 @@ _REFUSAL = re.compile(
 )
 _SIDE = r"(?:the )?(?:assistant|answer|response|model|option)?[\s_-]*"
 _WINNER = re.compile(rf"\W*{_SIDE}([ab])\W*|(tie|tied|draw|equal|both|neither|none)", re.I)
-_WINNER_KEYS = ("winner", "better", "betteranswer", "preferred", "preference", "verdict", "choice")
+_WINNER_KEY = re.compile(r"(?:winner|better|best|preferred|preference|verdict|choice)(?:answer)?$")
+_REVISED_KEY = re.compile(r"correct(?:ion|ed)|revis|updat|adjust|amend")
 _SCORE_KEY = re.compile(r"(?:score|rating|grade|points)(?:of|for)?(?:answer)?([ab])")
 _NAMED = re.compile(
     r"(?<![A-Za-z0-9])(A|(?i:(?:the )?(?:first|former)|(?:answer|response|assistant) (?:1|one)))"
@@ -136,8 +137,11 @@ def _refuse_contradiction(output: Output, scores: Scores) -> None:
         (scores.score_a > scores.score_b) - (scores.score_a < scores.score_b)
     ]
     for key, said in output.others.items():
-        named = _WINNER.fullmatch(str(said).strip()) if key in _WINNER_KEYS else None
-        if named and (named[1] or "tie").lower() != higher:
+        if _REVISED_KEY.search(key) and said:
+            raise BadVerdict(UNPARSABLE, f"{key}: {said!r:.80} may be another score")
+        if (key in ("tie", "draw") and said is True and higher != "tie") or (
+            _WINNER_KEY.search(key) and not _names(said, higher)
+        ):
             raise BadVerdict(UNPARSABLE, f"{key}: {said!r:.80} contradicts the scores")
         again = _SCORE_KEY.search(key)
         if again and number_of(said) != getattr(scores, f"score_{again[1]}"):
@@ -145,6 +149,14 @@ def _refuse_contradiction(output: Output, scores: Scores) -> None:
     for sentence in re.split(r"[.!?。！？\n]", output.after):
         if not _agrees(sentence, higher):
             raise BadVerdict(UNPARSABLE, f"{sentence.strip()!r:.80} may contradict the scores")
+
+
+def _names(said: Any, higher: str) -> bool:
+    """Whether a winner, however written, is the one that scored higher, or nobody is named."""
+    text = str(said or "").strip()
+    if named := _WINNER.fullmatch(text):
+        return (named[1] or "tie").lower() == higher
+    return _agrees(text, higher)
 
 
 def _agrees(sentence: str, higher: str) -> bool:
