@@ -16,6 +16,7 @@ from test_crash_safety import flip
 
 from arena_assets.assets import training
 from arena_assets.assets.battles import target_model
+from arena_assets.assets.consistency import consistency
 from arena_assets.assets.curation import prompt_drops
 from arena_assets.assets.prompts import models as models_asset
 from arena_assets.assets.ratings import promotions
@@ -147,6 +148,14 @@ def test_what_a_promotion_and_a_preparation_rest_on_is_what_the_graph_says():
     assert above("promotions") - {"models"} == {"ratings", "checkpoint"}
     assert above("prompt_drops") <= set(PREPARED_FROM)
     assert {name for tables in known.values() for name in tables} - {"prompts"} <= set(known)
+
+
+def test_every_asset_that_writes_a_table_records_its_inputs():
+    """Also those that nothing rests on; who finishes a round or the preparation says so itself."""
+    itself = {"target_model", "promotions", "prompt_drops", "prompts_of_source", "arena_dbt"}
+    for asset in [consistency, *defs.assets]:
+        function = asset.op.compute_fn.decorated_fn
+        assert hasattr(function, "__wrapped__") != (asset.op.name in itself), asset.op.name
 
 
 def test_tables_made_in_the_wrong_order_do_not_make_a_round_done(done, tmp_path):
