@@ -15,7 +15,7 @@ from test_checkpoints import CheckpointStore
 from test_crash_safety import flip
 
 from arena_assets.assets import training
-from arena_assets.assets.battles import target_model
+from arena_assets.assets.battles import arena_responses, target_model
 from arena_assets.assets.consistency import consistency
 from arena_assets.assets.curation import prompt_drops
 from arena_assets.assets.prompts import models as models_asset
@@ -252,6 +252,11 @@ def test_a_corrupt_checkpoint_is_not_found_by_its_fingerprint_but_made_again(don
     flip(done.checkpoints.path(FIRST) / "model.safetensors")
     assert training._found(done, FIRST, fingerprint, said.append) is None
     assert "its files have digest" in said[-1] and "trained again" in said[-1]
+    (done.checkpoints.path(FIRST) / "manifest.json").write_text('{"round": ')
+    assert training._found(done, FIRST, fingerprint, said.append) is None
+    assert "manifest.json: manifest: Invalid JSON" in said[-1] and "trained again" in said[-1]
+    failure = materialize(arena_responses, done, FIRST).failure_data_for_node("arena_responses")
+    assert "materialize checkpoint i01.1-sft again" in failure.user_failure_data.description
 
 
 def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tmp_path):  # noqa: F811
