@@ -146,8 +146,11 @@ class Lake:
     def record(self, table: str, partition: str, fingerprint: str, digest: str) -> None:
         """Note beside a table what a partition was made from, and its digest as it was made.
 
-        It is no part of the file: the same rows have the same digest whatever led to them.
+        It is no part of the file: the same rows have the same digest whatever led to them. The file
+        is on the disk before the note is, also where dbt wrote it.
         """
+        if self.exists(table, partition):  # a checkpoint lies elsewhere
+            durable.sync(self.path(table, partition))
         path = self._record(table, partition)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
