@@ -126,15 +126,24 @@ class Lake:
     def read(
         self, table: str, partition: str = ALL, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """A whole partition; MissingPartition where it was not materialized."""
+        """A whole partition; MissingPartition where it was not materialized, or is torn."""
         path = self.present(table, partition)
-        return pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
+        wanted = list(columns) if columns else None
+        try:
+            return pq.read_table(path, columns=wanted, partitioning=None)
+        except pa.ArrowInvalid as error:
+            raise MissingPartition(
+                f"{path}: not a whole Parquet file ({error}); materialize the asset {table} again"
+            ) from error
 
     def fingerprint(self, table: str, partition: str = ALL) -> str | None:
-        """What a partition says it was made from; None where it is missing or says nothing."""
+        """What a partition says it was made from; None where missing, torn or silent."""
         if not self.exists(table, partition):
             return None
-        metadata = pq.read_schema(self.path(table, partition)).metadata or {}
+        try:
+            metadata = pq.read_schema(self.path(table, partition)).metadata or {}
+        except pa.ArrowInvalid:
+            return None
         value = metadata.get(_FINGERPRINT)
         return value.decode() if value else None
 

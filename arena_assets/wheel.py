@@ -107,13 +107,13 @@ def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
     """Every round: its state, what it fights with and trains on, what it promoted."""
     states = []
     for key, round_ in arena.rounds.items():
-        promoted = None
-        if arena.lake.exists("promotions", key):
+        promoted, state = None, state_of(arena, key)
+        if state != "missing":
             (promoted,) = arena.lake.read("promotions", key).to_pylist()
         states.append(
             {
                 "round": key,
-                "state": state_of(arena, key),
+                "state": state,
                 "slice": round_.slice,
                 "fights_with": round_.fights_with,
                 "trains_from": "the base model" if round_.trains_from == "base" else "its fighter",

@@ -23,6 +23,7 @@ from arena_assets.assets.ratings import promotions
 from arena_assets.checkpoints import CorruptCheckpoint
 from arena_assets.curation.collection import STEPS
 from arena_assets.definitions import defs
+from arena_assets.lake import MissingPartition
 from arena_assets.lineage import (
     PREPARED_FROM,
     PROMOTED_FROM,
@@ -40,7 +41,7 @@ from arena_assets.lineage import (
 )
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE
-from arena_assets.wheel import prepared
+from arena_assets.wheel import prepared, round_states
 
 
 def changed(arena, tmp_path, **changes):  # noqa: F811
@@ -124,6 +125,16 @@ def test_a_table_that_was_replaced_since_it_was_recorded_says_nothing(done):
     assert outdated(done, PROMOTED_FROM, FIRST) == ["battles", *selected]
     done.lake.path("responses", FIRST).unlink()
     assert outdated(done, PROMOTED_FROM, FIRST) == ["responses", "judgments", "battles", *selected]
+
+
+@pytest.mark.parametrize("left", [0, 5, -9])
+def test_a_round_whose_promotion_is_torn_is_missing_and_can_be_turned(done, left):
+    file = done.lake.path("promotions", FIRST)
+    file.write_bytes(file.read_bytes()[:left])
+    assert [row["state"] for row in round_states(done)] == ["missing"] * 3
+    with pytest.raises(MissingPartition, match=r"not a whole Parquet file .*promotions again"):
+        done.lake.read("promotions", FIRST)
+    assert materialize(promotions, done, FIRST).success and state_of(done, FIRST) == "done"
 
 
 def test_another_checkpoint_under_the_same_name_is_not_the_recorded_one(done):
