@@ -126,15 +126,24 @@ class Lake:
     def read(
         self, table: str, partition: str = ALL, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """A whole partition; MissingPartition where it was not materialized."""
+        """A whole partition; MissingPartition where it was not materialized, or is torn."""
         path = self.present(table, partition)
-        return pq.read_table(path, columns=list(columns) if columns else None, partitioning=None)
+        wanted = list(columns) if columns else None
+        try:
+            return pq.read_table(path, columns=wanted, partitioning=None)
+        except pa.ArrowInvalid as error:
+            raise MissingPartition(
+                f"{path}: not a whole Parquet file ({error}); materialize the asset {table} again"
+            ) from error
 
     def fingerprint(self, table: str, partition: str = ALL) -> str | None:
-        """What a partition says it was made from; None where it is missing or says nothing."""
+        """What a partition says it was made from; None where missing, torn or silent."""
         if not self.exists(table, partition):
             return None
-        metadata = pq.read_schema(self.path(table, partition)).metadata or {}
+        try:
+            metadata = pq.read_schema(self.path(table, partition)).metadata or {}
+        except pa.ArrowInvalid:
+            return None
         value = metadata.get(_FINGERPRINT)
         return value.decode() if value else None
 
@@ -146,8 +155,11 @@ class Lake:
     def record(self, table: str, partition: str, fingerprint: str, digest: str) -> None:
         """Note beside a table what a partition was made from, and its digest as it was made.
 
-        It is no part of the file: the same rows have the same digest whatever led to them.
+        It is no part of the file: the same rows have the same digest whatever led to them. The file
+        is on the disk before the note is, also where dbt wrote it.
         """
+        if self.exists(table, partition):  # a checkpoint lies elsewhere
+            durable.sync(self.path(table, partition))
         path = self._record(table, partition)
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")

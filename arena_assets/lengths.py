@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # with SmolLM2's tokenizer.
 _JUDGE_PROMPT = 320
 _RATER_PROMPT = 112
+_TARGET = "target.sampling.max_tokens"
 
 
 class _Answer(NamedTuple):
@@ -35,9 +36,8 @@ def length_problems(arena: Arena) -> list[str]:
 
 def _answers(arena: Arena) -> list[_Answer]:
     """The longest answers first. Recorded ones have no limit that could be looked at."""
-    target = arena.target.sampling.max_tokens
     # the target's checkpoints fight each other too
-    answers = [_Answer(target, "target.sampling.max_tokens", True)] * 2
+    answers = [_Answer(arena.target.sampling.max_tokens, _TARGET, True)] * 2
     for opponent in arena.opponents:
         if opponent.model:
             key = f"opponents.{opponent.name}.sampling.max_tokens"
@@ -76,9 +76,11 @@ def _windows(arena: Arena, answers: list[_Answer]) -> Iterator[str]:
 
 def _training_rows(arena: Arena, answers: list[_Answer]) -> Iterator[str]:
     """`max_length` holds a prompt with the longest answer that a row may have."""
-    training, (tokens, key, _) = arena.training, answers[0]
-    drawn = training.rl.max_completion
-    limits = [(stage, tokens, key) for stage in ("sft", "dpo", "reward_model")]
+    training, drawn = arena.training, arena.training.rl.max_completion
+    # SFT learns what beat the target, the others compare with the target's own answers too
+    beating = [answer for answer in answers if answer.key != _TARGET]
+    limits = [("sft", beating[0].tokens, beating[0].key)] if beating else []
+    limits += [(stage, answers[0].tokens, answers[0].key) for stage in ("dpo", "reward_model")]
     limits += [(stage, drawn, "training.rl.max_completion") for stage in ("reward_model", "rl")]
     for stage, longest, whose in limits:
         length = getattr(training, stage).max_length

@@ -409,8 +409,8 @@ def round_fingerprint(resource: ArenaResource, key: str) -> str:
 
 
 def _promoted(resource: ArenaResource, key: str) -> list[str] | None:
-    """Who was promoted after a round, with the digest of its weights."""
-    if not resource.lake.exists("promotions", key):
+    """Who was promoted after a round, with the digest of its weights; None where nobody was."""
+    if resource.lake.fingerprint("promotions", key) is None:
         return None
     (row,) = resource.lake.read("promotions", key).to_pylist()
     return [row["contestant"], row["model_digest"]]

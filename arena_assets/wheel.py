@@ -26,6 +26,8 @@ from arena_assets.lineage import (
 from arena_assets.places import PROJECT, workspace
 from arena_assets.resources import ArenaResource, arena_resource
 
+_INTERRUPTED = "interrupted; what was finished is kept, `arena run` goes on from there"
+
 
 class WheelStopped(RuntimeError):
     """A job failed; the message names the steps and checks and what they said."""
@@ -105,13 +107,13 @@ def round_states(arena: ArenaResource) -> list[dict[str, Any]]:
     """Every round: its state, what it fights with and trains on, what it promoted."""
     states = []
     for key, round_ in arena.rounds.items():
-        promoted = None
-        if arena.lake.exists("promotions", key):
+        promoted, state = None, state_of(arena, key)
+        if state != "missing":
             (promoted,) = arena.lake.read("promotions", key).to_pylist()
         states.append(
             {
                 "round": key,
-                "state": state_of(arena, key),
+                "state": state,
                 "slice": round_.slice,
                 "fights_with": round_.fights_with,
                 "trains_from": "the base model" if round_.trains_from == "base" else "its fighter",
@@ -187,5 +189,7 @@ def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
             message = failure.description if failure else data.error.to_string().strip()
             if data.error and data.error.cause and not failure:
                 message = data.error.cause.message.strip()
+            if data.error and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                message = _INTERRUPTED
             lines.append(f"  {event.step_key}: {message}")
     return lines or ["  the run ended without a failed step; look at it in the UI (dagster dev)"]

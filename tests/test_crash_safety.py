@@ -278,10 +278,15 @@ def test_what_is_renamed_into_place_was_synced_before_and_its_folder_after(tmp_p
 
     monkeypatch.setattr(os, "fsync", record_sync)
     monkeypatch.setattr(Path, "replace", record_rename)
-    Lake(tmp_path).write("slices", [{"prompt_id": "p", "slice": "D1"}])
+    lake = Lake(tmp_path)
+    lake.write("slices", [{"prompt_id": "p", "slice": "D1"}])
     (synced, written), renamed, folder = calls
     assert synced == "sync" and written.endswith(".partial")
     assert renamed == ("rename", "all.parquet") and folder == ("sync", "slices")
+    calls.clear()
+    lake.record("slices", "all", "inputs", lake.digest("slices"))
+    assert calls[0] == ("sync", "all.parquet"), "dbt does not, and what is noted has to be there"
+    assert calls[2:] == [("rename", ".all.made.json"), ("sync", "slices")]
     calls.clear()
     store = CheckpointStore(tmp_path / "checkpoints")
     committed(store)

@@ -15,13 +15,15 @@ from test_checkpoints import CheckpointStore
 from test_crash_safety import flip
 
 from arena_assets.assets import training
-from arena_assets.assets.battles import target_model
+from arena_assets.assets.battles import arena_responses, target_model
+from arena_assets.assets.consistency import consistency
 from arena_assets.assets.curation import prompt_drops
 from arena_assets.assets.prompts import models as models_asset
 from arena_assets.assets.ratings import promotions
 from arena_assets.checkpoints import CorruptCheckpoint
 from arena_assets.curation.collection import STEPS
 from arena_assets.definitions import defs
+from arena_assets.lake import MissingPartition
 from arena_assets.lineage import (
     PREPARED_FROM,
     PROMOTED_FROM,
@@ -39,7 +41,7 @@ from arena_assets.lineage import (
 )
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import BASE
-from arena_assets.wheel import prepared
+from arena_assets.wheel import prepared, round_states
 
 
 def changed(arena, tmp_path, **changes):  # noqa: F811
@@ -125,6 +127,16 @@ def test_a_table_that_was_replaced_since_it_was_recorded_says_nothing(done):
     assert outdated(done, PROMOTED_FROM, FIRST) == ["responses", "judgments", "battles", *selected]
 
 
+@pytest.mark.parametrize("left", [0, 5, -9])
+def test_a_round_whose_promotion_is_torn_is_missing_and_can_be_turned(done, left):
+    file = done.lake.path("promotions", FIRST)
+    file.write_bytes(file.read_bytes()[:left])
+    assert [row["state"] for row in round_states(done)] == ["missing"] * 3
+    with pytest.raises(MissingPartition, match=r"not a whole Parquet file .*promotions again"):
+        done.lake.read("promotions", FIRST)
+    assert materialize(promotions, done, FIRST).success and state_of(done, FIRST) == "done"
+
+
 def test_another_checkpoint_under_the_same_name_is_not_the_recorded_one(done):
     checkpoint_of(done, FIRST, b"trained elsewhere")
     assert outdated(done, PROMOTED_FROM, FIRST) == ["checkpoint", "arena_responses"]
@@ -147,6 +159,14 @@ def test_what_a_promotion_and_a_preparation_rest_on_is_what_the_graph_says():
     assert above("promotions") - {"models"} == {"ratings", "checkpoint"}
     assert above("prompt_drops") <= set(PREPARED_FROM)
     assert {name for tables in known.values() for name in tables} - {"prompts"} <= set(known)
+
+
+def test_every_asset_that_writes_a_table_records_its_inputs():
+    """Also those that nothing rests on; who finishes a round or the preparation says so itself."""
+    itself = {"target_model", "promotions", "prompt_drops", "prompts_of_source", "arena_dbt"}
+    for asset in [consistency, *defs.assets]:
+        function = asset.op.compute_fn.decorated_fn
+        assert hasattr(function, "__wrapped__") != (asset.op.name in itself), asset.op.name
 
 
 def test_tables_made_in_the_wrong_order_do_not_make_a_round_done(done, tmp_path):
@@ -243,6 +263,11 @@ def test_a_corrupt_checkpoint_is_not_found_by_its_fingerprint_but_made_again(don
     flip(done.checkpoints.path(FIRST) / "model.safetensors")
     assert training._found(done, FIRST, fingerprint, said.append) is None
     assert "its files have digest" in said[-1] and "trained again" in said[-1]
+    (done.checkpoints.path(FIRST) / "manifest.json").write_text('{"round": ')
+    assert training._found(done, FIRST, fingerprint, said.append) is None
+    assert "manifest.json: manifest: Invalid JSON" in said[-1] and "trained again" in said[-1]
+    failure = materialize(arena_responses, done, FIRST).failure_data_for_node("arena_responses")
+    assert "materialize checkpoint i01.1-sft again" in failure.user_failure_data.description
 
 
 def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tmp_path):  # noqa: F811

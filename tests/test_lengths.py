@@ -85,6 +85,17 @@ def test_a_training_row_holds_the_longest_answer(stage):
     assert length_problems(arena(training=training)) == []
 
 
+def test_rows_of_sft_hold_the_answers_of_opponents_only():
+    """It learns what beat the target; pairs hold the target's answer as well."""
+    target = {"model": "smollm2-135m", "sampling": {"max_tokens": 300}}
+    short = {"sft": POCKET["training"]["sft"] | {"max_length": 200}}
+    assert length_problems(arena(target=target, training=POCKET["training"] | short)) == []
+    short = {"dpo": POCKET["training"]["dpo"] | {"max_length": 200}}
+    told = refused(target=target, training=POCKET["training"] | short)
+    assert "training.dpo.max_length (200) cannot hold a prompt with an answer of 300" in told
+    assert "training.sft" not in told
+
+
 def test_completions_of_rl_fit_into_its_rows_and_the_reward_models():
     training = POCKET["training"] | {"rl": POCKET["training"]["rl"] | {"max_completion": 512}}
     told = refused(training=training)

@@ -10,12 +10,14 @@ import textwrap
 import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from conftest import PROJECT
 
 from arena_assets.config import load_arena
 from arena_assets.training import TrainingFailed, run_job
 from arena_assets.training.job import RUN_LOCK, Job
+from arena_assets.wheel import _failures
 
 # launchers as people write them: a shell that waits, a program that closes what it inherited, one
 # that gives its workers a session of their own (as torchrun does), one that goes away
@@ -144,3 +146,17 @@ def test_a_launcher_that_ends_well_without_weights_has_failed(tmp_path):
         run_job(job(tmp_path, ("echo", "fine")), lambda line: None)
     with pytest.raises(TrainingFailed, match=r"ended with code 7:\nbad"):
         run_job(job(tmp_path, ("bash", "-c", "echo bad; exit 7")), lambda line: None)
+
+
+def test_who_interrupts_a_run_reads_a_sentence():
+    @dg.op
+    def checkpoint():
+        raise dg.DagsterExecutionInterruptedError
+
+    @dg.job
+    def turn():
+        checkpoint()
+
+    result = turn.execute_in_process(raise_on_error=False)
+    told = "interrupted; what was finished is kept, `arena run` goes on from there"
+    assert _failures(result) == [f"  checkpoint: {told}"]

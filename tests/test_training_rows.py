@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -333,6 +334,32 @@ def test_dpo_sums_over_the_answers_of_all_turns_and_nothing_else(job, tokenizer)
         by_hand = each[torch.tensor(tokens.learned[1:])].sum().item()
         found = trainer.train_dataset[1][f"ref_{side}_logps"]
         assert found == pytest.approx(by_hand, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "stops"),
+    [(("eos_token", "pad_token"), 1), (("pad_token",), 1), (("eos_token",), [1, 0])],
+)
+def test_a_tokenizer_without_end_or_padding_takes_those_of_the_model(
+    job, tokenizer, tmp_path, lacking, stops
+):
+    from arena_assets.training import trainers
+
+    model = tmp_path / "model"
+    shutil.copytree(job.model, model)
+    for name, changes in (
+        ("tokenizer_config.json", dict.fromkeys(lacking)),
+        ("generation_config.json", {"eos_token_id": stops}),
+    ):
+        settings = json.loads((model / name).read_text("utf-8")) | changes
+        kept = {key: value for key, value in settings.items() if value is not None}
+        (model / name).write_text(json.dumps(kept), "utf-8")
+    other = job.model_copy(update={"model": model})
+    own = trainers._tokenizer(other)
+    assert own.eos_token == "<|end|>" and own.pad_token
+    learned = [found["labels"][-1] for found in trainers.sft_trainer(other).train_dataset]
+    assert learned == [tokenizer.eos_token_id] * 3
+    assert len(trainers.dpo_trainer(other).train_dataset) == 3
 
 
 def test_a_training_set_of_which_nothing_can_be_learned_is_refused_with_the_reasons(job):

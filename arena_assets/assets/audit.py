@@ -3,6 +3,7 @@
 import dagster as dg
 
 from arena_assets.assets.metadata import table_metadata
+from arena_assets.assets.records import recorded
 from arena_assets.judging.audit import audit_judges, judge_prices
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
@@ -16,6 +17,7 @@ from arena_assets.tables import TABLES
     kinds={"parquet"},
     description=TABLES["judge_audit"].description,
 )
+@recorded
 def judge_audit(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     key = context.partition_key
     audit = audit_judges(arena.lake, key, judge_prices(arena.arena))

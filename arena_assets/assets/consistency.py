@@ -3,6 +3,7 @@
 import dagster as dg
 
 from arena_assets.assets.metadata import table_metadata
+from arena_assets.assets.records import recorded
 from arena_assets.config import resolve
 from arena_assets.partitions import rounds_partitions
 from arena_assets.ratings.consistency import consistency as compare
@@ -18,6 +19,7 @@ from arena_assets.tables import TABLES
     kinds={"parquet"},
     description=TABLES["consistency"].description,
 )
+@recorded
 def consistency(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
     key, reference = context.partition_key, arena.arena.ratings.reference
     found = compare(

@@ -303,6 +303,7 @@ def prompt_drops(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
     kinds={"parquet"},
     description="One row per benchmark and rule: how many prompts it dropped, with examples.",
 )
+@recorded
 def decontamination_report(
     context: dg.AssetExecutionContext, arena: ArenaResource
 ) -> dg.MaterializeResult:

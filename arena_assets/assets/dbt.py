@@ -78,7 +78,8 @@ def _build(
     settings = settings_fingerprint(arena, key)
     made = {asset.path[-1] for asset in context.selected_asset_keys}
     # those of other assets may be made anew while dbt works; what it read is what they were before
-    found = {table: arena.digest(table, key) for table in PROMOTED_FROM if table not in made}
+    read = {above for table in made for above in PROMOTED_FROM.get(table, ())} - made
+    found = {table: arena.digest(table, key) for table in read}
     for table in made:  # DuckDB's COPY makes no folders
         (arena.lake.root / table).mkdir(parents=True, exist_ok=True)
     os.environ["ARENA_LAKE"] = str(arena.lake.root)

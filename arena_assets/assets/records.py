@@ -28,8 +28,8 @@ def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..
         context, arena = given["context"], given["arena"]
         partition = context.partition_key if context.has_partition_key else ALL
         name = table or asset.__name__
-        fingerprint = inputs_fingerprint(arena, name, partition)
         try:
+            fingerprint = inputs_fingerprint(arena, name, partition)
             result = asset(*args, **kwargs)
         except CorruptCheckpoint as corrupt:
             raise dg.Failure(str(corrupt), allow_retries=False) from corrupt

@@ -92,10 +92,10 @@ def _found(
     arena: ArenaResource, key: str, fingerprint: str, log: Callable[[str], None]
 ) -> Manifest | None:
     """The checkpoint that is there already, if it was made from the same things and is whole."""
-    manifest = arena.checkpoints.manifest(key)
-    if manifest is None or manifest.fingerprint != fingerprint:
-        return None
     try:
+        manifest = arena.checkpoints.manifest(key)
+        if manifest is None or manifest.fingerprint != fingerprint:
+            return None
         manifest = arena.checkpoints.verify(key)
     except CorruptCheckpoint as corrupt:
         log(f"{corrupt}; it is trained again now")

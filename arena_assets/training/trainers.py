@@ -262,8 +262,13 @@ def _is_first_process() -> bool:
 
 
 def _encoder(job: Job) -> Encoder:
-    """Rows as the target sees them; the model stops where its generation settings say so."""
+    """Rows as the target sees them."""
     tokenizer = _tokenizer(job)
+    return Encoder(tokenizer, {tokenizer.eos_token_id, *_stops(job)} - {None}, job.system_prompt)
+
+
+def _stops(job: Job) -> list[int]:
+    """The tokens at which the model stops: its generation settings say so."""
     try:
         generation = GenerationConfig.from_pretrained(job.model)
     except OSError:  # no settings of its own: those of its configuration
@@ -271,8 +276,7 @@ def _encoder(job: Job) -> Encoder:
             AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
         )
     stops = generation.eos_token_id
-    stops = stops if isinstance(stops, list) else [stops]
-    return Encoder(tokenizer, {tokenizer.eos_token_id, *stops} - {None}, job.system_prompt)
+    return stops if isinstance(stops, list) else [stops] if stops is not None else []
 
 
 def _policy(job: Job) -> Any:
@@ -297,6 +301,8 @@ def _tokenizer(job: Job, padding_side: str = "right") -> Any:
     tokenizer = AutoTokenizer.from_pretrained(
         job.model, padding_side=padding_side, trust_remote_code=job.trust_remote_code
     )
+    if tokenizer.eos_token is None and (stops := _stops(job)):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(stops[0])
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if job.chat_template:  # the checkpoint keeps it
