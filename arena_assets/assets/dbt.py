@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,9 +24,6 @@ from arena_assets.lineage import PROMOTED_FROM, inputs_fingerprint, settings_fin
 from arena_assets.partitions import rounds_partitions
 from arena_assets.resources import ArenaResource
 from arena_assets.rounds import until
-
-# dagster-dbt looks for `dbt` on the path; it stands beside this Python, activated or not
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 dbt_project = parsed_project()
 

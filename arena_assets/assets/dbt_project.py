@@ -4,7 +4,9 @@ An installed project may be read-only, and dbt writes beside its project unless 
 """
 
 import hashlib
+import os
 import shutil
+import sys
 import uuid
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +14,9 @@ from pathlib import Path
 from dagster_dbt import DbtProject
 
 from arena_assets.places import PROJECT, workspace
+
+# dagster-dbt looks for `dbt` on the path; it stands beside this Python, activated or not
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 _FOLDER = PROJECT / "dbt_project"
 
