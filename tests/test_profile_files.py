@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import string
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -124,11 +126,24 @@ def test_what_is_no_file_is_named(tmp_path):
             load_arena(place)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read_is_named(tmp_path):
-    path = written(tmp_path, "name: a\n")
+@pytest.fixture
+def unreadable():
+    """A file that nobody may read, and a user to whom that applies."""
+    folder = Path(tempfile.mkdtemp(prefix="arena-unreadable-"))
+    folder.chmod(0o755)
+    path = written(folder, "name: a\n")
     path.chmod(0)
-    assert "cannot be read: Permission denied" in refusal(path)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield path
+    if root:
+        os.seteuid(0)
+    shutil.rmtree(folder)
+
+
+def test_a_file_that_may_not_be_read_is_named(unreadable):
+    assert "cannot be read: Permission denied" in refusal(unreadable)
 
 
 @pytest.mark.parametrize(
