@@ -51,7 +51,7 @@ def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
     key, store = context.partition_key, arena.checkpoints
     round_ = arena.round(key)
     with store.locked(key, context.log.info):
-        _refuse_bad_rows(arena, key)
+        _refuse_bad_rows(arena, key, context.run_id)
         parent = _parent(arena, key)
         training_set = arena.lake.digest("training_set", key)
         config = _stage_config(arena, round_.stage, parent)
@@ -166,9 +166,9 @@ def _parent(arena: ArenaResource, key: str) -> TargetModel:
         raise dg.Failure(str(broken), allow_retries=False) from broken
 
 
-def _refuse_bad_rows(arena: ArenaResource, key: str) -> None:
+def _refuse_bad_rows(arena: ArenaResource, key: str, run: str) -> None:
     """Blocking checks hold within a run only; one that starts here looks itself."""
-    failed = failed_expectations(arena, "training_set", key)
+    failed = failed_expectations(arena, "training_set", key, run)
     if failed:
         raise dg.Failure(
             f"training_set {key} fails its blocking checks: {'; '.join(failed)}. Nothing was "

@@ -92,9 +92,11 @@ def _looked_at(arena: ArenaResource, suite: Suite, partition: str) -> Any:
     return table.select(scalars).to_pandas()
 
 
-def failed_expectations(arena: ArenaResource, table: str, partition: str) -> list[str]:
-    """The names of the critical expectations that a partition fails."""
-    result = validate(arena, suites(arena.arena)[table], partition)
+def failed_expectations(
+    arena: ArenaResource, table: str, partition: str, run: str | None = None
+) -> list[str]:
+    """The names of the critical expectations that a partition fails; `run` looked."""
+    result = validate(arena, suites(arena.arena)[table], partition, run=run)
     return [
         found.expectation_config.meta["name"]
         for found in result.results
