@@ -64,7 +64,8 @@ def kill_at_random(lake: Lake, phase: str, where: str, duration: float, draw: ra
         for line in run.stdout:
             if line.startswith("working"):
                 break
-        time.sleep(draw.uniform(0, duration / 8))
+        # what a killed run has answered stays, so ten of them must not come to the end
+        time.sleep(draw.uniform(0, duration / 16))
         killed += run.poll() is None
         run.send_signal(signal.SIGKILL)
         run.wait()

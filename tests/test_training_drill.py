@@ -35,7 +35,7 @@ def lake(tmp_path, tiny_model) -> Lake:
     """What the asset reads: the base model and a training set, some of it in two turns."""
     lake = Lake(tmp_path / "lake")
     digest = digest_weights(tiny_model)
-    row = {"name": "tiny", "origin": "drill", "path": str(tiny_model), "digest": digest}
+    row = {"name": "tiny", "origin": str(tiny_model), "path": str(tiny_model), "digest": digest}
     lake.write("models", [row])
     lake.write("arena_testset", [])
     rows = []
