@@ -65,7 +65,7 @@ def kill_at_random(lake: Lake, phase: str, where: str, duration: float, draw: ra
             if line.startswith("working"):
                 break
         # what a killed run has answered stays, so ten of them must not come to the end
-        time.sleep(draw.uniform(0, duration / 16))
+        time.sleep(draw.uniform(0, duration / 12))
         killed += run.poll() is None
         run.send_signal(signal.SIGKILL)
         run.wait()
