@@ -6,12 +6,13 @@ import dagster as dg
 from dagster_dbt import DbtCliResource
 
 from arena_assets.assets import audit, battles, consistency, curation, prompts, ratings, training
+from arena_assets.assets.automation import advance_rounds
+from arena_assets.assets.console import console_logger
 from arena_assets.assets.dbt import arena_dbt, dbt_project
-from arena_assets.automation import advance_rounds
+from arena_assets.assets.partitions import PROFILE, rounds_partitions, sources_partitions
+from arena_assets.assets.resource import resource_of
 from arena_assets.checks.expectations import expectation_checks
-from arena_assets.console import console_logger
-from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
-from arena_assets.resources import arena_resource
+from arena_assets.flywheel.arena import open_arena
 
 collect_job = dg.define_asset_job(
     "collect",
@@ -47,7 +48,7 @@ executors = {
 }
 
 modules = [prompts, curation, battles, audit, training, ratings]
-if ARENA.ratings.reference:
+if PROFILE.ratings.reference:
     modules.append(consistency)
 
 defs = dg.Definitions(
@@ -55,7 +56,10 @@ defs = dg.Definitions(
     asset_checks=expectation_checks(),
     jobs=[collect_job, prepare_job, round_job, rejudge_job],
     sensors=[advance_rounds],
-    resources={"arena": arena_resource(), "dbt": DbtCliResource(project_dir=dbt_project)},
-    executor=executors[ARENA.executor],
+    resources={
+        "arena": resource_of(open_arena()),
+        "dbt": DbtCliResource(project_dir=dbt_project),
+    },
+    executor=executors[PROFILE.executor],
     loggers={"console": console_logger},
 )

@@ -101,9 +101,9 @@ def run_steps() -> None:
     import dagster as dg
 
     from arena_assets.assets import curation, prompts
-    from arena_assets.resources import arena_resource
+    from arena_assets.flywheel.arena import open_arena
 
-    arena = arena_resource()
+    arena = open_arena()
     assets = dg.load_assets_from_modules([prompts, curation])
     collected = dg.AssetSelection.assets("prompts", "quarantine")
     curated = dg.AssetSelection.all() - collected - dg.AssetSelection.assets("models")

@@ -42,22 +42,22 @@ def main() -> None:
     from vllm import SamplingParams
 
     from arena_assets.assets.battles import responses
-    from arena_assets.checkpoints import digest_weights
-    from arena_assets.generation.engines import Request, Weights, open_engine
-    from arena_assets.resources import ArenaResource
-    from arena_assets.tables import PROMPTS
-    from arena_assets.weights import base_weights
+    from arena_assets.flywheel.arena import Arena
+    from arena_assets.lake.tables import PROMPTS
+    from arena_assets.models.engines import Request, Weights, open_engine
+    from arena_assets.models.weights import base_weights
+    from arena_assets.training.checkpoints import digest_weights
 
     lines = Path("data/seed/prompts.jsonl").read_text("utf-8").splitlines()[:prompts]
     rows = [json.loads(line) for line in lines]
     for row in rows:
         row |= {"source": "seed", "constraints": json.dumps(row.get("constraints", []))}
-    fresh = ArenaResource(profile=str(WORK / "profile.yaml"), lake_root=str(WORK / "none"))
-    folder = base_weights(fresh.arena.models["smollm2-135m"], fresh.models_cache, "smollm2-135m")
+    fresh = Arena(str(WORK / "profile.yaml"), str(WORK / "none"))
+    folder = base_weights(fresh.profile.models["smollm2-135m"], fresh.models_cache, "smollm2-135m")
     digest = digest_weights(folder)
     weights = Weights("smollm2-135m", folder, digest)
-    engine = open_engine(weights, fresh.arena.seed, fresh.arena.generation.engine)
-    sampling = fresh.arena.target.sampling
+    engine = open_engine(weights, fresh.profile.seed, fresh.profile.generation.engine)
+    sampling = fresh.profile.target.sampling
     parameters = SamplingParams(temperature=0, max_tokens=sampling.max_tokens)
     engine.chat([Request("warm", rows[0]["messages"])], sampling)
 
@@ -69,7 +69,7 @@ def main() -> None:
         return tokens / (time.monotonic() - started)
 
     def asset(number: int) -> float:
-        arena = ArenaResource(profile=fresh.profile, lake_root=str(WORK / f"lake-{number}"))
+        arena = Arena(fresh.profile_path, str(WORK / f"lake-{number}"))
         listed = [{"name": weights.name, "origin": "x", "path": str(folder), "digest": digest}]
         arena.lake.write("models", listed)
         arena.lake.write("prompts_curated", pa.Table.from_pylist(rows, schema=PROMPTS.schema))

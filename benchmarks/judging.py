@@ -14,12 +14,13 @@ import time
 from itertools import permutations
 from pathlib import Path
 
-from arena_assets.config import LLMJudge, load_arena
-from arena_assets.generation.engines import Weights, open_engine
+from arena_assets.config.judges import LLMJudge
+from arena_assets.config.profile import load_profile
+from arena_assets.flywheel.arena import open_arena
 from arena_assets.judging.games import Game
 from arena_assets.judging.judges import LanguageModelJudge
-from arena_assets.resources import arena_resource
-from arena_assets.weights import base_weights
+from arena_assets.models.engines import Weights, open_engine
+from arena_assets.models.weights import base_weights
 
 SINGLE = 16  # games one at a time
 
@@ -54,9 +55,9 @@ def games_of(prompts: int) -> list[Game]:
 
 def main() -> None:
     games = games_of(int(sys.argv[1]) if len(sys.argv) > 1 else 16)
-    arena = load_arena()
+    arena = load_profile()
     model = arena.models["smollm2-135m"]
-    folder = base_weights(model, arena_resource().models_cache, "smollm2-135m")
+    folder = base_weights(model, open_arena().models_cache, "smollm2-135m")
     weights = Weights("smollm2-135m", folder, "benchmark")
     (settings,) = [j for j in arena.single_judges if isinstance(j, LLMJudge)]
     settings = settings.model_copy(update={"attempts": 1})

@@ -18,14 +18,16 @@ import sys
 import time
 from pathlib import Path
 
+from arena_assets.config.profile import load_profile
+
 TYPES, RUNS = ("float32", "bfloat16"), 3
 PROMPTS, TOKENS, BATCH = 64, 64, 8
 
 
 def generate(dtype: str) -> float:
     """Completion tokens a second of the engine, once it is loaded and warm."""
-    from arena_assets.config import Sampling
-    from arena_assets.generation.engines import Request, Weights, open_engine
+    from arena_assets.config.models import Sampling
+    from arena_assets.models.engines import Request, Weights, open_engine
 
     engine = open_engine(
         Weights("bench", _weights(), "bench"),
@@ -74,12 +76,11 @@ def train(dtype: str) -> float:
 
 
 def _weights() -> Path:
-    from arena_assets.config import load_arena
-    from arena_assets.resources import arena_resource
-    from arena_assets.weights import base_weights
+    from arena_assets.flywheel.arena import open_arena
+    from arena_assets.models.weights import base_weights
 
     name = "smollm2-135m"
-    return base_weights(load_arena().models[name], arena_resource().models_cache, name)
+    return base_weights(load_profile().models[name], open_arena().models_cache, name)
 
 
 def _conversations() -> list[list[dict[str, str]]]:
@@ -89,7 +90,7 @@ def _conversations() -> list[list[dict[str, str]]]:
 
 def measured(work: str, dtype: str) -> float:
     """One turn in a process of its own."""
-    from arena_assets.training import KEEP_MEMORY
+    from arena_assets.training.process import KEEP_MEMORY
 
     command = [sys.executable, __file__, work, dtype]
     environment = os.environ | (KEEP_MEMORY if work == "train" else {})
@@ -98,7 +99,7 @@ def measured(work: str, dtype: str) -> float:
 
 
 def main() -> None:
-    from arena_assets.machine import AUTO, number_type
+    from arena_assets.models.machine import AUTO, number_type
 
     for work, name in (("generate", "generation"), ("train", "training")):
         turns = [{dtype: measured(work, dtype) for dtype in TYPES} for _ in range(RUNS + 1)][1:]

@@ -15,7 +15,7 @@ from datetime import datetime
 
 import dagster as dg
 
-from arena_assets.resources import arena_resource
+from arena_assets.flywheel.arena import open_arena
 
 ENGINE = re.compile(r"engine ready after (\d+) s")
 MODEL_STEPS = {"responses": "answering", "arena_responses": "answering", "judgments": "judging"}
@@ -36,7 +36,7 @@ def kind_of(step: str) -> str:
 
 def seconds_by_kind(instance: dg.DagsterInstance, since: float) -> Counter[str]:
     """Seconds by kind of all runs that started after `since` (a timestamp)."""
-    arena, spent = arena_resource(), Counter()
+    arena, spent = open_arena(), Counter()
     records = [r for r in instance.get_run_records() if (r.start_time or 0) >= since]
     for record in records:
         run = record.dagster_run

@@ -18,11 +18,11 @@ import duckdb
 import pyarrow as pa
 from curation import real_prompts, synthesise
 
-from arena_assets.config import Unsafe
+from arena_assets.config.prompts import Unsafe
 from arena_assets.curation import filters, near_duplicates, plain
 from arena_assets.curation.contamination import Items
 from arena_assets.curation.words import words_in
-from arena_assets.tables import MESSAGES
+from arena_assets.lake.tables import MESSAGES
 
 COUNT = 69_000
 LEXICON = Path(__file__).resolve().parents[1] / "data/lexicons/unsafe.txt"

@@ -26,10 +26,10 @@ import pytest
 import yaml
 from xdist.scheduler import LoadFileScheduling
 
-from arena_assets.config import Endpoint
-from arena_assets.lake import write_atomically
-from arena_assets.lineage import PROMOTED_FROM, inputs_fingerprint
-from arena_assets.resources import ArenaResource
+from arena_assets.config.models import Endpoint
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint
+from arena_assets.lake.lake import write_atomically
 
 PROJECT = Path(__file__).resolve().parents[1]
 WORK = Path(tempfile.mkdtemp(prefix="arena-tests-"))
@@ -267,9 +267,9 @@ def _end_group(server: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def record_round(arena: ArenaResource, key: str) -> None:
+def record_round(arena: Arena, key: str) -> None:
     """Note that all a promotion rests on was made from the present inputs; what lacks is empty."""
-    arena = ArenaResource(profile=arena.profile, lake_root=arena.lake_root)
+    arena = Arena(arena.profile_path, arena.lake.root)
     for table in PROMOTED_FROM:
         if table != "checkpoint" and not arena.lake.exists(table, key):
             write_atomically(pa.table({"round": [key]}).to_reader(), arena.lake.path(table, key))

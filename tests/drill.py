@@ -10,14 +10,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from arena_assets.config import Endpoint, LLMJudge, Sampling, load_arena
+from arena_assets.config.judges import LLMJudge
+from arena_assets.config.models import Endpoint, Sampling
+from arena_assets.config.profile import load_profile
 from arena_assets.generation.contestants import Contestant, SystemPrompt
-from arena_assets.generation.engines import Engine, Weights, open_engine
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.games import Seat
 from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.judging.panel import Member, judge_round
-from arena_assets.lake import Lake
+from arena_assets.lake.lake import Lake
+from arena_assets.models.engines import Engine, Weights, open_engine
 
 ROUND, PROMPTS, BATCH = "i01.1-sft", 36, 4
 # a random model does not come to an end by itself: a short explanation leaves room for scores
@@ -90,7 +92,7 @@ def judge(lake: Lake, weights: Weights, batch: int) -> None:
     member = Member(
         LanguageModelJudge(settings, weights, lambda: opened(weights)), Seat("deciding")
     )
-    arena = load_arena()
+    arena = load_profile()
     arena = arena.model_copy(
         update={"generation": arena.generation.model_copy(update={"batch": batch})}
     )

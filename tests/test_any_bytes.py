@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from arena_assets.config import Source
+from arena_assets.config.prompts import Source
 from arena_assets.curation.sources import read_source
-from arena_assets.generation.recorded import RecordedEngine
+from arena_assets.models.recorded import RecordedEngine
 
 NAMES = (
     *("a.jsonl", "a.ndjson", "a.json", "a.csv", "a.tsv", "a.parquet", "a.jsonl.gz", "a.json.zst"),

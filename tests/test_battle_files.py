@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from arena_assets.cli import app
-from arena_assets.config import PROJECT
+from arena_assets.cli.main import app
+from arena_assets.config.places import PROJECT
 from arena_assets.ratings.battles import BadBattles, read_battles
 from arena_assets.ratings.bradley_terry import Anchor, rate
 from arena_assets.ratings.comparisons import UnratableBattles

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from test_generation import NO_COMMAS, Echo, answer, contestant, lake, prompt, user  # noqa: F401
 from typer.testing import CliRunner
 
-from arena_assets.cli import app
-from arena_assets.config import PROJECT, Arena, Sampling, load_arena
+from arena_assets.cli.main import app
+from arena_assets.config.models import Sampling
+from arena_assets.config.places import PROJECT
+from arena_assets.config.profile import Profile, load_profile
 from arena_assets.generation.best_of import (
     CUT_OFF,
     FAILED,
@@ -23,8 +25,8 @@ from arena_assets.generation.best_of import (
     note_on_picks,
     reason_of_turns,
 )
-from arena_assets.generation.engines import Completion
 from arena_assets.hostile_text import shows_nothing
+from arena_assets.models.engines import Completion
 
 LONE = "completely different words here"
 
@@ -118,11 +120,11 @@ def test_what_is_learned_and_what_is_kept_share_one_list_of_incomplete_reasons()
 
 
 def test_a_board_says_whose_samples_its_judge_has_picked():
-    pocket = load_arena(PROJECT / "profiles/pocket.yaml")
+    pocket = load_profile(PROJECT / "profiles/pocket.yaml")
     assert note_on_picks(pocket).startswith("the verifier picked the samples of best-of-3")
 
-    def with_judge(judge) -> Arena:
-        return Arena.model_validate(pocket.model_dump() | {"judge": judge, "shadow_judges": []})
+    def with_judge(judge) -> Profile:
+        return Profile.model_validate(pocket.model_dump() | {"judge": judge, "shadow_judges": []})
 
     llm = {"kind": "llm", "name": "asked", "model": "smollm2-135m"}
     assert note_on_picks(with_judge(llm)) is None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from arena_assets.checkpoints import (
+from arena_assets.training.checkpoints import (
     CheckpointStore,
     CorruptCheckpoint,
     Manifest,
@@ -105,7 +105,7 @@ def test_a_writer_that_is_killed_never_leaves_half_a_checkpoint(tmp_path):
         import sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
-        from arena_assets.checkpoints import CheckpointStore
+        from arena_assets.training.checkpoints import CheckpointStore
         from test_checkpoints import manifest, trained
         store = CheckpointStore(Path({str(tmp_path)!r}))
         for number in range(10**6):

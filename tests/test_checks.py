@@ -12,20 +12,16 @@ import pytest
 import yaml
 from test_assets import FIRST, SECOND, answer, judgment
 
-from arena_assets.checks.expectations import (
-    expectation_checks,
-    failed_expectations,
-    validate,
-)
+from arena_assets.assets.partitions import PROFILE
+from arena_assets.checks.expectations import expectation_checks, failed_expectations, validate
 from arena_assets.checks.suites import suites
 from arena_assets.definitions import defs
-from arena_assets.partitions import ARENA
-from arena_assets.resources import ArenaResource
-from arena_assets.tables import TABLES
+from arena_assets.flywheel.arena import Arena
+from arena_assets.lake.tables import TABLES
 
 PARTITIONS = {
     suite.table: {"round": FIRST, "source": "seed", "none": "all"}[suite.partitions]
-    for suite in suites(ARENA).values()
+    for suite in suites(PROFILE).values()
 }
 EXPECTATIONS = {key for checks in expectation_checks() for key in checks.check_keys}
 TRAINING_SET = pa.schema(
@@ -37,10 +33,10 @@ JOB = defs.resolve_implicit_global_asset_job_def()
 
 
 @pytest.fixture(scope="module")
-def arena(tmp_path_factory, tiny_profile) -> ArenaResource:
+def arena(tmp_path_factory, tiny_profile) -> Arena:
     """An arena whose lake has every table that a suite looks at, with few rows or none."""
     root = tmp_path_factory.mktemp("checks")
-    arena = ArenaResource(profile=str(tiny_profile), lake_root=str(root / "lake"))
+    arena = Arena(str(tiny_profile), str(root / "lake"))
     for table, partition in PARTITIONS.items():
         if table in TABLES:
             arena.lake.write(table, [], partition)
@@ -122,7 +118,7 @@ def test_a_check_of_what_is_not_there_refuses_in_a_sentence(
         "i01.2-dpo.parquet: not there; materialize partition i01.2-dpo of the asset ratings first "
         "(there: i01.1-sft)"
     )
-    empty = ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path))
+    empty = Arena(str(tiny_profile), str(tmp_path))
     said = executed(empty, instance, key_of("ratings", "has_rows"), None)
     assert said == "ratings has no partition yet that could be checked: materialize one first"
 
@@ -135,7 +131,7 @@ def test_a_test_of_dbt_runs_alone_without_a_round(arena, instance):
 
 
 def test_one_check_is_one_expectation_and_leaves_the_page_alone(arena, quality):
-    suite = suites(arena.arena)["judgments"]
+    suite = suites(arena.profile)["judgments"]
     whole = validate(arena, suite, FIRST, run="run-of-all")
     assert len(whole.results) == len(suite.expectations)
     page = (quality / "tiny/judgments/i01.1-sft.html").read_text("utf-8")
@@ -160,7 +156,7 @@ def quality(tmp_path, monkeypatch) -> Path:
 def test_two_dialogues_that_end_alike_differ_where_another_turn_does(
     arena, tiny_profile, tmp_path, first, failing
 ):
-    other = ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path))
+    other = Arena(str(tiny_profile), str(tmp_path))
     other.lake.write("arena_testset", [])
     row = {"kind": "preference", "prompt_id": "p", "chosen": "Yes", "rejected": "Yes"}
     row |= {"chosen_turns": [first, "Yes"], "rejected_turns": ["A hare", "Yes"]}
@@ -172,9 +168,9 @@ def test_two_dialogues_that_end_alike_differ_where_another_turn_does(
 
 
 def test_pages_lie_below_the_name_of_the_arena_that_was_checked(arena, quality, tmp_path):
-    profile = yaml.safe_load(Path(arena.profile).read_text("utf-8")) | {"name": "mine"}
+    profile = yaml.safe_load(arena.profile_path.read_text("utf-8")) | {"name": "mine"}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(profile), "utf-8")
-    mine = ArenaResource(profile=str(tmp_path / "mine.yaml"), lake_root=arena.lake_root)
+    mine = Arena(str(tmp_path / "mine.yaml"), arena.lake.root)
     failed_expectations(mine, "judgments", FIRST)
     assert [folder.name for folder in quality.iterdir()] == ["mine"]
     assert "Data quality of mine" in (quality / "mine/index.html").read_text("utf-8")

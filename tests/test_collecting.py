@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from arena_assets.assets import curation, prompts
-from arena_assets.lineage import prompts_fingerprint
-from arena_assets.resources import ArenaResource
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import prompts_fingerprint
 
 ASSETS = dg.load_assets_from_modules([prompts, curation])
 QUESTION = "Why do tides lag behind the moon?"
@@ -32,9 +32,7 @@ def collect(tmp_path, tiny_profile):
         else:
             profile["prompts"]["sources"] = [source]
         (tmp_path / "profile.yaml").write_text(yaml.safe_dump(profile), "utf-8")
-        arena = ArenaResource(
-            profile=str(tmp_path / "profile.yaml"), lake_root=str(tmp_path / "lake")
-        )
+        arena = Arena(str(tmp_path / "profile.yaml"), str(tmp_path / "lake"))
         with dg.DagsterInstance.ephemeral() as instance:
             result = dg.materialize(
                 ASSETS,
@@ -70,7 +68,7 @@ def test_what_was_left_out_of_a_source_is_in_its_metadata(collect):
     ]
     arena, result = collect({"a.jsonl": rows, "notes.md": ["x"]})
     found = metadata(result, "prompts")
-    folder = arena.arena.prompts.sources[0].path.rstrip("/")
+    folder = arena.profile.prompts.sources[0].path.rstrip("/")
     left_out = {
         "columns_left_out": "language (2)",
         "columns_of_answers": "response (1)",
@@ -87,7 +85,7 @@ def test_what_was_left_out_of_a_source_is_in_its_metadata(collect):
 def test_a_source_without_a_prompt_is_told_and_takes_none_away(collect):
     arena, result = collect({"a.jsonl": [{"prompt": QUESTION}]})
     assert result.success
-    before = prompts_fingerprint(arena.arena)
+    before = prompts_fingerprint(arena.profile)
     arena, result = collect({"a.jsonl": ["{broken"]})
     assert failure(result).startswith(
         "source seed: no prompt in it; of 1 quarantined rows the first"
@@ -95,7 +93,7 @@ def test_a_source_without_a_prompt_is_told_and_takes_none_away(collect):
     assert "a.jsonl, line 1: not JSON" in failure(result)
     assert arena.lake.read("prompts", "seed").num_rows == 1
     assert arena.lake.read("quarantine", "seed").num_rows == 1
-    assert prompts_fingerprint(arena.arena) != before
+    assert prompts_fingerprint(arena.profile) != before
     assert failure(collect({"a.jsonl": []})[1]) == "source seed: no prompt in it; it has no rows"
 
 

@@ -3,7 +3,9 @@
 import pytest
 import yaml
 
-from arena_assets.config import PROJECT, ProfileError, load_arena
+from arena_assets.config.places import PROJECT
+from arena_assets.config.profile import load_profile
+from arena_assets.config.settings_files import ProfileError
 
 POCKET = yaml.safe_load((PROJECT / "profiles" / "pocket.yaml").read_text(encoding="utf-8"))
 
@@ -12,11 +14,11 @@ POCKET = yaml.safe_load((PROJECT / "profiles" / "pocket.yaml").read_text(encodin
     "path", sorted((PROJECT / "profiles").glob("*.yaml")), ids=lambda p: p.stem
 )
 def test_every_shipped_profile_loads(path):
-    assert load_arena(path).name == path.stem
+    assert load_profile(path).name == path.stem
 
 
 def test_the_paper_profile_holds_the_published_settings():
-    arena = load_arena("profiles/paper-7b.yaml")
+    arena = load_profile("profiles/paper-7b.yaml")
     gaps = {key: settings.minimum_gap for key, settings in arena.rounds.items()}
     assert gaps["i01.1-sft"] == 3.0 and gaps["i01.2-dpo"] == 2.0
     assert gaps["i02.1-sft"] == gaps["i03.1-sft"] == 1.0
@@ -85,7 +87,7 @@ def test_a_mistake_is_refused_with_its_place_and_what_would_be_valid(
     file = tmp_path / "broken.yaml"
     file.write_text(yaml.safe_dump(broken(path, value)), encoding="utf-8")
     with pytest.raises(ProfileError) as refused:
-        load_arena(file)
+        load_profile(file)
     assert str(file) in str(refused.value)
     assert place in str(refused.value)
     assert advice in str(refused.value)
@@ -97,17 +99,17 @@ def test_every_problem_of_a_profile_is_told_at_once(tmp_path):
     file = tmp_path / "broken.yaml"
     file.write_text(yaml.safe_dump(profile), encoding="utf-8")
     with pytest.raises(ProfileError) as refused:
-        load_arena(file)
+        load_profile(file)
     assert len(str(refused.value).splitlines()) == 2
 
 
 def test_files_that_are_missing_or_no_yaml_are_named(tmp_path):
     with pytest.raises(ProfileError, match=r"no such profile \(in profiles/: .*pocket.yaml"):
-        load_arena(tmp_path / "gone.yaml")
+        load_profile(tmp_path / "gone.yaml")
     bad = tmp_path / "bad.yaml"
     bad.write_text("name: [", encoding="utf-8")
     with pytest.raises(ProfileError, match="not valid YAML"):
-        load_arena(bad)
+        load_profile(bad)
     bad.write_text("- a list\n", encoding="utf-8")
     with pytest.raises(ProfileError, match="profile: "):
-        load_arena(bad)
+        load_profile(bad)

@@ -6,7 +6,7 @@ import io
 import subprocess
 import sys
 
-from arena_assets.console import Screen
+from arena_assets.assets.console import Screen
 
 
 def shown(messages: list[tuple[float, str]]) -> list[str]:
@@ -46,7 +46,7 @@ def test_a_terminal_gets_a_bar_and_the_lines_stay_whole():
 def test_what_libraries_print_goes_to_the_log_file(tmp_path):
     script = f"""
 import ctypes, pathlib, subprocess, sys
-from arena_assets.console import noise_to
+from arena_assets.assets.console import noise_to
 with noise_to(pathlib.Path({str(tmp_path / "run.log")!r})) as screen:
     print("python noise")
     ctypes.CDLL(None).puts(b"C noise"); ctypes.CDLL(None).fflush(None)

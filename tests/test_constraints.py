@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_assets.config import PROJECT
-from arena_assets.judging.constraints import parse_constraints
-from arena_assets.judging.verifier import verify
+from arena_assets.config.places import PROJECT
+from arena_assets.verifying.constraints import parse_constraints
+from arena_assets.verifying.verifier import verify
 
 CASES = [
     ({"type": "all_lowercase"}, ["all small, really.", "ça va"], ["Not this", "123", "iPod"]),

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 from test_checkpoints import manifest, trained
 
-from arena_assets import checkpoints
-from arena_assets.checkpoints import CheckpointStore, CorruptCheckpoint, digest_weights
-from arena_assets.lake import Lake
-from arena_assets.store import Store
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.store import Store
+from arena_assets.training import checkpoints
+from arena_assets.training.checkpoints import CheckpointStore, CorruptCheckpoint, digest_weights
 
 KEY = "i01.1-sft"
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.config import Language, Slices, Source, Unsafe
-from arena_assets.config import Testset as ArenaTestset
+from arena_assets.config.prompts import Language, Slices, Source, Unsafe
+from arena_assets.config.prompts import Testset as ArenaTestset
 from arena_assets.curation import filters
 from arena_assets.curation.contamination import Items, nearest
 from arena_assets.curation.difficulty import rate
@@ -19,9 +19,9 @@ from arena_assets.curation.slices import draw_slices
 from arena_assets.curation.sources import read_source
 from arena_assets.curation.testset import build_testset, freeze
 from arena_assets.curation.words import words_of
-from arena_assets.generation.engines import Completion
-from arena_assets.lake import Lake
-from arena_assets.tables import MESSAGES, PROMPTS, TESTSET_VERSIONS
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import MESSAGES, PROMPTS, TESTSET_VERSIONS
+from arena_assets.models.engines import Completion
 
 TOPICS = ("rivers", "glass", "bees", "clocks", "bread", "tides", "maps", "paper", "salt", "kites")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from arena_assets.config import PROJECT
-from arena_assets.lake import Lake
+from arena_assets.config.places import PROJECT
+from arena_assets.lake.lake import Lake
 
 GAP = {"i01.1-sft": 3.0, "i01.2-dpo": 2.0, "i02.2-dpo": 2.0}
 CONTESTANTS = {"base": "target", "ann": "opponent", "bob": "opponent"}

@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.config import PROJECT, Decontamination, Encoder
+from arena_assets.config.places import PROJECT
+from arena_assets.config.prompts import Decontamination, Encoder
 from arena_assets.curation.contamination import Items, nearest
 from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.words import words_of
-from arena_assets.tables import MESSAGES
+from arena_assets.lake.tables import MESSAGES
 
 DATA = PROJECT.parent / "shared" / "data"
 FILES = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -20,11 +19,12 @@ from arena_assets.assets.consistency import consistency
 from arena_assets.assets.curation import prompt_drops
 from arena_assets.assets.prompts import models as models_asset
 from arena_assets.assets.ratings import promotions
-from arena_assets.checkpoints import CorruptCheckpoint
+from arena_assets.cli.wheel import prepared, round_states
+from arena_assets.config.rounds import BASE
 from arena_assets.curation.collection import STEPS
 from arena_assets.definitions import defs
-from arena_assets.lake import MissingPartition
-from arena_assets.lineage import (
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import (
     PREPARED_FROM,
     PROMOTED_FROM,
     BrokenChain,
@@ -39,14 +39,13 @@ from arena_assets.lineage import (
     target_of,
     verify_weights,
 )
-from arena_assets.resources import ArenaResource
-from arena_assets.rounds import BASE
-from arena_assets.wheel import prepared, round_states
+from arena_assets.lake.lake import MissingPartition
+from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
 def changed(arena, tmp_path, **changes):  # noqa: F811
     """The same lake under a profile with other settings, by path."""
-    profile = yaml.safe_load(Path(arena.profile).read_text("utf-8"))
+    profile = yaml.safe_load(arena.profile_path.read_text("utf-8"))
     for path, value in changes.items():
         *parents, last = path.split("__")
         section = profile
@@ -55,11 +54,11 @@ def changed(arena, tmp_path, **changes):  # noqa: F811
         section[last] = value
     file = tmp_path / f"profile-{len(list(tmp_path.glob('profile-*')))}.yaml"
     file.write_text(yaml.safe_dump(profile), "utf-8")
-    return ArenaResource(profile=str(file), lake_root=arena.lake_root)
+    return Arena(str(file), arena.lake.root)
 
 
 def materialize(asset, arena, key=None):  # noqa: F811
-    fresh = ArenaResource(profile=arena.profile, lake_root=arena.lake_root)
+    fresh = Arena(arena.profile_path, arena.lake.root)
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
             [asset],
@@ -305,15 +304,15 @@ def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tiny_mode
     other = changed(arena, tmp_path, models__tiny__path=str(tiny_model), **settings)
     assert materialize(models_asset, other).success
     weights = target_of(other, FIRST).weights
-    before = prompts_fingerprint(other.arena), round_fingerprint(other, FIRST)
+    before = prompts_fingerprint(other.profile), round_fingerprint(other, FIRST)
     (tmp_path / "chat.jinja").write_text("{{ messages[-1].content }}")
-    assert prompts_fingerprint(other.arena) != before[0], "the preparation is made again"
+    assert prompts_fingerprint(other.profile) != before[0], "the preparation is made again"
     assert round_fingerprint(other, FIRST) != before[1]
     assert target_of(other, FIRST).weights.digest != weights.digest, "it answers anew"
 
 
 def test_the_weights_of_a_round_stay_while_they_are_used(done):
     used = target_of(done, SECOND).weights.path
-    checkpoint_of(ArenaResource(profile=done.profile, lake_root=done.lake_root), FIRST, b"newer")
+    checkpoint_of(Arena(done.profile_path, done.lake.root), FIRST, b"newer")
     assert (used / "model.safetensors").read_bytes() == b"weights"
     assert CheckpointStore(done.checkpoints.root).current(FIRST) != used

@@ -19,7 +19,7 @@ import pytest
 from conftest import PROJECT
 from drill import PROMPTS, ROUND, write_prompts
 
-from arena_assets.lake import Lake
+from arena_assets.lake.lake import Lake
 
 KILLS = 10
 pytestmark = pytest.mark.drill

@@ -5,18 +5,18 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from arena_assets import wheel
 from arena_assets.assets import battles, prompts
-from arena_assets.lineage import (
+from arena_assets.cli import wheel
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import (
     BrokenChain,
     known_models,
     models,
     prompts_fingerprint,
     round_fingerprint,
 )
-from arena_assets.planning import plan
-from arena_assets.resources import ArenaResource
-from arena_assets.tables import PROMPTS, RESPONSES
+from arena_assets.flywheel.planning import plan
+from arena_assets.lake.tables import PROMPTS, RESPONSES
 from tests.fault_server import FaultServer
 
 ROUND = "i01.1-sft"
@@ -41,7 +41,7 @@ def edited(tmp_path, tiny_profile):
                 profile["models"][name] = model | change
         file = tmp_path / f"profile-{len(list(tmp_path.glob('*.yaml')))}.yaml"
         file.write_text(yaml.safe_dump(profile), "utf-8")
-        arena = ArenaResource(profile=str(file), lake_root=str(tmp_path / "lake"))
+        arena = Arena(str(file), str(tmp_path / "lake"))
         if not arena.lake.exists("models"):
             row = {"name": "tiny", "origin": path, "path": path}
             arena.lake.write("models", [row | {"digest": "tiny's weights"}])
@@ -51,7 +51,7 @@ def edited(tmp_path, tiny_profile):
 
 
 def fingerprints(arena):
-    return round_fingerprint(arena, ROUND), prompts_fingerprint(arena.arena)
+    return round_fingerprint(arena, ROUND), prompts_fingerprint(arena.profile)
 
 
 def digest(arena, name="served"):
@@ -178,9 +178,7 @@ def test_an_edited_judge_is_planned_and_asked_anew_and_a_moved_one_is_not(edited
                 [battles.judgments, battles.responses.to_source_asset(), prompts.models],
                 selection=["judgments"],
                 partition_key=ROUND,
-                resources={
-                    "arena": ArenaResource(profile=arena.profile, lake_root=arena.lake_root)
-                },
+                resources={"arena": Arena(arena.profile_path, arena.lake.root)},
                 instance=dg.DagsterInstance.ephemeral(),
             )
             assert planned == len(server.received) - before

@@ -8,12 +8,14 @@ from conftest import PROJECT
 from fault_server import FaultServer
 from pydantic import ValidationError
 
-from arena_assets.config import Endpoint, ProfileError, Sampling, load_arena
-from arena_assets.generation.engines import Request
-from arena_assets.generation.openai_engine import OpenAIEngine
-from arena_assets.generation.parameters import folded
-from arena_assets.store import content_key
-from arena_assets.weights import served_digest
+from arena_assets.config.models import Endpoint, Sampling
+from arena_assets.config.profile import load_profile
+from arena_assets.config.settings_files import ProfileError
+from arena_assets.lake.store import content_key
+from arena_assets.models.engines import Request
+from arena_assets.models.served.openai_engine import OpenAIEngine
+from arena_assets.models.served.parameters import folded
+from arena_assets.models.weights import served_digest
 
 SCHEMA = {"type": "object", "properties": {}}
 DIALOGUE = [
@@ -55,7 +57,7 @@ def test_a_profile_names_the_place_of_an_address_that_is_wrong(tmp_path):
     path = tmp_path / "profile.yaml"
     path.write_text(yaml.safe_dump(profile), "utf-8")
     with pytest.raises(ProfileError) as refused:
-        load_arena(path)
+        load_profile(path)
     assert str(refused.value) == (
         f"{path}: models.served.endpoint.urls.0: 'gpu-1:8000/v1' does not start with http:// or "
         "https:// (for example http://10.0.0.1:8000/v1)"

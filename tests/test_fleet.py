@@ -17,12 +17,12 @@ from shutil import which
 import pytest
 from fault_server import FaultServer
 
-from arena_assets.config import Endpoint, Sampling
-from arena_assets.generation import fleet as fleets
-from arena_assets.generation.engines import BackendDown, Request
-from arena_assets.generation.fleet import Fleet
-from arena_assets.generation.openai_engine import SILENCE, OpenAIEngine
-from arena_assets.generation.problems import (
+from arena_assets.config.models import Endpoint, Sampling
+from arena_assets.models.engines import BackendDown, Request
+from arena_assets.models.served import fleet as fleets
+from arena_assets.models.served.fleet import Fleet
+from arena_assets.models.served.openai_engine import SILENCE, OpenAIEngine
+from arena_assets.models.served.problems import (
     Misconfigured,
     Passing,
     Rejected,

@@ -6,14 +6,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.config import Sampling
+from arena_assets.config.models import Sampling
 from arena_assets.generation.contestants import Contestant, SystemPrompt, read_system_prompt
-from arena_assets.generation.dialogue import open_turns, with_answers
-from arena_assets.generation.engines import BackendDown, Completion, Weights
-from arena_assets.generation.recorded import MissingRecording, RecordedEngine
 from arena_assets.generation.responses import Setting, create_requested, respond
-from arena_assets.lake import Lake
-from arena_assets.tables import PROMPTS
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import PROMPTS
+from arena_assets.models.dialogue import open_turns, with_answers
+from arena_assets.models.engines import BackendDown, Completion, Weights
+from arena_assets.models.recorded import MissingRecording, RecordedEngine
 
 NO_COMMAS = '[{"type": "no_commas"}]'
 ROUND = "i01.1-sft"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from arena_assets.cli import app
-from arena_assets.config import PROJECT, Ratings
+from arena_assets.cli.main import app
+from arena_assets.config.places import PROJECT
+from arena_assets.config.ratings import Ratings
 from arena_assets.ratings.battles import BATTLES, read_battles
 from arena_assets.ratings.bradley_terry import ELO, Anchor, Intervals, rate
 from arena_assets.ratings.comparisons import MOST_CONTESTANTS, UnratableBattles

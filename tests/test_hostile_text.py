@@ -19,10 +19,10 @@ from arena_assets.assets.metadata import markdown_table
 from arena_assets.checks.data_docs import pages_of
 from arena_assets.checks.expectations import _check_result, failed_expectations, validate
 from arena_assets.checks.suites import suites
+from arena_assets.cli.printing import print_table
+from arena_assets.flywheel.arena import Arena
 from arena_assets.hostile_text import in_html, in_markdown, visible, visible_lines
 from arena_assets.plots import ratings_plot
-from arena_assets.printing import print_table
-from arena_assets.resources import ArenaResource
 
 HOSTILE = [
     "<script>document.title = 'taken'</script>",
@@ -111,7 +111,7 @@ def test_a_preview_is_a_table_of_text():
 
 def test_what_a_check_says_is_text(arena):
     arena.lake.write("judgments", [judgment(1, status=HOSTILE[2]), judgment(2)], FIRST)
-    suite = suites(arena.arena)["judgments"]
+    suite = suites(arena.profile)["judgments"]
     (found,) = validate(arena, suite, FIRST, names={"known_status"}).results
     found.exception_info = {"metric": {"exception_message": HOSTILE[2] + HOSTILE[8]}}
     result = _check_result("judgments", FIRST, found)
@@ -145,9 +145,9 @@ def test_names_in_plots_are_no_formulas():
 
 
 @pytest.fixture
-def arena(tmp_path, tiny_profile, monkeypatch) -> ArenaResource:
+def arena(tmp_path, tiny_profile, monkeypatch) -> Arena:
     monkeypatch.setenv("ARENA_DATA_DOCS", str(tmp_path / "quality"))
-    return ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path / "lake"))
+    return Arena(str(tiny_profile), str(tmp_path / "lake"))
 
 
 @pytest.fixture

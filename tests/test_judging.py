@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arena_assets.config import ActiveSampling, Jury, LLMJudge, load_arena
-from arena_assets.generation.engines import BackendDown, Completion, Weights
+from arena_assets.config.judges import Jury, LLMJudge
+from arena_assets.config.profile import load_profile
+from arena_assets.config.ratings import ActiveSampling
 from arena_assets.judging.active import judge_actively
 from arena_assets.judging.games import Game, Games, Seat, create_answers, draw_battles, open_store
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.panel import deciding_members, judge_round
 from arena_assets.judging.verdicts import to_verdict
-from arena_assets.lake import Lake
-from arena_assets.tables import PROMPTS, RESPONSES
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import PROMPTS, RESPONSES
+from arena_assets.models.engines import BackendDown, Completion, Weights
 
 CONSTRAINTS = '[{"type": "no_commas"}, {"type": "all_lowercase"}]'
 ROUND = "i01.1-sft"
@@ -386,7 +388,7 @@ def test_a_jurys_members_all_see_the_games_and_keep_their_weights(lake):
         {"judge": {"kind": "verifier", "name": "second"}},
     ]
     jury = Jury.model_validate({"kind": "jury", "members": members})
-    arena = load_arena()
+    arena = load_profile()
     judge_round(
         lake, "judgments", "responses", ROUND, deciding_members(jury, {}, None), arena, print
     )

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.lake import Lake, MissingPartition
-from arena_assets.store import Store, content_key, content_key_sql
+from arena_assets.lake.lake import Lake, MissingPartition
+from arena_assets.lake.store import Store, content_key, content_key_sql
 
 SLICES = [{"prompt_id": "p1", "slice": "D1"}, {"prompt_id": "p2", "slice": "D2"}]
 
@@ -100,7 +100,7 @@ def test_one_writer_at_a_time_and_what_a_killed_one_left_is_removed(tmp_path):
     code = f"""
         import time, pyarrow as pa
         from pathlib import Path
-        from arena_assets.store import Store
+        from arena_assets.lake.store import Store
         with Store(Path({str(tmp_path)!r}), pa.schema([("id", pa.string())]), "id").locked(print):
             print("held", flush=True)
             time.sleep(600)
@@ -153,7 +153,7 @@ def test_a_killed_writer_leaves_only_whole_shards(tmp_path):
     code = f"""
         import pyarrow as pa
         from pathlib import Path
-        from arena_assets.store import Store
+        from arena_assets.lake.store import Store
         store = Store(Path({str(tmp_path)!r}), pa.schema([("id", pa.string())]), "id")
         for number in range(10**6):
             store.append([{{"id": f"{{number}}-{{row}}"}} for row in range(5_000)])

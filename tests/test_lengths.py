@@ -4,19 +4,20 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from arena_assets.config import Arena, ProfileError, load_arena
-from arena_assets.lengths import length_problems
+from arena_assets.config.lengths import length_problems
+from arena_assets.config.profile import Profile, load_profile
+from arena_assets.config.settings_files import ProfileError
 
 POCKET = yaml.safe_load((PROJECT / "profiles" / "pocket.yaml").read_text("utf-8"))
 SERVED = {"endpoint": {"urls": ["http://127.0.0.1:1/v1"], "model": "big"}}
 JUDGE = {"kind": "llm", "name": "j", "model": "smollm2-135m", "sampling": {"max_tokens": 200}}
 
 
-def arena(window: int | None = 2048, **changes) -> Arena:
+def arena(window: int | None = 2048, **changes) -> Profile:
     """The pocket arena with another window and other sections; answers have 64 tokens."""
     engine = {} if window is None else {"max_model_len": window}
     settings = {"shadow_judges": [], "generation": {"engine": engine}} | changes
-    return Arena.model_validate(POCKET | settings)
+    return Profile.model_validate(POCKET | settings)
 
 
 def refused(**changes) -> str:
@@ -107,8 +108,8 @@ def test_completions_of_rl_fit_into_its_rows_and_the_reward_models():
 
 def test_the_papers_profile_fits_and_did_not_with_4096(tmp_path):
     text = (PROJECT / "profiles" / "paper-7b.yaml").read_text("utf-8")
-    assert load_arena(PROJECT / "profiles" / "paper-7b.yaml").name == "paper-7b"
+    assert load_profile(PROJECT / "profiles" / "paper-7b.yaml").name == "paper-7b"
     path = tmp_path / "paper.yaml"
     path.write_text(text.replace("max_model_len: 8192", "max_model_len: 4096"), "utf-8")
     with pytest.raises(ProfileError, match=r"paper\.yaml: judge llama-3-70b: .* need 5440"):
-        load_arena(path)
+        load_profile(path)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from arena_assets.config import Arena, load_arena
-from arena_assets.doctor import examine
-from arena_assets.machine import number_type, of_cpu, of_gpu
+from arena_assets.cli.doctor import examine
+from arena_assets.config.profile import Profile, load_profile
+from arena_assets.models.machine import number_type, of_cpu, of_gpu
 
 ZEN4, SAPPHIRE = {"avx512_bf16": True}, {"avx512_bf16": True, "amx_bf16": True}
 
@@ -42,17 +42,17 @@ def test_what_the_profile_says_is_taken():
     assert number_type("float32", "training").name == "float32"
 
 
-def with_changes(**changes) -> Arena:
-    return Arena.model_validate(load_arena().model_dump() | changes)
+def with_changes(**changes) -> Profile:
+    return Profile.model_validate(load_profile().model_dump() | changes)
 
 
-def found(arena: Arena, tmp_path, what: str):
+def found(arena: Profile, tmp_path, what: str):
     (finding,) = [f for f in examine(arena, tmp_path / "lake", tmp_path) if f.what == what]
     return finding
 
 
 def test_a_sound_profile_has_nothing_that_fails(tiny_model, tmp_path):
-    states = {f.what: f.state for f in examine(load_arena(), tmp_path / "lake", tmp_path)}
+    states = {f.what: f.state for f in examine(load_profile(), tmp_path / "lake", tmp_path)}
     assert {"processor", "libraries", "vLLM", "memory", "disk"} <= set(states)
     assert "fails" not in states.values()
 
@@ -76,15 +76,15 @@ def test_a_missing_key_folder_or_package_is_told_before_anything_is_paid(tmp_pat
 
 
 def test_too_little_room_is_told(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr("arena_assets.doctor.available_memory", lambda: 1000)
-    monkeypatch.setattr("arena_assets.doctor.free_disk", lambda folder: 1000)
+    monkeypatch.setattr("arena_assets.cli.doctor.available_memory", lambda: 1000)
+    monkeypatch.setattr("arena_assets.cli.doctor.free_disk", lambda folder: 1000)
     for what in ("memory", "disk"):
-        assert found(load_arena(), tmp_path, what).state == "fails"
+        assert found(load_profile(), tmp_path, what).state == "fails"
 
 
 def test_a_number_type_that_is_emulated_is_slow(tmp_path, monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    engine = load_arena().generation.engine | {"dtype": "bfloat16"}
+    engine = load_profile().generation.engine | {"dtype": "bfloat16"}
     finding = found(
         with_changes(generation={"engine": engine}), tmp_path, "number type of generation"
     )

@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from arena_assets.assets import ratings as assets
-from arena_assets.config import ActiveSampling
+from arena_assets.config.ratings import ActiveSampling
+from arena_assets.flywheel.arena import Arena
 from arena_assets.judging.active import judge_actively
-from arena_assets.lake import Lake, write_atomically
-from arena_assets.resources import ArenaResource
-from arena_assets.store import Store
+from arena_assets.lake.lake import Lake, write_atomically
+from arena_assets.lake.store import Store
 
 ROUND = "i01.1-sft"
 BATTLES = pa.schema(
@@ -38,7 +38,7 @@ def battle(one, two, status="decided"):
     ],
 )
 def test_what_cannot_be_rated_is_told_in_one_sentence(battles, told, tmp_path, tiny_profile):
-    arena = ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path))
+    arena = Arena(str(tiny_profile), str(tmp_path))
     table = pa.Table.from_pylist(battles, schema=BATTLES)
     write_atomically(table.to_reader(), arena.lake.path("arena_battles", ROUND))
     with pytest.raises(dg.Failure) as failure:

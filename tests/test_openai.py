@@ -13,16 +13,19 @@ import pyarrow as pa
 import pytest
 from fault_server import FINAL, HARMLESS, TRANSIENT, FaultServer, echo, verdict
 
-from arena_assets.config import DifficultyRater, Endpoint, LLMJudge, Sampling, load_arena
+from arena_assets.config.judges import LLMJudge
+from arena_assets.config.models import Endpoint, Sampling
+from arena_assets.config.profile import load_profile
+from arena_assets.config.prompts import DifficultyRater
 from arena_assets.curation.difficulty import rate
 from arena_assets.generation.contestants import Contestant, SystemPrompt
-from arena_assets.generation.engines import BackendDown, Completion, Request, Weights
-from arena_assets.generation.openai_engine import OpenAIEngine
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.games import Seat
 from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.judging.panel import Member, judge_round
-from arena_assets.lake import Lake
+from arena_assets.lake.lake import Lake
+from arena_assets.models.engines import BackendDown, Completion, Request, Weights
+from arena_assets.models.served.openai_engine import OpenAIEngine
 
 KEY = "sk-a-key-that-nobody-may-see"
 SCHEMA = {
@@ -337,7 +340,13 @@ def fill(lake: Lake, url: str) -> None:
     settings = LLMJudge(kind="llm", name="j", model="any", attempts=1, self_judging="allow")
     judge = LanguageModelJudge(settings, weights, lambda: OpenAIEngine(weights.endpoint))
     judge_round(
-        lake, "judgments", "responses", "r", [Member(judge, Seat("deciding"))], load_arena(), print
+        lake,
+        "judgments",
+        "responses",
+        "r",
+        [Member(judge, Seat("deciding"))],
+        load_profile(),
+        print,
     )
 
 

@@ -75,10 +75,11 @@ def workspace(installed, tmp_path) -> Path:
 
 def test_the_installed_package_is_the_wheels_own(installed, tmp_path):
     (installed.bin.parents[1] / "workspace.yaml").touch()  # it may be installed inside of one
-    code = "import arena_assets.places as p; print(p.__file__, p.PROJECT, p.workspace(), sep='\\n')"
+    code = "from arena_assets.config import places as p; "
+    code += "print(p.__file__, p.PROJECT, p.workspace(), sep='\\n')"
     found = installed.run("python", "-c", code, cwd=tmp_path).stdout.splitlines()
     own = installed.package
-    assert found == [str(own / "places.py"), str(own / "shipped"), str(tmp_path)]
+    assert found == [str(own / "config" / "places.py"), str(own / "shipped"), str(tmp_path)]
 
 
 def test_rate_needs_nothing_but_its_file(installed, tmp_path):

@@ -8,8 +8,15 @@ import pytest
 from conftest import PROJECT
 from dotenv import dotenv_values
 
-from arena_assets.config import load_arena
-from arena_assets.places import Located, output_folder, places, profile_path, resolve, workspace
+from arena_assets.config.places import (
+    Located,
+    output_folder,
+    places,
+    profile_path,
+    resolve,
+    workspace,
+)
+from arena_assets.config.profile import load_profile
 from arena_assets.starter import FolderInUse, write_workspace
 
 
@@ -72,7 +79,7 @@ def test_a_new_workspace_is_understood_as_it_is(here, monkeypatch, name):
     folder = here / "deep" / name
     written = write_workspace(Path("deep") / name)
     assert all(path.is_file() and path.is_absolute() for path in written)
-    arena = load_arena(folder / "arena.yaml")
+    arena = load_profile(folder / "arena.yaml")
     assert arena.name == "my-arena"
     assert resolve(arena.opponents[0].recorded) == PROJECT / "data/seed/responses.jsonl"
     monkeypatch.chdir(folder)
@@ -85,8 +92,8 @@ def test_a_new_workspace_is_understood_as_it_is(here, monkeypatch, name):
 
 def test_the_starters_settings_are_those_of_the_pocket_arena():
     """What is measured and tested there holds for a newcomer's first run."""
-    starter = load_arena(PROJECT / "arena_assets" / "starter" / "arena.yaml")
-    pocket = load_arena(PROJECT / "profiles" / "pocket.yaml")
+    starter = load_profile(PROJECT / "arena_assets" / "starter" / "arena.yaml")
+    pocket = load_profile(PROJECT / "profiles" / "pocket.yaml")
     for section in ("seed", "target", "judge", "prompts", "rounds", "training", "generation"):
         ours, theirs = (getattr(arena, section) for arena in (starter, pocket))
         if section == "target":

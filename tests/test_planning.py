@@ -6,18 +6,19 @@ import sys
 
 import pytest
 
-from arena_assets.config import Price, load_arena
+from arena_assets.config.models import Price
+from arena_assets.config.profile import load_profile
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.planning import Rate, Work, _estimated, measured, plan, total_of
 from arena_assets.judging.games import STORE_SCHEMA
-from arena_assets.lake import Lake
-from arena_assets.planning import Rate, Work, _estimated, measured, plan, total_of
-from arena_assets.resources import ArenaResource
-from arena_assets.store import Store
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.store import Store
 
 
 @pytest.fixture
 def works(tmp_path, tiny_profile):
     """The plan of the tests' arena before anything was made."""
-    return plan(ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path / "lake")))
+    return plan(Arena(str(tiny_profile), str(tmp_path / "lake")))
 
 
 def test_every_new_answer_and_game_is_counted_once(works):
@@ -42,7 +43,7 @@ def test_unknown_stays_unknown_and_is_no_zero(works):
 
 
 def test_estimates_follow_measured_and_configured_rates():
-    settings = load_arena()
+    settings = load_profile()
     rate = Rate(prompt_tokens=100.0, completion_tokens=10.0, seconds=0.5)
     work = _estimated(settings, "r", "responses", "a", 40, 30, rate, 64, "tiny")
     assert (work.prompt_tokens, work.completion_tokens, work.seconds) == (3000, 300, 15.0)

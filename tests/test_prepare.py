@@ -13,8 +13,8 @@ import yaml
 from arena_assets.assets import curation, prompts
 from arena_assets.checks.expectations import failed_expectations
 from arena_assets.curation.collection import STEPS
-from arena_assets.lineage import prompts_fingerprint, round_fingerprint, round_prompts
-from arena_assets.resources import ArenaResource
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import prompts_fingerprint, round_fingerprint, round_prompts
 
 ASSETS = dg.load_assets_from_modules([prompts, curation])
 COLLECTED = dg.AssetSelection.assets("prompts", "quarantine")
@@ -60,7 +60,7 @@ def prepared(workshop, **changes):
         profile["prompts"][section][key] = value
     file = workshop / f"profile-{len(list(workshop.glob('*.yaml')))}.yaml"
     file.write_text(yaml.safe_dump(profile), "utf-8")
-    arena = ArenaResource(profile=str(file), lake_root=str(workshop / "lake"))
+    arena = Arena(str(file), str(workshop / "lake"))
     with dg.DagsterInstance.ephemeral() as instance:
         for selection, partition in ((COLLECTED, "seed"), (PREPARED, None)):
             dg.materialize(
@@ -90,7 +90,7 @@ def test_every_collected_prompt_is_curated_or_dropped_with_a_reason(arena):
     steps = {name: drops[name]["step"] for name in ("harmful", "short", "planted", "spanish")}
     assert list(steps.values()) == ["unsafe", "minimum length", "decontamination", "language"]
     assert drops["planted"]["against"] == "geography"
-    assert arena.lake.fingerprint("prompt_drops") == prompts_fingerprint(arena.arena)
+    assert arena.lake.fingerprint("prompt_drops") == prompts_fingerprint(arena.profile)
     for table in (*STEPS, "dropped_near_testset", *TABLES, "prompt_embeddings", "benchmarks"):
         assert failed_expectations(arena, table, "all") == [], table
 

@@ -14,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 
-from arena_assets.config import Arena, LLMJudge, ProfileError, Settings, load_arena
+from arena_assets.config.judges import LLMJudge
+from arena_assets.config.profile import Profile, load_profile
+from arena_assets.config.settings import Settings
+from arena_assets.config.settings_files import ProfileError, read_settings
 from arena_assets.curation.difficulty import _read_template
 from arena_assets.generation.contestants import read_system_prompt
 from arena_assets.judging.judges import read_template
 from arena_assets.judging.panel import read_shadow_judge
-from arena_assets.settings_files import read_settings
 
 POCKET = (PROJECT / "profiles" / "pocket.yaml").read_text("utf-8")
 
@@ -123,7 +125,7 @@ def test_what_is_no_file_is_named(tmp_path):
     assert "cannot be read: Not a directory" in refusal(tmp_path / "a.yaml" / "b.yaml")
     for place in (tmp_path, tmp_path / "a.yaml" / "b.yaml", tmp_path / ("x" * 300)):
         with pytest.raises(ProfileError, match=r"folder|no such profile"):
-            load_arena(place)
+            load_profile(place)
 
 
 @pytest.fixture
@@ -167,7 +169,7 @@ def test_a_file_that_may_not_be_read_is_named(unreadable):
 def test_an_unknown_key_is_told_with_the_one_that_was_meant(tmp_path, old, new, told):
     assert old in POCKET
     path = written(tmp_path, POCKET.replace(old, new))
-    assert f"{path}: {told}" in refusal(path, Arena)
+    assert f"{path}: {told}" in refusal(path, Profile)
 
 
 def test_templates_prompts_and_judges_are_read_in_the_same_way(tmp_path):
@@ -177,7 +179,7 @@ def test_templates_prompts_and_judges_are_read_in_the_same_way(tmp_path):
             read(str(double))
         with pytest.raises(ProfileError, match=r"gone\.yaml: no such (judge|system|difficulty)"):
             read(str(tmp_path / "gone.yaml"))
-    arena = load_arena(PROJECT / "profiles" / "pocket.yaml")
+    arena = load_profile(PROJECT / "profiles" / "pocket.yaml")
     with pytest.raises(ProfileError, match=r"line 3.*'version' is already"):
         read_shadow_judge(str(double), arena)
     text = "judge: {kind: llm, name: verifier, model: smollm2-135m}\n"
@@ -195,23 +197,23 @@ def test_a_relative_path_lies_beside_the_file_that_names_it(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)  # not the profile's folder
     monkeypatch.setenv("ARENA_PROFILE", "own/p.yaml")
     for path in ("own/p.yaml", None):
-        opponent = load_arena(path).opponents[1]
+        opponent = load_profile(path).opponents[1]
         assert read_system_prompt(opponent.system_prompt).version == "mine"
         assert opponent.system_prompt == "notes/brief.yaml", "the profile's own words stay"
     (own / "notes" / "brief.yaml").unlink()
     with pytest.raises(ProfileError) as refused:
-        load_arena("own/p.yaml")
+        load_profile("own/p.yaml")
     assert "opponents.1.system_prompt: notes/brief.yaml: no such file" in str(refused.value)
     assert f"looked for {own}/notes/brief.yaml and " in str(refused.value)
     with pytest.raises(ProfileError, match=f"{tmp_path}/gone.yaml: no such profile"):
-        load_arena("gone.yaml")
+        load_profile("gone.yaml")
 
 
 def test_a_judge_file_names_a_template_beside_it(tmp_path):
     (tmp_path / "t.yaml").write_text("version: t\nsystem: s\nuser: u\n", "utf-8")
     text = "judge: {kind: llm, name: j, model: smollm2-135m, template: t.yaml}\n"
     shadow = read_shadow_judge(
-        str(written(tmp_path, text)), load_arena(PROJECT / "profiles" / "pocket.yaml")
+        str(written(tmp_path, text)), load_profile(PROJECT / "profiles" / "pocket.yaml")
     )
     assert read_template(shadow.judge.template).version == "t"
     assert read_template(LLMJudge(kind="llm", name="j", model="m").template).version != "t"

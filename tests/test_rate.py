@@ -14,8 +14,8 @@ import pytest
 from scipy.stats import spearmanr
 from typer.testing import CliRunner
 
-from arena_assets.cli import app
-from arena_assets.config import PROJECT
+from arena_assets.cli.main import app
+from arena_assets.config.places import PROJECT
 from arena_assets.ratings.battles import BadBattles, read_battles
 from arena_assets.ratings.bradley_terry import ELO, Anchor, Intervals, rate
 from arena_assets.ratings.comparisons import UnratableBattles

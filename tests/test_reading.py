@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.config import PROJECT, Source
+from arena_assets.config.places import PROJECT
+from arena_assets.config.prompts import Source
 from arena_assets.curation.sources import Notes, read_source
 from arena_assets.reading import csv_rows, json_rows, parquet_rows
 from arena_assets.reading.files import read_records

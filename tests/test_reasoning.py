@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_assets.generation.reasoning import split_reasoning
+from arena_assets.models.reasoning import split_reasoning
 
 SPLIT = {
     "at the start": ("<think>Six times seven.</think>42", "Six times seven.", "42"),

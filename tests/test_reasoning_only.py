@@ -5,11 +5,11 @@ from fault_server import FaultServer
 from server_quirks import message
 from test_judging import TWO, judged, lake, language_judge, write_answers  # noqa: F401
 
-from arena_assets.config import Endpoint, Sampling
-from arena_assets.generation.engines import Completion, Request
-from arena_assets.generation.envelope import completions_of
-from arena_assets.generation.openai_engine import OpenAIEngine
+from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.judging.verdicts import to_verdict
+from arena_assets.models.engines import Completion, Request
+from arena_assets.models.served.envelope import completions_of
+from arena_assets.models.served.openai_engine import OpenAIEngine
 
 THOUGHT = "A cites, B guesses, so perhaps 8 and 5"
 

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.config import Sampling
-from arena_assets.generation.engines import Request
-from arena_assets.generation.recorded import MissingRecording, RecordedEngine
-from arena_assets.lineage import recording
+from arena_assets.config.models import Sampling
+from arena_assets.flywheel.lineage import recording
+from arena_assets.models.engines import Request
+from arena_assets.models.recorded import MissingRecording, RecordedEngine
 
 
 def engine_of(tmp_path, name, content):

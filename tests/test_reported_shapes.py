@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from arena_assets.cli import app
-from arena_assets.config import Source
+from arena_assets.cli.main import app
+from arena_assets.config.prompts import Source
 from arena_assets.curation.plain import plain
 from arena_assets.curation.signs import signs
 from arena_assets.curation.sources import Notes, read_source
-from arena_assets.generation.recorded import RecordedEngine
+from arena_assets.models.recorded import RecordedEngine
 from arena_assets.ratings.battles import BadBattles, read_battles
 from arena_assets.ratings.control import style_features
 

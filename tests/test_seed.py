@@ -7,12 +7,14 @@ from collections import Counter
 
 import pytest
 
-from arena_assets.config import PROJECT, Source, load_arena
+from arena_assets.config.places import PROJECT
+from arena_assets.config.profile import load_profile
+from arena_assets.config.prompts import Source
 from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.sources import read_source
 from arena_assets.curation.words import words_of
-from arena_assets.judging.constraints import parse_constraints
-from arena_assets.judging.verifier import verify
+from arena_assets.verifying.constraints import parse_constraints
+from arena_assets.verifying.verifier import verify
 
 SEED = PROJECT / "data" / "seed"
 
@@ -60,7 +62,7 @@ def test_the_recorded_author_answers_every_prompt_and_meets_every_constraint(pro
 
 def test_few_of_them_repeat_each_other(prompts):
     table, quarantine = read_source(Source(name="seed", path="x"), SEED / "prompts.jsonl")
-    settings = load_arena("profiles/pocket.yaml").prompts.near_duplicates
+    settings = load_profile("profiles/pocket.yaml").prompts.near_duplicates
     repeated = near_duplicates(words_of(table), settings.threshold, settings.words)
     assert quarantine.num_rows == 0 and table.num_rows == len(prompts)
     assert repeated.num_rows < 0.02 * len(prompts)

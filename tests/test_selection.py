@@ -9,8 +9,8 @@ import pytest
 from test_dbt import GAP, dbt, expected_battles, fight
 
 from arena_assets.assets.dbt import _counted_reasons
-from arena_assets.lake import Lake
-from arena_assets.resources import ArenaResource
+from arena_assets.flywheel.arena import Arena
+from arena_assets.lake.lake import Lake
 
 ROUND = "i01.2-dpo"
 STATES = {  # finish reason, status and text of an answer -> what is wrong with it
@@ -151,7 +151,7 @@ def test_reasons_are_counted_as_they_are(lake):
 
 
 def test_the_ui_shows_how_many_were_left_out_by_reason(lake, tiny_profile):
-    arena = ArenaResource(profile=str(tiny_profile), lake_root=str(lake.root))
+    arena = Arena(str(tiny_profile), str(lake.root))
     shown = _counted_reasons(arena, ROUND).md_str
     counted = Counter((row["kind"], row["reason"]) for row in rows_of(lake, "selection_drops"))
     for (kind, reason), count in counted.items():

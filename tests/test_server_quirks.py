@@ -15,19 +15,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from server_quirks import ANSWER, BODIES, FAILED, REFUSED, STATUSES, WIRE
 
-from arena_assets.config import Endpoint, LLMJudge, Sampling
-from arena_assets.generation import fleet
+from arena_assets.config.judges import LLMJudge
+from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.generation.contestants import Contestant, SystemPrompt
-from arena_assets.generation.engines import BackendDown, Completion, Weights
-from arena_assets.generation.envelope import completions_of, model_of, parse
-from arena_assets.generation.openai_engine import SILENCE, OpenAIEngine
-from arena_assets.generation.problems import NoAnswer, problem_of
-from arena_assets.generation.recorded import RecordedEngine
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.games import Game
 from arena_assets.judging.judges import LanguageModelJudge
-from arena_assets.lake import Lake
-from arena_assets.tables import PROMPTS
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import PROMPTS
+from arena_assets.models.engines import BackendDown, Completion, Weights
+from arena_assets.models.recorded import RecordedEngine
+from arena_assets.models.served import fleet
+from arena_assets.models.served.envelope import completions_of, model_of, parse
+from arena_assets.models.served.openai_engine import SILENCE, OpenAIEngine
+from arena_assets.models.served.problems import NoAnswer, problem_of
 
 ROUND = "i01.1-sft"
 ROW_STATES = {name: right for name, (_, _, right) in STATUSES.items() if right in (FAILED, REFUSED)}
@@ -251,7 +252,7 @@ def test_choices_are_samples_in_order(quirk, tmp_path):
 
 
 def chat(engine: OpenAIEngine, prompts: list[str], samples: int = 1, **sampling):
-    from arena_assets.generation.engines import Request
+    from arena_assets.models.engines import Request
 
     system = {"role": "system", "content": "Be brief."}
     requests = [Request(p, [system, {"role": "user", "content": p}]) for p in prompts]

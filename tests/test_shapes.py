@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from arena_assets.config import PROMPT_COLUMNS, Source
+from arena_assets.config.prompts import PROMPT_COLUMNS, Source
 from arena_assets.curation.shapes import MEANINGS
 from arena_assets.curation.sources import Notes, read_source
 

@@ -11,7 +11,7 @@ from importlib import metadata
 import pytest
 from conftest import PROJECT
 
-from arena_assets.config import load_arena
+from arena_assets.config.profile import load_profile
 
 PROFILES = [
     *sorted((PROJECT / "profiles").glob("*.yaml")),
@@ -21,7 +21,7 @@ PROFILES = [
 
 @pytest.mark.parametrize("profile", PROFILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_no_opponent_of_a_shipped_profile_is_cut_off_before_the_target(profile):
-    arena = load_arena(profile)
+    arena = load_profile(profile)
     for opponent in arena.opponents:
         if opponent.model:
             assert opponent.sampling.max_tokens >= arena.target.sampling.max_tokens, opponent.name

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from arena_assets.checks.expectations import failed_expectations, validate
 from arena_assets.checks.suites import suites
-from arena_assets.config import Slices
+from arena_assets.config.prompts import Slices
 from arena_assets.curation.slices import draw_slices
-from arena_assets.lineage import BrokenChain, round_prompts
-from arena_assets.resources import ArenaResource
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import BrokenChain, round_prompts
 
 FIRST, THIRD = "i01.1-sft", "i01.3-rl"
 
@@ -88,13 +88,13 @@ def test_too_few_prompts_are_one_sentence():
 
 
 @pytest.fixture
-def arena(tmp_path, tiny_profile) -> ArenaResource:
+def arena(tmp_path, tiny_profile) -> Arena:
     """The tests' arena (three slices of 16) on a lake with curated prompts and full slices."""
-    arena = ArenaResource(profile=str(tiny_profile), lake_root=str(tmp_path / "lake"))
+    arena = Arena(str(tiny_profile), str(tmp_path / "lake"))
     tested = {"part": "hard", "cluster": 0, "category": "x", "difficulty": None}
     arena.lake.write("arena_testset", [{"prompt_id": "t"} | tested])
     curate(arena, range(60))
-    slices = draw_slices(pool(NAMES[:60]), arena.arena.prompts.slices, 3)
+    slices = draw_slices(pool(NAMES[:60]), arena.profile.prompts.slices, 3)
     arena.lake.write("slices", slices)
     return arena
 
@@ -116,7 +116,7 @@ def lacking(arena):
     """What the check of full slices found."""
     (found,) = [
         result
-        for result in validate(arena, suites(arena.arena)["slices"], "all").results
+        for result in validate(arena, suites(arena.profile)["slices"], "all").results
         if result.expectation_config.meta["name"] == "every_slice_is_full"
     ]
     return set() if found.success else set(found.result["partial_unexpected_list"])

@@ -21,9 +21,9 @@ from conftest import PROJECT
 from drill import PROMPTS, ROUND, write_prompts
 from fault_server import FaultServer
 
-from arena_assets.config import Endpoint
-from arena_assets.lake import Lake, NotWritable, make_writable, writing
-from arena_assets.store import Store
+from arena_assets.config.models import Endpoint
+from arena_assets.lake.lake import Lake, NotWritable, make_writable, writing
+from arena_assets.lake.store import Store
 
 SCHEMA = pa.schema([("key", pa.string()), ("text", pa.string()), ("tokens", pa.int64())])
 ROWS = [

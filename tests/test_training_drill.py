@@ -22,9 +22,9 @@ from test_checkpoints import manifest, trained
 from test_training_process import LAUNCHERS, processes, wait_until
 from training_drill import ROUND
 
-from arena_assets.checkpoints import CheckpointStore, digest_weights
-from arena_assets.lake import Lake
-from arena_assets.tables import MESSAGES
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import MESSAGES
+from arena_assets.training.checkpoints import CheckpointStore, digest_weights
 
 KILLS = 10
 pytestmark = pytest.mark.drill

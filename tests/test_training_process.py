@@ -14,10 +14,10 @@ import dagster as dg
 import pytest
 from conftest import PROJECT
 
-from arena_assets.config import load_arena
-from arena_assets.training import TrainingFailed, run_job
+from arena_assets.cli.wheel import _failures
+from arena_assets.config.profile import load_profile
 from arena_assets.training.job import RUN_LOCK, Job
-from arena_assets.wheel import _failures
+from arena_assets.training.process import TrainingFailed, run_job
 
 # launchers as people write them: a shell that waits, a program that closes what it inherited, one
 # that gives its workers a session of their own (as torchrun does), one that goes away
@@ -38,7 +38,7 @@ LAUNCHERS = {"none": (), "shell": SHELL, "closing": CLOSING, "session": SESSION}
 
 
 def job(tmp_path: Path, launcher: tuple[str, ...]) -> Job:
-    training = load_arena().training.model_copy(update={"launcher": launcher})
+    training = load_profile().training.model_copy(update={"launcher": launcher})
     return Job(
         stage="sft",
         model=tmp_path / "model",
@@ -83,7 +83,7 @@ def test_no_training_process_outlives_its_run(tmp_path, launcher, how):
     job(tmp_path, LAUNCHERS[launcher]).write(tmp_path / "given.json")
     code = f"""
         from pathlib import Path
-        from arena_assets.training import run_job
+        from arena_assets.training.process import run_job
         from arena_assets.training.job import Job
         run_job(Job.read(Path({str(tmp_path / "given.json")!r})))
     """
@@ -115,7 +115,7 @@ def test_a_launcher_that_has_not_started_anything_yet_starts_nothing_that_stays(
     late = ("bash", "-c", 'sleep 1; "$0" "$@"; sleep 600', sys.executable)
     job(tmp_path, late).write(tmp_path / "given.json")
     code = (
-        "from pathlib import Path; from arena_assets.training import run_job; "
+        "from pathlib import Path; from arena_assets.training.process import run_job; "
         "from arena_assets.training.job import Job; "
         f"run_job(Job.read(Path({str(tmp_path / 'given.json')!r})))"
     )

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_assets.config import Sampling, load_arena
+from arena_assets.config.models import Sampling
+from arena_assets.config.profile import load_profile
 from arena_assets.generation.contestants import Contestant, SystemPrompt
-from arena_assets.generation.dialogue import open_turns, with_answers
-from arena_assets.generation.engines import Weights
-from arena_assets.tables import MESSAGES
+from arena_assets.lake.tables import MESSAGES
+from arena_assets.models.dialogue import open_turns, with_answers
+from arena_assets.models.engines import Weights
 from arena_assets.training.job import Job
 
 FEW_SHOT = SystemPrompt.model_validate(
@@ -277,7 +278,7 @@ def job(tiny_model, tiny_profile, tmp_path):
     kinds = [found | {"kind": kind} for kind in ("sft", "preference") for found in rows]
     pq.write_table(pa.Table.from_pylist(kinds, schema=schema), tmp_path / "rows.parquet")
     (tmp_path / "out").mkdir()
-    training = load_arena(tiny_profile).training
+    training = load_profile(tiny_profile).training
     short = {
         stage: getattr(training, stage).model_copy(update={"max_length": 200})
         for stage in ("sft", "dpo")

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pytest
 
 from arena_assets.assets.metadata import markdown_table
-from arena_assets.config import PROJECT
-from arena_assets.resources import arena_resource
+from arena_assets.config.places import PROJECT
+from arena_assets.flywheel.arena import open_arena
 
 ROUNDS = ["i01.1-sft", "i01.2-dpo", "i01.3-rl"]
 
@@ -140,7 +140,7 @@ def test_target_model_says_which_checkpoint_it_is(server):
     assert said[ROUNDS[0]]["checkpoint"] == "base"
     assert said[ROUNDS[0]]["promoted_after"] == "-"
     for previous, key in itertools.pairwise(ROUNDS):
-        (promoted,) = arena_resource().lake.read("promotions", previous).to_pylist()
+        (promoted,) = open_arena().lake.read("promotions", previous).to_pylist()
         assert said[key]["checkpoint"] == promoted["contestant"]
         assert said[key]["promoted_after"] == previous
         assert said[key]["digest"] == promoted["model_digest"]
@@ -192,7 +192,7 @@ def test_the_asset_graph_loads(server, page):
 def test_target_model_shows_its_checkpoint_on_its_page(server, page):
     run = materialize_by_clicking(page, server, "target_model", ROUNDS[1])
     assert run["status"] == "SUCCESS"
-    (promoted,) = arena_resource().lake.read("promotions", ROUNDS[0]).to_pylist()
+    (promoted,) = open_arena().lake.read("promotions", ROUNDS[0]).to_pylist()
     page.goto(f"{server.url}/assets/target_model?view=partitions&partition={ROUNDS[1]}")
     for words in ("checkpoint", promoted["contestant"], "promoted_after", promoted["model_digest"]):
         page.get_by_text(words).locator("visible=true").first.wait_for()
@@ -289,10 +289,10 @@ def test_a_round_is_materialized_by_clicking_and_a_check_that_fails_is_red(
         wait_for(lambda: failed.inner_text() == "Failed", "the failed check")
         assert redness(failed) > 0.5
         # a run that starts at the checkpoint looks at the rows itself, and trains nothing
-        manifest = arena_resource().checkpoints.manifest(ROUNDS[0])
+        manifest = open_arena().checkpoints.manifest(ROUNDS[0])
         refused = materialize_by_clicking(page, server, "checkpoint", ROUNDS[0])
         assert refused["status"] == "FAILURE"
-        assert arena_resource().checkpoints.manifest(ROUNDS[0]) == manifest
+        assert open_arena().checkpoints.manifest(ROUNDS[0]) == manifest
         page.goto(f"{server.url}/runs/{refused['runId']}")
         page.get_by_text("fails its blocking checks: has_rows").first.wait_for()
     finally:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arena_assets.curation.difficulty import read_difficulty
-from arena_assets.generation.engines import Completion
 from arena_assets.judging.verdicts import to_verdict
+from arena_assets.models.engines import Completion
 
 CASES = [
     json.loads(line)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from huggingface_hub.utils import filter_repo_objects
 
-from arena_assets.checkpoints import CheckpointStore, CorruptCheckpoint, Manifest, now
-from arena_assets.config import Model
-from arena_assets.lineage import models
-from arena_assets.resources import ArenaResource, arena_resource
-from arena_assets.weights import MissingWeights, base_weights, hub_patterns, present_weights
+from arena_assets.config.models import Model
+from arena_assets.flywheel.arena import Arena, open_arena
+from arena_assets.flywheel.lineage import models
+from arena_assets.models.weights import MissingWeights, base_weights, hub_patterns, present_weights
+from arena_assets.training.checkpoints import CheckpointStore, CorruptCheckpoint, Manifest, now
 
 NEEDED = [
     *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
@@ -51,8 +51,8 @@ def test_weights_are_looked_for_where_the_workspace_is_now(tmp_path, monkeypatch
     assert present_weights(Model(path="/w/7b"), tmp_path, "m", "/old/7b") == Path("/w/7b")
     assert present_weights(Model(hub="a/b"), tmp_path, "m", "/hub/ab") == Path("/hub/ab")
     monkeypatch.chdir(tmp_path)
-    resource = ArenaResource(profile=arena_resource().profile, lake_root=str(tmp_path / "lake"))
-    own = resource.arena.models["tiny"].path
+    resource = Arena(open_arena().profile_path, str(tmp_path / "lake"))
+    own = resource.profile.models["tiny"].path
     row = {"name": "tiny", "origin": own, "path": "/where/it/was", "digest": "d"}
     resource.lake.write("models", [row])
     assert models(resource)["tiny"].path == Path(own)

@@ -10,16 +10,16 @@ import pytest
 from conftest import arena_command
 from safetensors import safe_open
 
-from arena_assets.checkpoints import digest_weights
-from arena_assets.lineage import models
-from arena_assets.resources import arena_resource
+from arena_assets.flywheel.arena import open_arena
+from arena_assets.flywheel.lineage import models
+from arena_assets.training.checkpoints import digest_weights
 
 ROUNDS = ["i01.1-sft", "i01.2-dpo", "i01.3-rl"]
 
 
 @pytest.fixture(scope="module")
 def arena(turned):
-    return arena_resource()
+    return open_arena()
 
 
 def test_the_wheel_turns_and_a_checkpoint_fights_in_the_next_round(turned_twice):

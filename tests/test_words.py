@@ -11,15 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_assets.config import Unsafe
+from arena_assets.config.prompts import Unsafe
 from arena_assets.curation import filters
 from arena_assets.curation.contamination import Items
 from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.plain import plain
-from arena_assets.curation.reading import _SIMPLE, TEXT, WHOLE, WORD, spoken, with_words
 from arena_assets.curation.signs import guard, signs
+from arena_assets.curation.text import _SIMPLE, TEXT, WHOLE, WORD, spoken, with_words
 from arena_assets.curation.words import words_in, words_of
-from arena_assets.tables import MESSAGES
+from arena_assets.lake.tables import MESSAGES
 
 ANYTHING = st.text(st.characters(exclude_categories=["Cs"]))
 ODD = st.sampled_from(

@@ -7,13 +7,13 @@ import sys
 import dagster as dg
 
 from arena_assets.assets.training import checkpoint
-from arena_assets.resources import ArenaResource
+from arena_assets.flywheel.arena import Arena
 
 ROUND = "i01.1-sft"
 
 
 def main(profile: str, lake: str) -> int:
-    arena = ArenaResource(profile=profile, lake_root=lake)
+    arena = Arena(profile, lake)
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
             [checkpoint],

@@ -1,0 +1,1 @@
+"""Thin assets: which window of which tables, what is called, what is published."""

@@ -3,11 +3,11 @@
 import dagster as dg
 
 from arena_assets.assets.metadata import table_metadata
+from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
+from arena_assets.flywheel.arena import Arena
 from arena_assets.judging.audit import audit_judges, judge_prices
-from arena_assets.partitions import rounds_partitions
-from arena_assets.resources import ArenaResource
-from arena_assets.tables import TABLES
+from arena_assets.lake.tables import TABLES
 
 
 @dg.asset(
@@ -18,9 +18,11 @@ from arena_assets.tables import TABLES
     description=TABLES["judge_audit"].description,
 )
 @recorded
-def judge_audit(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def judge_audit(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     key = context.partition_key
-    audit = audit_judges(arena.lake, key, judge_prices(arena.arena))
+    audit = audit_judges(arena.lake, key, judge_prices(arena.profile))
     arena.lake.write("judge_audit", audit, key)
     return dg.MaterializeResult(
         metadata=table_metadata(arena.lake, "judge_audit", key),

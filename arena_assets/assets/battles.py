@@ -7,10 +7,18 @@ import pyarrow as pa
 from pydantic import Field
 
 from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
-from arena_assets.checkpoints import CorruptCheckpoint
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import (
+    BrokenChain,
+    arena_contestants,
+    models,
+    round_contestants,
+    round_prompts,
+    target_of,
+)
 from arena_assets.generation.contestants import Contestant
-from arena_assets.generation.engines import BackendDown, Engine, Weights, open_engine
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.panel import (
     Member,
@@ -19,22 +27,16 @@ from arena_assets.judging.panel import (
     read_shadow_judge,
     shadow_members,
 )
-from arena_assets.lake import NotWritable
-from arena_assets.lineage import (
-    BrokenChain,
-    arena_contestants,
-    models,
-    round_contestants,
-    round_prompts,
-    target_of,
-)
-from arena_assets.partitions import rounds_partitions
-from arena_assets.resources import ArenaResource
-from arena_assets.tables import TABLES
+from arena_assets.lake.lake import NotWritable
+from arena_assets.lake.tables import TABLES
+from arena_assets.models.engines import BackendDown, Engine, Weights, open_engine
+from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
 @dg.asset(group_name="flywheel", partitions_def=rounds_partitions, deps=["models"])
-def target_model(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def target_model(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     """The model that fights in this round: the base model or the one promoted last."""
     try:
         target = target_of(arena, context.partition_key)
@@ -46,7 +48,7 @@ def target_model(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
     )
 
 
-def target_metadata(arena: ArenaResource, key: str) -> dict[str, str]:
+def target_metadata(arena: Arena, key: str) -> dict[str, str]:
     """Which checkpoint a round fights with and where it came from, for the UI."""
     target = target_of(arena, key)
     return {
@@ -65,7 +67,9 @@ def target_metadata(arena: ArenaResource, key: str) -> dict[str, str]:
     description=TABLES["responses"].description,
 )
 @recorded
-def responses(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def responses(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     key = context.partition_key
     try:
         prompts = round_prompts(arena, key)
@@ -90,13 +94,13 @@ class Rejudge(dg.Config):
 )
 @recorded
 def judgments(
-    context: dg.AssetExecutionContext, config: Rejudge, arena: ArenaResource
+    context: dg.AssetExecutionContext, config: Rejudge, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     known, engine = models(arena), _opener(arena)
-    members = deciding_members(arena.arena.judge, known, engine)
-    shadows = list(arena.arena.shadow_judges)
+    members = deciding_members(arena.profile.judge, known, engine)
+    shadows = list(arena.profile.shadow_judges)
     if config.judge:
-        shadows.append(read_shadow_judge(config.judge, arena.arena))
+        shadows.append(read_shadow_judge(config.judge, arena.profile))
     members += shadow_members(shadows, known, engine)
     return judge_and_report(context, arena, "judgments", "responses", members)
 
@@ -110,7 +114,7 @@ def judgments(
 )
 @recorded
 def arena_responses(
-    context: dg.AssetExecutionContext, arena: ArenaResource
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     prompts = arena.lake.query(
         """
@@ -134,15 +138,15 @@ def arena_responses(
 )
 @recorded
 def arena_judgments(
-    context: dg.AssetExecutionContext, arena: ArenaResource
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    members = deciding_members(arena.arena.judge, models(arena), _opener(arena))
+    members = deciding_members(arena.profile.judge, models(arena), _opener(arena))
     return judge_and_report(
         context, arena, "arena_judgments", "arena_responses", members, active=True
     )
 
 
-def _group(find, arena: ArenaResource, key: str) -> list[Contestant]:
+def _group(find, arena: Arena, key: str) -> list[Contestant]:
     """Contestants grouped by weights, so that each engine is opened once.
 
     Groups keep their order: the newest checkpoint answers last in the arena and, promoted, first
@@ -159,16 +163,16 @@ def _group(find, arena: ArenaResource, key: str) -> list[Contestant]:
 
 def answer_all(
     context: dg.AssetExecutionContext,
-    arena: ArenaResource,
+    arena: dg.ResourceParam[Arena],
     table: str,
     contestants: list[Contestant],
     prompts: pa.Table,
 ) -> dg.MaterializeResult:
     """Let every contestant answer every prompt; what is in the store is reused."""
-    key, generation = context.partition_key, arena.arena.generation
+    key, generation = context.partition_key, arena.profile.generation
     setting = Setting(
         _opener(arena),
-        arena.arena.seed,
+        arena.profile.seed,
         generation.batch,
         context.log.info,
     )
@@ -200,7 +204,7 @@ def answer_all(
 
 def judge_and_report(
     context: dg.AssetExecutionContext,
-    arena: ArenaResource,
+    arena: dg.ResourceParam[Arena],
     table: str,
     responses: str,
     members: list[Member],
@@ -210,7 +214,7 @@ def judge_and_report(
     key, lake = context.partition_key, arena.lake
     try:
         judged = judge_round(
-            lake, table, responses, key, members, arena.arena, context.log.info, active
+            lake, table, responses, key, members, arena.profile, context.log.info, active
         )
     except (BackendDown, NotWritable) as down:
         raise dg.Failure(f"{table} {key}: {down}", allow_retries=False) from down
@@ -246,7 +250,7 @@ def judge_and_report(
     )
 
 
-def _opener(arena: ArenaResource) -> Callable[[Weights], Engine]:
+def _opener(arena: Arena) -> Callable[[Weights], Engine]:
     """Opens the engine of some weights with the profile's settings."""
-    settings = arena.arena
+    settings = arena.profile
     return lambda weights: open_engine(weights, settings.seed, settings.generation.engine)

@@ -3,13 +3,13 @@
 import dagster as dg
 
 from arena_assets.assets.metadata import table_metadata
+from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
-from arena_assets.config import resolve
-from arena_assets.partitions import rounds_partitions
+from arena_assets.config.places import resolve
+from arena_assets.flywheel.arena import Arena
+from arena_assets.lake.tables import TABLES
 from arena_assets.ratings.consistency import consistency as compare
 from arena_assets.ratings.consistency import read_names, read_reference
-from arena_assets.resources import ArenaResource
-from arena_assets.tables import TABLES
 
 
 @dg.asset(
@@ -20,8 +20,10 @@ from arena_assets.tables import TABLES
     description=TABLES["consistency"].description,
 )
 @recorded
-def consistency(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    key, reference = context.partition_key, arena.arena.ratings.reference
+def consistency(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
+    key, reference = context.partition_key, arena.profile.ratings.reference
     found = compare(
         arena.lake.read("ratings", key).to_pylist(),
         read_reference(resolve(reference.path), reference.where or None),

@@ -13,28 +13,28 @@ import pyarrow as pa
 
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.assets.records import recorded
-from arena_assets.config import resolve
+from arena_assets.config.places import resolve
 from arena_assets.curation import filters
 from arena_assets.curation.collection import STEPS, count, refuse_shared_ids, remaining
 from arena_assets.curation.contamination import EXACT, NEIGHBOUR, OVERLAP, Items, nearest
 from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
-from arena_assets.curation.reading import TEXT, WHOLE
+from arena_assets.curation.text import TEXT, WHOLE
 from arena_assets.curation.words import words_in
-from arena_assets.lake import Lake
-from arena_assets.lineage import (
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import (
     OUT_OF_DATE,
     outdated_preparation,
     prompts_fingerprint,
     settled_prompts,
     testset_version,
 )
-from arena_assets.resources import ArenaResource
-from arena_assets.tables import PROMPT_DROPS, PROMPT_EMBEDDINGS
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import PROMPT_DROPS, PROMPT_EMBEDDINGS
 
 _BATCH = 10_000  # rows
 _EXAMPLES = 3  # a benchmark and rule
-Step = Callable[[duckdb.DuckDBPyConnection, ArenaResource, list[str]], pa.Table | None]
+Step = Callable[[duckdb.DuckDBPyConnection, Arena, list[str]], pa.Table | None]
 
 
 def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.AssetsDefinition:
@@ -44,7 +44,9 @@ def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.Asse
         name=table, group_name="prompts", kinds={"parquet"}, deps=deps, description=description
     )
     @partial(recorded, table=table)
-    def step(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+    def step(
+        context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+    ) -> dg.MaterializeResult:
         settled = settled_prompts(arena)
         with remaining(arena.lake, source_names(arena), table, settled) as connection:
             before = count(connection, "remaining")
@@ -57,8 +59,8 @@ def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.Asse
     return step
 
 
-def source_names(arena: ArenaResource) -> list[str]:
-    return [source.name for source in arena.arena.prompts.sources]
+def source_names(arena: Arena) -> list[str]:
+    return [source.name for source in arena.profile.prompts.sources]
 
 
 def materialized(lake: Lake, table: str, **more: Any) -> dg.MaterializeResult:
@@ -71,7 +73,7 @@ def materialized(lake: Lake, table: str, **more: Any) -> dg.MaterializeResult:
 
 def written_drops(
     context: dg.AssetExecutionContext,
-    arena: ArenaResource,
+    arena: dg.ResourceParam[Arena],
     table: str,
     dropped: pa.Table | None,
     before: int,
@@ -85,7 +87,7 @@ def written_drops(
     )
 
 
-def _nothing_left(arena: ArenaResource, dropped: pa.Table | None) -> str:
+def _nothing_left(arena: Arena, dropped: pa.Table | None) -> str:
     if not dropped:
         sources = ", ".join(source_names(arena))
         return f"no prompt to curate: the sources ({sources}) have none; see the table quarantine"
@@ -97,7 +99,7 @@ def _nothing_left(arena: ArenaResource, dropped: pa.Table | None) -> str:
     )
 
 
-def counted_reasons(arena: ArenaResource, table: str) -> dg.MarkdownMetadataValue:
+def counted_reasons(arena: Arena, table: str) -> dg.MarkdownMetadataValue:
     """How many prompts a table of drops holds by step, reason and benchmark."""
     counted = arena.lake.query(
         """
@@ -111,7 +113,7 @@ def counted_reasons(arena: ArenaResource, table: str) -> dg.MarkdownMetadataValu
 
 def _unsafe(connection, arena, settled):
     refuse_shared_ids(connection)
-    settings = arena.arena.prompts.unsafe
+    settings = arena.profile.prompts.unsafe
     if settings is None:
         return None
     lexicon = resolve(settings.lexicon) if settings.lexicon else None
@@ -119,7 +121,7 @@ def _unsafe(connection, arena, settled):
 
 
 def _near_duplicates(connection, arena, settled):
-    settings = arena.arena.prompts.near_duplicates
+    settings = arena.profile.prompts.near_duplicates
     found = near_duplicates(
         words_in(connection, "remaining"), settings.threshold, settings.words, settled
     )
@@ -142,14 +144,14 @@ def _contaminated(connection, arena, settled):
 
 def contaminated(
     connection: duckdb.DuckDBPyConnection,
-    arena: ArenaResource,
+    arena: Arena,
     items: pa.Table,
     prompts: str = "remaining",
 ) -> pa.Table | None:
     """The prompts of a relation that repeat one of `items` (against, item_id, messages)."""
     if not items.num_rows:
         return None
-    settings = arena.arena.prompts.decontamination
+    settings = arena.profile.prompts.decontamination
     known = Items(items, settings.words, settings.overlap)
     found = {row["prompt_id"]: row for row in known.exact(connection, prompts)}
     for part in words_in(connection, prompts, WHOLE):
@@ -162,7 +164,7 @@ def contaminated(
 
 
 def _neighbours(connection, arena, items, prompts) -> list[dict[str, Any]]:
-    encoder, settings = arena.arena.prompts.encoder, arena.arena.prompts.decontamination
+    encoder, settings = arena.profile.prompts.encoder, arena.profile.prompts.decontamination
     texts = arena.lake.query(f"select against, item_id, {TEXT} as text from items", items=items)
     vectors = encode(load_encoder(encoder), texts["text"].to_pylist(), encoder.batch)
     names = list(zip(texts["against"].to_pylist(), texts["item_id"].to_pylist(), strict=True))
@@ -196,14 +198,16 @@ dropped_short = _step(
     "dropped_short",
     ["dropped_unsafe"],
     "Prompts with fewer words than minimum_words.",
-    lambda connection, arena, settled: filters.short(connection, arena.arena.prompts.minimum_words),
+    lambda connection, arena, settled: filters.short(
+        connection, arena.profile.prompts.minimum_words
+    ),
 )
 dropped_prefixes = _step(
     "dropped_prefixes",
     ["dropped_short"],
     "Prompts that begin with the same prefix_words words as another one.",
     lambda connection, arena, settled: filters.repeated_prefixes(
-        connection, arena.arena.prompts.prefix_words
+        connection, arena.profile.prompts.prefix_words
     ),
 )
 dropped_near_duplicates = _step(
@@ -223,8 +227,8 @@ dropped_languages = _step(
     ["dropped_contaminated"],
     "Prompts in other languages than those that stay.",
     lambda connection, arena, settled: (
-        filters.other_languages(connection, arena.arena.prompts.language)
-        if arena.arena.prompts.language
+        filters.other_languages(connection, arena.profile.prompts.language)
+        if arena.profile.prompts.language
         else None
     ),
 )
@@ -238,9 +242,9 @@ dropped_languages = _step(
 )
 @recorded
 def prompt_embeddings(
-    context: dg.AssetExecutionContext, arena: ArenaResource
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    settings = arena.arena.prompts.encoder
+    settings = arena.profile.prompts.encoder
     encoder = load_encoder(settings)
     with remaining(arena.lake, source_names(arena), "dropped_contaminated") as connection:
         texts = connection.sql(
@@ -275,7 +279,9 @@ def _embedded(batch: pa.RecordBatch, encoder: Any, size: int) -> pa.RecordBatch:
     kinds={"parquet"},
     description="One row per prompt that curation left out, with the step that did and why.",
 )
-def prompt_drops(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def prompt_drops(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     tables = (*STEPS, "dropped_near_testset")
     union = " union all ".join(f"select * from {table}" for table in tables)
     with arena.lake.connect(
@@ -287,7 +293,7 @@ def prompt_drops(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
         )
         # written last, so its fingerprint says that all of the preparation was finished
         old = outdated_preparation(arena)
-        fingerprint = OUT_OF_DATE if old else prompts_fingerprint(arena.arena)
+        fingerprint = OUT_OF_DATE if old else prompts_fingerprint(arena.profile)
         arena.lake.write("prompt_drops", rows.to_arrow_reader(_BATCH), fingerprint=fingerprint)
     if old:
         context.log.warning(
@@ -305,7 +311,7 @@ def prompt_drops(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.
 )
 @recorded
 def decontamination_report(
-    context: dg.AssetExecutionContext, arena: ArenaResource
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     with remaining(arena.lake, source_names(arena), STEPS[0]) as connection:
         for table in ("prompt_drops", "benchmarks"):

@@ -17,13 +17,13 @@ from dagster_dbt import (
 
 from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.checks.expectations import checked_partition
-from arena_assets.durable import exclusive
-from arena_assets.lake import MissingPartition
-from arena_assets.lineage import PROMOTED_FROM, inputs_fingerprint, settings_fingerprint
-from arena_assets.partitions import rounds_partitions
-from arena_assets.resources import ArenaResource
-from arena_assets.rounds import until
+from arena_assets.config.rounds import until
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint, settings_fingerprint
+from arena_assets.lake.durable import exclusive
+from arena_assets.lake.lake import MissingPartition
 
 dbt_project = parsed_project()
 
@@ -59,7 +59,7 @@ class ArenaTranslator(DagsterDbtTranslator):
     exclude="resource_type:unit_test",
 )
 def arena_dbt(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena]
 ) -> Iterator[Any]:
     key = _round_of(context, arena)
     # DuckDB writes a table beside its place under one name, so two runs must not meet there
@@ -68,7 +68,7 @@ def arena_dbt(
 
 
 def _build(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: ArenaResource, key: str
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena], key: str
 ) -> Iterator[Any]:
     round_ = arena.round(key)
     settings = settings_fingerprint(arena, key)
@@ -86,8 +86,8 @@ def _build(
             "minimum_gap": round_.minimum_gap,
             "trains_on": list(round_.trains_on),
             "rounds_so_far": until(arena.rounds, round_.key),
-            "flips": arena.arena.battles.flips,
-            "quorum": getattr(arena.arena.judge, "quorum", 1.0),
+            "flips": arena.profile.battles.flips,
+            "quorum": getattr(arena.profile.judge, "quorum", 1.0),
             "scratch": scratch,
         }
         arguments = ["build", "--vars", json.dumps(variables)]
@@ -107,7 +107,7 @@ def _build(
             yield event
 
 
-def _counted_reasons(arena: ArenaResource, key: str) -> dg.MarkdownMetadataValue:
+def _counted_reasons(arena: Arena, key: str) -> dg.MarkdownMetadataValue:
     """How many battles and prompts made no row, by kind of row and reason."""
     counted = arena.lake.query(
         "select kind, reason, count(*) as left_out from drops group by all order by kind, 3 desc",
@@ -116,7 +116,7 @@ def _counted_reasons(arena: ArenaResource, key: str) -> dg.MarkdownMetadataValue
     return dg.MetadataValue.md(markdown_table(counted))
 
 
-def _round_of(context: dg.AssetExecutionContext, arena: ArenaResource) -> str:
+def _round_of(context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]) -> str:
     """The round of a run; one that only checks may come without, and makes no table."""
     if context.selected_asset_keys:
         return context.partition_key

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dagster_dbt import DbtProject
 
-from arena_assets.places import PROJECT, workspace
+from arena_assets.config.places import PROJECT, workspace
 
 # dagster-dbt looks for `dbt` on the path; it stands beside this Python, activated or not
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arena_assets.hostile_text import in_markdown
-from arena_assets.lake import ALL, Lake
+from arena_assets.lake.lake import ALL, Lake
 from arena_assets.plots import markdown_image
 
 _PREVIEW_ROWS, _PREVIEW_CHARACTERS = 5, 160

@@ -15,35 +15,38 @@ from arena_assets.assets.curation import (
     written_drops,
 )
 from arena_assets.assets.metadata import markdown_table, table_metadata
+from arena_assets.assets.partitions import sources_partitions
 from arena_assets.assets.records import recorded
-from arena_assets.checkpoints import verified_digest
-from arena_assets.config import Source, resolve
+from arena_assets.config.places import resolve
+from arena_assets.config.prompts import Source
 from arena_assets.curation.collection import count, remaining
 from arena_assets.curation.difficulty import rate
 from arena_assets.curation.slices import draw_slices, wanted_rows
 from arena_assets.curation.sources import Notes, read_source
 from arena_assets.curation.testset import build_testset, freeze
-from arena_assets.generation.engines import open_engine
-from arena_assets.lake import Lake
-from arena_assets.lineage import (
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import (
     inputs_fingerprint,
     models_note,
     testset_fingerprint,
     testset_version,
 )
-from arena_assets.lineage import models as known_models
-from arena_assets.partitions import sources_partitions
-from arena_assets.resources import ArenaResource
-from arena_assets.tables import PROMPTS, TABLES
-from arena_assets.weights import base_weights, origin_of, served_digest
+from arena_assets.flywheel.lineage import models as known_models
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import PROMPTS, TABLES
+from arena_assets.models.engines import open_engine
+from arena_assets.models.weights import base_weights, origin_of, served_digest
+from arena_assets.training.checkpoints import verified_digest
 
 
 @dg.asset(group_name="models", kinds={"safetensors"})
 @recorded
-def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def models(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     """Every model of the profile with its digest; weights are fetched or converted."""
     rows = []
-    for name, model in arena.arena.models.items():
+    for name, model in arena.profile.models.items():
         if model.endpoint:
             # a server does not show its weights: its name for them has to do
             path, digest = "", served_digest(model.endpoint)
@@ -66,11 +69,11 @@ def models(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Materi
     ],
 )
 def prompts_of_source(
-    context: dg.AssetExecutionContext, arena: ArenaResource
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> Iterator[dg.MaterializeResult]:
     """Reads one source; rows that cannot be read go to quarantine with their file and line."""
     name = context.partition_key
-    source = next(source for source in arena.arena.prompts.sources if source.name == name)
+    source = next(source for source in arena.profile.prompts.sources if source.name == name)
     fingerprint = inputs_fingerprint(arena, "prompts", name)
     prompts, quarantine, notes = _collected(source, context.log.info)
     tables: list[tuple[str, pa.Table, dict[str, Any]]] = [("quarantine", quarantine, {})]
@@ -113,9 +116,11 @@ def _first_quarantined(quarantine: pa.Table) -> str:
 
 @dg.asset(group_name="prompts", kinds={"parquet"}, description=TABLES["benchmarks"].description)
 @recorded
-def benchmarks(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def benchmarks(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     rows = []
-    for source in arena.arena.prompts.decontamination.benchmarks:
+    for source in arena.profile.prompts.decontamination.benchmarks:
         items, quarantine, _ = _collected(source, context.log.info)
         if quarantine.num_rows or not items.num_rows:
             raise dg.Failure(
@@ -146,8 +151,10 @@ def source_place(source: Source) -> Path | str | None:
     description=TABLES["arena_testset"].description,
 )
 @recorded
-def arena_testset(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    lake, spec = arena.lake, testset_fingerprint(arena.arena)
+def arena_testset(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
+    lake, spec = arena.lake, testset_fingerprint(arena.profile)
     if lake.fingerprint("arena_testset") == spec:
         context.log.info("frozen: the version that the profile asks for is there")
     else:
@@ -157,8 +164,8 @@ def arena_testset(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg
     return materialized(lake, "arena_testset", **_testset_metadata(lake))
 
 
-def _drawn_testset(arena: ArenaResource, log: Callable[[str], None]) -> pa.Table:
-    settings, seed = arena.arena.prompts.testset, arena.arena.seed
+def _drawn_testset(arena: Arena, log: Callable[[str], None]) -> pa.Table:
+    settings, seed = arena.profile.prompts.testset, arena.profile.seed
     with remaining(arena.lake, source_names(arena)) as connection:
         connection.register(
             "embedded", connection.read_parquet(str(arena.lake.present("prompt_embeddings")))
@@ -172,14 +179,14 @@ def _drawn_testset(arena: ArenaResource, log: Callable[[str], None]) -> pa.Table
 
     def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
         weights = known_models(arena)[settings.rater.model]
-        engine = arena.arena.generation.engine
+        engine = arena.profile.generation.engine
         return rate(
             prompts,
             settings.rater,
             weights.digest,
             lambda: open_engine(weights, seed, engine),
             arena.lake.root / "store" / "difficulty",
-            arena.arena.generation.batch,
+            arena.profile.generation.batch,
             log,
         )
 
@@ -220,7 +227,7 @@ def _testset_metadata(lake: Lake) -> dict[str, Any]:
 )
 @recorded
 def dropped_near_testset(
-    context: dg.AssetExecutionContext, arena: ArenaResource
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     lake = arena.lake
     items = lake.query(
@@ -249,7 +256,7 @@ def dropped_near_testset(
 )
 @recorded
 def prompts_curated(
-    context: dg.AssetExecutionContext, arena: ArenaResource
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     lake = arena.lake
     columns = ", ".join(PROMPTS.schema.names)
@@ -268,7 +275,7 @@ def prompts_curated(
         )
         free = connection.sql("select prompt_id, source from free").to_arrow_table()
         # too few to fill the slices: refused before the prompts that rounds were turned on are gone
-        wanted_rows(free, arena.arena.prompts.slices)
+        wanted_rows(free, arena.profile.prompts.slices)
         # a test set is complete in itself: its prompts stay though their source has changed
         kept = connection.sql(
             f"""
@@ -286,14 +293,16 @@ def prompts_curated(
     description=TABLES["slices"].description,
 )
 @recorded
-def slices(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def slices(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     lake = arena.lake
     free = lake.query(
         "select prompt_id, source from prompts anti join testset using (prompt_id)",
         prompts=("prompts_curated", "all"),
         testset=("arena_testset", "all"),
     )
-    found = draw_slices(free, arena.arena.prompts.slices, arena.arena.seed)
+    found = draw_slices(free, arena.profile.prompts.slices, arena.profile.seed)
     lake.write("slices", found)
     counted = lake.query(
         "select slice, count(*) as prompts from s group by slice order by slice", s=found

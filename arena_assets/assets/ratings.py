@@ -4,17 +4,23 @@ import dagster as dg
 
 from arena_assets.assets.battles import target_metadata, target_model
 from arena_assets.assets.metadata import markdown_table, plot_metadata, table_metadata
+from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
+from arena_assets.config.rounds import BASE, until
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import (
+    OUT_OF_DATE,
+    PROMOTED_FROM,
+    models,
+    outdated,
+    round_fingerprint,
+)
 from arena_assets.generation.best_of import note_on_picks
-from arena_assets.lineage import OUT_OF_DATE, PROMOTED_FROM, models, outdated, round_fingerprint
-from arena_assets.partitions import rounds_partitions
+from arena_assets.lake.tables import TABLES
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
 from arena_assets.ratings.battles import BadBattles, read_battles
 from arena_assets.ratings.bradley_terry import Anchor, Intervals, pair_table, rate
 from arena_assets.ratings.comparisons import UnratableBattles
-from arena_assets.resources import ArenaResource
-from arena_assets.rounds import BASE, until
-from arena_assets.tables import TABLES
 
 
 @dg.asset(
@@ -25,11 +31,13 @@ from arena_assets.tables import TABLES
     description=TABLES["ratings"].description,
 )
 @recorded
-def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
-    key, settings = context.partition_key, arena.arena.ratings
+def ratings(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
+    key, settings = context.partition_key, arena.profile.ratings
     anchor = Anchor(settings.anchor, settings.anchor_rating)
     intervals = Intervals(
-        settings.interval, settings.simultaneous, settings.bootstrap, arena.arena.seed
+        settings.interval, settings.simultaneous, settings.bootstrap, arena.profile.seed
     )
     try:
         battles = read_battles(arena.lake.path("arena_battles", key), "lake")
@@ -56,7 +64,7 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
             "ratings",
             key,
             leaderboard=dg.MetadataValue.md(markdown_table(board)),
-            note=note_on_picks(arena.arena) or "-",
+            note=note_on_picks(arena.profile) or "-",
             target_rating=of_target[-1]["rating"],
             **plot_metadata(arena.lake, key, plots),
         ),
@@ -70,12 +78,14 @@ def ratings(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Mater
     deps=[ratings, "checkpoint", "models"],
     kinds={"parquet"},
 )
-def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def promotions(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     """The gate: the best rated of the base model and all checkpoints fights next."""
     key = context.partition_key
     rated = {row["contestant"]: row for row in arena.lake.read("ratings", key).to_pylist()}
     candidates = [name for name in (BASE, *until(arena.rounds, key)) if name in rated]
-    if arena.arena.promotion == "latest":
+    if arena.profile.promotion == "latest":
         chosen, reason = key, "the newest checkpoint fights on (promotion: latest)"
     else:
         # among equals the newer one: it has seen more
@@ -83,7 +93,7 @@ def promotions(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
         others = ", ".join(f"{name} {rated[name]['rating']:.0f}" for name in candidates)
         reason = f"the best rating of {others}"
     if chosen == BASE:
-        weights = models(arena)[arena.arena.target.model]
+        weights = models(arena)[arena.profile.target.model]
         path, digest = weights.path, weights.digest
     else:
         path, digest = arena.checkpoints.path(chosen), arena.checkpoints.manifest(chosen).digest

@@ -9,9 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from arena_assets.checkpoints import CorruptCheckpoint
-from arena_assets.lake import ALL
-from arena_assets.lineage import inputs_fingerprint
+from arena_assets.flywheel.lineage import inputs_fingerprint
+from arena_assets.lake.lake import ALL
+from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
 def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..., Any]:

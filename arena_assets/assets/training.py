@@ -10,8 +10,18 @@ import pyarrow as pa
 
 from arena_assets.assets.battles import target_model
 from arena_assets.assets.metadata import markdown_table
+from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
-from arena_assets.checkpoints import (
+from arena_assets.checks.expectations import failed_expectations
+from arena_assets.config.places import resolve
+from arena_assets.config.rounds import BASE
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.lineage import BrokenChain, TargetModel, models, target_of
+from arena_assets.generation.contestants import read_system_prompt
+from arena_assets.models.engines import make_room
+from arena_assets.models.machine import number_type
+from arena_assets.plots import loss_plot, markdown_image
+from arena_assets.training.checkpoints import (
     ROWS,
     VERIFIED,
     CorruptCheckpoint,
@@ -22,18 +32,8 @@ from arena_assets.checkpoints import (
     verified_digest,
     versions,
 )
-from arena_assets.checks.expectations import failed_expectations
-from arena_assets.config import resolve
-from arena_assets.generation.contestants import read_system_prompt
-from arena_assets.generation.engines import make_room
-from arena_assets.lineage import BrokenChain, TargetModel, models, target_of
-from arena_assets.machine import number_type
-from arena_assets.partitions import rounds_partitions
-from arena_assets.plots import loss_plot, markdown_image
-from arena_assets.resources import ArenaResource
-from arena_assets.rounds import BASE
-from arena_assets.training import TrainingFailed, run_job
 from arena_assets.training.job import Job
+from arena_assets.training.process import TrainingFailed, run_job
 
 # raise it when the same settings learn something else: checkpoints are then trained again
 _ROWS_VERSION = 2
@@ -46,7 +46,9 @@ _ROWS_VERSION = 2
     kinds={"trl", "safetensors"},
 )
 @recorded
-def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.MaterializeResult:
+def checkpoint(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
     """The model that this round's battles trained; the arena rates it next."""
     key, store = context.partition_key, arena.checkpoints
     round_ = arena.round(key)
@@ -56,7 +58,7 @@ def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
         training_set = arena.lake.digest("training_set", key)
         config = _stage_config(arena, round_.stage, parent)
         fingerprint = training_fingerprint(
-            round_.stage, parent.weights.digest, training_set, config, arena.arena.seed
+            round_.stage, parent.weights.digest, training_set, config, arena.profile.seed
         )
         manifest = _found(arena, key, fingerprint, context.log.info)
         reused = manifest is not None
@@ -88,9 +90,7 @@ def checkpoint(context: dg.AssetExecutionContext, arena: ArenaResource) -> dg.Ma
     )
 
 
-def _found(
-    arena: ArenaResource, key: str, fingerprint: str, log: Callable[[str], None]
-) -> Manifest | None:
+def _found(arena: Arena, key: str, fingerprint: str, log: Callable[[str], None]) -> Manifest | None:
     """The checkpoint that is there already, if it was made from the same things and is whole."""
     try:
         manifest = arena.checkpoints.manifest(key)
@@ -105,7 +105,7 @@ def _found(
 
 
 def _train(
-    arena: ArenaResource,
+    arena: Arena,
     key: str,
     parent: TargetModel,
     made_from: dict[str, Any],
@@ -114,7 +114,7 @@ def _train(
     """Train the round and commit its checkpoint; what is not finished is removed."""
     make_room()
     store, stage = arena.checkpoints, arena.round(key).stage
-    chosen = number_type(arena.arena.training.dtype, "training")
+    chosen = number_type(arena.profile.training.dtype, "training")
     log(f"{stage}: training in {chosen.name}, {chosen.reason}")
     scratch = store.scratch(key)
     job = Job(
@@ -122,11 +122,11 @@ def _train(
         model=parent.weights.path,
         training_set=arena.lake.path("training_set", key),
         output=scratch,
-        training=arena.arena.training.model_copy(update={"dtype": chosen.name}),
+        training=arena.profile.training.model_copy(update={"dtype": chosen.name}),
         trust_remote_code=parent.weights.trust_remote_code,
         chat_template=_chat_template(parent),
-        system_prompt=read_system_prompt(arena.arena.target.system_prompt),
-        seed=arena.arena.seed,
+        system_prompt=read_system_prompt(arena.profile.target.system_prompt),
+        seed=arena.profile.seed,
     )
     try:
         run_job(job, log)
@@ -156,17 +156,17 @@ def _chat_template(parent: TargetModel) -> str | None:
     return resolve(template).read_text("utf-8") if template else None
 
 
-def _parent(arena: ArenaResource, key: str) -> TargetModel:
+def _parent(arena: Arena, key: str) -> TargetModel:
     """The model that training starts from: the round's own fighter, or the base model."""
-    if arena.arena.rounds[key].trains_from == "base":
-        return TargetModel(BASE, models(arena)[arena.arena.target.model], None)
+    if arena.profile.rounds[key].trains_from == "base":
+        return TargetModel(BASE, models(arena)[arena.profile.target.model], None)
     try:
         return target_of(arena, key)
     except BrokenChain as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
 
 
-def _refuse_bad_rows(arena: ArenaResource, key: str, run: str) -> None:
+def _refuse_bad_rows(arena: Arena, key: str, run: str) -> None:
     """Blocking checks hold within a run only; one that starts here looks itself."""
     failed = failed_expectations(arena, "training_set", key, run)
     if failed:
@@ -178,11 +178,11 @@ def _refuse_bad_rows(arena: ArenaResource, key: str, run: str) -> None:
         )
 
 
-def _stage_config(arena: ArenaResource, stage: str, parent: TargetModel) -> dict[str, Any]:
+def _stage_config(arena: Arena, stage: str, parent: TargetModel) -> dict[str, Any]:
     """The settings that determine the checkpoint of a stage."""
-    training = arena.arena.training.model_dump(mode="json")
+    training = arena.profile.training.model_dump(mode="json")
     sections = {"sft": ["sft"], "dpo": ["dpo"], "rl": ["reward_model", "rl"]}[stage]
-    prompt = read_system_prompt(arena.arena.target.system_prompt)
+    prompt = read_system_prompt(arena.profile.target.system_prompt)
     return {name: training[name] for name in ["dtype", *sections]} | {
         "rows_version": _ROWS_VERSION,
         "system_prompt": prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,

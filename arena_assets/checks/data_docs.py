@@ -21,8 +21,8 @@ from great_expectations.render.view import DefaultJinjaPageView
 from jinja2 import ChoiceLoader, FileSystemLoader, pass_context
 from markupsafe import Markup
 
+from arena_assets.config.places import output_folder
 from arena_assets.hostile_text import in_html
-from arena_assets.places import output_folder
 
 _PAGES = Path(__file__).with_name("pages")
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import dagster as dg
 
+from arena_assets.assets.partitions import PROFILE, rounds_partitions, sources_partitions
 from arena_assets.checks.suites import Suite, suites
-from arena_assets.curation.reading import with_words
+from arena_assets.curation.text import with_words
+from arena_assets.flywheel.arena import Arena
 from arena_assets.hostile_text import in_markdown, visible
-from arena_assets.lake import ALL, Lake, MissingPartition
-from arena_assets.partitions import ARENA, rounds_partitions, sources_partitions
-from arena_assets.resources import ArenaResource
+from arena_assets.lake.lake import ALL, Lake, MissingPartition
 
 # checks a partition are a preview in Dagster 1.13 and the only way to see which round failed
 warnings.filterwarnings("ignore", message=".*partitions_def.*", category=dg.PreviewWarning)
@@ -31,7 +31,7 @@ _SHOWN = (
 
 
 def validate(
-    arena: ArenaResource,
+    arena: Arena,
     suite: Suite,
     partition: str,
     names: Collection[str] | None = None,
@@ -72,16 +72,16 @@ def validate(
         # where Great Expectations' renderer looks for the names that it shows
         result.meta["run_id"] = gx.RunIdentifier(run_name=partition, run_time=datetime.now(UTC))
         result.meta["batch_spec"] = {
-            "arena": arena.arena.name,
+            "arena": arena.profile.name,
             "data_asset_name": suite.table,
             "partition": partition,
             **({"run": run} if run else {}),
         }
-        write_page(result, pages_of(arena.arena.name), suite.table, partition)
+        write_page(result, pages_of(arena.profile.name), suite.table, partition)
     return result
 
 
-def _looked_at(arena: ArenaResource, suite: Suite, partition: str) -> Any:
+def _looked_at(arena: Arena, suite: Suite, partition: str) -> Any:
     """The partition as the suite's SQL shows it, a pandas frame."""
     tables = {suite.table: partition} | dict.fromkeys(suite.others, ALL)
     with arena.lake.connect(**{name: (name, part) for name, part in tables.items()}) as connection:
@@ -93,10 +93,10 @@ def _looked_at(arena: ArenaResource, suite: Suite, partition: str) -> Any:
 
 
 def failed_expectations(
-    arena: ArenaResource, table: str, partition: str, run: str | None = None
+    arena: Arena, table: str, partition: str, run: str | None = None
 ) -> list[str]:
     """The names of the critical expectations that a partition fails; `run` looked."""
-    result = validate(arena, suites(arena.arena)[table], partition, run=run)
+    result = validate(arena, suites(arena.profile)[table], partition, run=run)
     return [
         found.expectation_config.meta["name"]
         for found in result.results
@@ -106,7 +106,7 @@ def failed_expectations(
 
 def expectation_checks() -> list[dg.AssetChecksDefinition]:
     """One multi-check a table; each expectation is a check of its own, critical ones block."""
-    return [_checks_of(suite) for suite in suites(ARENA).values()]
+    return [_checks_of(suite) for suite in suites(PROFILE).values()]
 
 
 def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
@@ -126,13 +126,13 @@ def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(name=f"{suite.table}_expectations", specs=specs, can_subset=True)
     def checks(
-        context: dg.AssetCheckExecutionContext, arena: ArenaResource
+        context: dg.AssetCheckExecutionContext, arena: dg.ResourceParam[Arena]
     ) -> Iterator[dg.AssetCheckResult]:
         names = {key.name for key in context.selected_asset_check_keys}
         partition = checked_partition(context, arena.lake, suite.table) if partitions else ALL
         try:
             result = validate(
-                arena, suites(arena.arena)[suite.table], partition, names, context.run.run_id
+                arena, suites(arena.profile)[suite.table], partition, names, context.run.run_id
             )
         except MissingPartition as missing:
             raise dg.Failure(str(missing), allow_retries=False) from missing

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from arena_assets.config import Arena, Prompts
+from arena_assets.config.profile import Profile
+from arena_assets.config.prompts import Prompts
 from arena_assets.curation.collection import STEPS
-from arena_assets.curation.reading import spoken
+from arena_assets.curation.text import spoken
 from arena_assets.generation.best_of import CUT_OFF
-from arena_assets.tables import TABLES
+from arena_assets.lake.tables import TABLES
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,14 @@ def _filled(name: str, column: str, blocking: bool = True) -> dict[str, Any]:
     )
 
 
-def suites(arena: Arena) -> Mapping[str, Suite]:
+def suites(profile: Profile) -> Mapping[str, Suite]:
     """The suite of every table, by the table's name."""
-    judged = _judgment_suites(arena)
-    limit = arena.quality.failed_responses
+    judged = _judgment_suites(profile)
+    limit = profile.quality.failed_responses
     answered = [_response_suite(table, limit) for table in ("responses", "arena_responses")]
     return {
         suite.table: suite
-        for suite in [*_prompt_suites(arena.prompts), *answered, *judged, *_round_suites(arena)]
+        for suite in [*_prompt_suites(profile.prompts), *answered, *judged, *_round_suites(profile)]
     }
 
 
@@ -349,8 +350,8 @@ def _response_suite(table: str, failed_limit: float) -> Suite:
     )
 
 
-def _judgment_suites(arena: Arena) -> list[Suite]:
-    limit = arena.quality.failed_judgments
+def _judgment_suites(profile: Profile) -> list[Suite]:
+    limit = profile.quality.failed_judgments
 
     def suite(table: str) -> Suite:
         return Suite(
@@ -410,12 +411,12 @@ def _judgment_suites(arena: Arena) -> list[Suite]:
     return [suite("judgments"), suite("arena_judgments")]
 
 
-def _round_suites(arena: Arena) -> list[Suite]:
+def _round_suites(profile: Profile) -> list[Suite]:
     return [
         Suite(
             "training_set",
             (
-                _rows(arena.quality.minimum_training_rows),
+                _rows(profile.quality.minimum_training_rows),
                 _unique("row_id"),
                 _only("known_kinds", "kind", "sft", "preference", "prompt"),
                 _only("no_test_prompts", "in_testset", False),

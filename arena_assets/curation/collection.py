@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
-from arena_assets.lake import Lake
+from arena_assets.lake.lake import Lake
 
 STEPS = (
     "dropped_unsafe",

@@ -16,10 +16,10 @@ import numpy as np
 import pyarrow as pa
 
 from arena_assets.curation.plain import plain
-from arena_assets.curation.reading import spoken, with_words
 from arena_assets.curation.signs import signs
+from arena_assets.curation.text import spoken, with_words
 from arena_assets.curation.words import Rows, grams, together, words_in
-from arena_assets.tables import MESSAGES
+from arena_assets.lake.tables import MESSAGES
 
 EXACT, OVERLAP, NEIGHBOUR = "same words", "n-gram overlap", "nearest neighbour"
 _LEAST = 4  # grams

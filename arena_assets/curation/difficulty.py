@@ -10,18 +10,14 @@ import duckdb
 import pyarrow as pa
 from pydantic import Field
 
-from arena_assets.config import DifficultyRater, Settings, resolve
-from arena_assets.generation.conversations import Ask, converse, once
-from arena_assets.generation.engines import Completion, Engine, Request
-from arena_assets.generation.json_output import (
-    EXPLANATION,
-    Unread,
-    number_of,
-    read_object,
-    text_of,
-)
-from arena_assets.settings_files import read_settings
-from arena_assets.store import Store, content_key
+from arena_assets.config.places import resolve
+from arena_assets.config.prompts import DifficultyRater
+from arena_assets.config.settings import Settings
+from arena_assets.config.settings_files import read_settings
+from arena_assets.lake.store import Store, content_key
+from arena_assets.models.conversations import Ask, converse, once
+from arena_assets.models.engines import Completion, Engine, Request
+from arena_assets.models.json_output import EXPLANATION, Unread, number_of, read_object, text_of
 
 SCHEMA = pa.schema(
     [("key", pa.string()), ("difficulty", pa.float64()), ("explanation", pa.string())]

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from arena_assets.config import Encoder, resolve
+from arena_assets.config.places import resolve
+from arena_assets.config.prompts import Encoder
 
 _WORDLLAMA = ("weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json")
 _KMEANS_SAMPLE = 256  # prompts a cluster that its centre is computed from

@@ -17,10 +17,10 @@ import duckdb
 import pyarrow as pa
 import regex
 
-from arena_assets.config import Language, Unsafe
+from arena_assets.config.prompts import Language, Unsafe
 from arena_assets.curation.plain import plain
-from arena_assets.curation.reading import BEGINNING, TEXT, WORD, spoken, with_words
-from arena_assets.tables import PROMPT_DROPS
+from arena_assets.curation.text import BEGINNING, TEXT, WORD, spoken, with_words
+from arena_assets.lake.tables import PROMPT_DROPS
 
 _BATCH = 10_000  # rows
 _LANGUAGE_CHARACTERS = 400  # enough to be sure, and a long paste costs no more than a sentence

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from arena_assets.config import Source
+from arena_assets.config.prompts import Source
 from arena_assets.curation.transcripts import dialogue_in, python_list
 from arena_assets.curation.turns import (
     MEDIA,
@@ -296,7 +296,7 @@ def constraints_of(value: Any) -> str:
 
     Nulls are what Arrow fills into structs whose fields differ, and are left out.
     """
-    from arena_assets.judging.constraints import parse_constraints
+    from arena_assets.verifying.constraints import parse_constraints
 
     if isinstance(value, str):
         try:

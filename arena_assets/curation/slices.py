@@ -11,8 +11,8 @@ from __future__ import annotations
 import duckdb
 import pyarrow as pa
 
-from arena_assets.config import Slices
-from arena_assets.tables import SLICES
+from arena_assets.config.prompts import Slices
+from arena_assets.lake.tables import SLICES
 
 _TAKE = """
     insert into drawn

@@ -15,13 +15,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from arena_assets.config import Source
+from arena_assets.config.prompts import Source
 from arena_assets.curation.shapes import ANSWERS, UNDERSTOOD, Shape, Shaped, present
+from arena_assets.lake.store import content_key
+from arena_assets.lake.tables import PROMPTS, QUARANTINE
 from arena_assets.reading.files import read_records
 from arena_assets.reading.places import locate
 from arena_assets.reading.records import ArrowRows, Record
-from arena_assets.store import content_key
-from arena_assets.tables import PROMPTS, QUARANTINE
 
 _UNRECOGNISED_LIMIT = 1_000  # rows read before a collection without any known column is refused
 _SHOWN = 50  # names

@@ -13,11 +13,11 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from arena_assets.config import Testset
+from arena_assets.config.prompts import Testset
 from arena_assets.curation.embeddings import clusters
-from arena_assets.lake import Lake
-from arena_assets.store import content_key
-from arena_assets.tables import PROMPTS, TESTSET_VERSIONS
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.store import content_key
+from arena_assets.lake.tables import PROMPTS, TESTSET_VERSIONS
 
 Rate = Callable[[pa.Table], dict[str, float]]
 ORDER = "md5($seed || '|' || prompt_id)"  # random, and the same when prompts are added

@@ -13,8 +13,8 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from arena_assets.curation.reading import TEXT, spoken, with_words
-from arena_assets.tables import MESSAGES
+from arena_assets.curation.text import TEXT, spoken, with_words
+from arena_assets.lake.tables import MESSAGES
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, as in Fibonacci hashing
 

@@ -1,0 +1,1 @@
+"""Contestants and their responses."""

@@ -13,11 +13,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from arena_assets.config import Arena, Jury, VerifierJudge
-from arena_assets.generation.engines import Completion
+from arena_assets.config.judges import Jury, VerifierJudge
+from arena_assets.config.profile import Profile
 from arena_assets.hostile_text import shows_nothing
-from arena_assets.judging.constraints import parse_constraints
-from arena_assets.judging.verifier import verify
+from arena_assets.models.engines import Completion
+from arena_assets.verifying.constraints import parse_constraints
+from arena_assets.verifying.verifier import verify
 
 # What is known to mean an incomplete answer; any other word, and none, may be a whole one.
 # dbt_project/macros/selection.sql has the same words, for what is learned.
@@ -73,11 +74,11 @@ def reason_of_turns(before: str, last: str) -> str:
     return before if incomplete(before) and not incomplete(last) else last
 
 
-def note_on_picks(arena: Arena) -> str | None:
+def note_on_picks(profile: Profile) -> str | None:
     """What a leaderboard has to say of best-of-n opponents that their own judge picked, if any."""
-    judge = arena.judge
+    judge = profile.judge
     deciding = [member.judge for member in judge.members] if isinstance(judge, Jury) else [judge]
-    names = [opponent.name for opponent in arena.opponents if opponent.best_of > 1]
+    names = [opponent.name for opponent in profile.opponents if opponent.best_of > 1]
     if not names or not any(isinstance(judge, VerifierJudge) for judge in deciding):
         return None
     return (

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from arena_assets.config import Opponent, Sampling, Settings, Target, resolve
-from arena_assets.generation.engines import Message, Weights
-from arena_assets.settings_files import read_settings
-from arena_assets.store import content_key
+from arena_assets.config.contestants import Opponent, Target
+from arena_assets.config.models import Sampling
+from arena_assets.config.places import resolve
+from arena_assets.config.settings import Settings
+from arena_assets.config.settings_files import read_settings
+from arena_assets.lake.store import content_key
+from arena_assets.models.engines import Message, Weights
 
 
 class Example(Settings):

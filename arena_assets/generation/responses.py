@@ -21,9 +21,12 @@ import pyarrow as pa
 
 from arena_assets.generation import best_of
 from arena_assets.generation.contestants import Contestant
-from arena_assets.generation.conversations import Ask, Conversation, converse
-from arena_assets.generation.dialogue import open_turns, with_answers
-from arena_assets.generation.engines import (
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.store import Store, content_key_sql
+from arena_assets.lake.tables import RESPONSES
+from arena_assets.models.conversations import Ask, Conversation, converse
+from arena_assets.models.dialogue import open_turns, with_answers
+from arena_assets.models.engines import (
     BackendDown,
     Completion,
     Engine,
@@ -32,9 +35,6 @@ from arena_assets.generation.engines import (
     Weights,
     total,
 )
-from arena_assets.lake import Lake
-from arena_assets.store import Store, content_key_sql
-from arena_assets.tables import RESPONSES
 
 STORE_SCHEMA = pa.schema(
     [

@@ -1,0 +1,1 @@
+"""Games, the judges that see them, and what becomes of their verdicts."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from arena_assets.config import ActiveSampling
+from arena_assets.config.ratings import ActiveSampling
 from arena_assets.judging.games import Games, Seat
 from arena_assets.ratings.sampling import choose_pairs
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from arena_assets.config import Arena, LLMJudge, Price
-from arena_assets.lake import Lake
-from arena_assets.tables import JUDGE_AUDIT
+from arena_assets.config.judges import LLMJudge
+from arena_assets.config.models import Price
+from arena_assets.config.profile import Profile
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import JUDGE_AUDIT
 
 LABEL_COLUMNS = ("prompt_id", "contestant_a", "contestant_b", "winner")
 
@@ -82,11 +84,11 @@ _AUDIT = """
 """
 
 
-def judge_prices(arena: Arena) -> dict[str, Price]:
+def judge_prices(profile: Profile) -> dict[str, Price]:
     """What each judge's model costs; the verifier costs nothing, an unknown price is left out."""
     prices = {}
-    for judge in arena.single_judges:
-        price = arena.models[judge.model].price if isinstance(judge, LLMJudge) else None
+    for judge in profile.single_judges:
+        price = profile.models[judge.model].price if isinstance(judge, LLMJudge) else None
         if price or not isinstance(judge, LLMJudge):
             prices[judge.name] = price or Price(prompt=0, completion=0)
     return prices

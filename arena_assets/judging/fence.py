@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from arena_assets.store import content_key
+from arena_assets.lake.store import content_key
 
 # <|im_end|>, <|eot_id|>, <｜User｜>, [INST], <<SYS>>, </s>, <start_of_turn>, <bos>, ...
 _CONTROL = re.compile(

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from arena_assets.generation.conversations import Arrived, nobody
-from arena_assets.generation.engines import BackendDown, Message
 from arena_assets.generation.responses import batches_of
 from arena_assets.judging.verdicts import BACKEND_ERROR, Verdict
-from arena_assets.lake import Lake
-from arena_assets.store import Store, content_key_sql
-from arena_assets.tables import JUDGMENTS
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.store import Store, content_key_sql
+from arena_assets.lake.tables import JUDGMENTS
+from arena_assets.models.conversations import Arrived, nobody
+from arena_assets.models.engines import BackendDown, Message
 
 STORE_SCHEMA = pa.schema(
     [

@@ -9,17 +9,20 @@ from typing import Any
 
 from pydantic import Field
 
-from arena_assets.config import LLMJudge, Sampling, Settings, resolve
-from arena_assets.generation.conversations import Arrived, Ask, Conversation, converse, nobody
-from arena_assets.generation.dialogue import with_answers
-from arena_assets.generation.engines import Engine, Message, Request, Weights, total
-from arena_assets.judging.constraints import parse_constraints
+from arena_assets.config.judges import LLMJudge
+from arena_assets.config.models import Sampling
+from arena_assets.config.places import resolve
+from arena_assets.config.settings import Settings
+from arena_assets.config.settings_files import read_settings
 from arena_assets.judging.fence import fence, marker_of, neutralise
 from arena_assets.judging.games import Game
 from arena_assets.judging.verdicts import REFUSED, Verdict, scores_schema, to_verdict
-from arena_assets.judging.verifier import Verification, verify
-from arena_assets.settings_files import read_settings
-from arena_assets.store import content_key
+from arena_assets.lake.store import content_key
+from arena_assets.models.conversations import Arrived, Ask, Conversation, converse, nobody
+from arena_assets.models.dialogue import with_answers
+from arena_assets.models.engines import Engine, Message, Request, Weights, total
+from arena_assets.verifying.constraints import parse_constraints
+from arena_assets.verifying.verifier import Verification, verify
 
 _RETRY_TEMPERATURE = 0.7
 _RENDERING = 2  # part of every key: count on when the prompt's making or the reading changes

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pydantic import ValidationError
 
-from arena_assets.config import Arena, Jury, LLMJudge, ShadowJudge, resolve
-from arena_assets.config import Judge as JudgeSettings
-from arena_assets.generation.engines import Engine, Weights
+from arena_assets.config.judges import Judge as JudgeSettings
+from arena_assets.config.judges import Jury, LLMJudge, ShadowJudge
+from arena_assets.config.places import resolve
+from arena_assets.config.profile import Profile
+from arena_assets.config.settings_files import ProfileError, explain, read_settings
 from arena_assets.judging.active import judge_actively
 from arena_assets.judging.games import Games, Judge, Seat, create_answers, draw_battles, open_store
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.verdicts import Verdict
-from arena_assets.lake import Lake
-from arena_assets.settings_files import ProfileError, explain, read_settings
-from arena_assets.tables import JUDGMENTS
+from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import JUDGMENTS
+from arena_assets.models.engines import Engine, Weights
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,16 @@ def shadow_members(
     ]
 
 
-def read_shadow_judge(path: str, arena: Arena) -> ShadowJudge:
+def read_shadow_judge(path: str, profile: Profile) -> ShadowJudge:
     """A shadow judge from a YAML file; ProfileError names the file and what is wrong in it."""
     place = resolve(path)
     shadow = read_settings(place, ShadowJudge, "judge")
     try:  # names and models as of the profile
-        Arena.model_validate(arena.model_dump() | {"shadow_judges": [*arena.shadow_judges, shadow]})
+        Profile.model_validate(
+            profile.model_dump() | {"shadow_judges": [*profile.shadow_judges, shadow]}
+        )
     except ValidationError as error:
-        told = "; ".join(explain(problem, Arena, "profile") for problem in error.errors())
+        told = "; ".join(explain(problem, Profile, "profile") for problem in error.errors())
         raise ProfileError(f"{place}: {told}") from None
     return shadow
 
@@ -79,7 +83,7 @@ def judge_round(
     responses: str,
     partition: str,
     members: Sequence[Member],
-    arena: Arena,
+    profile: Profile,
     log: Callable[[str], None],
     active: bool = False,
 ) -> dict[str, int]:
@@ -98,21 +102,21 @@ def judge_round(
 
         def games_of(judge: Judge, battles: pa.Table) -> Games:
             of_judge = failures.setdefault(judge.name, {})
-            batch = arena.generation.batch
+            batch = profile.generation.batch
             return Games(connection, battles, judge, open_store(lake, judge), batch, of_judge)
 
         drawn: dict[str, pa.Table] = {}
         chosen: pa.Table | None = None
         for member in members:
             judge = member.judge
-            battles = draw_battles(connection, member.battles, arena.seed)
-            sampling = arena.ratings.sampling if active else None
+            battles = draw_battles(connection, member.battles, profile.seed)
+            sampling = profile.ratings.sampling if active else None
             if sampling and chosen is None:
                 chosen, judged[judge.name] = judge_actively(
                     lambda some, judge=judge: games_of(judge, some),
                     battles,
                     sampling,
-                    arena.seed,
+                    profile.seed,
                     log,
                 )
                 battles = chosen

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from arena_assets.generation.engines import Completion
-from arena_assets.generation.json_output import (
+from arena_assets.models.engines import Completion
+from arena_assets.models.json_output import (
     EXPLANATION,
     Output,
     Unread,

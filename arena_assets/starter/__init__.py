@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from arena_assets.places import PROJECT
+from arena_assets.config.places import PROJECT
 
 _TEMPLATES = Path(__file__).parent
 

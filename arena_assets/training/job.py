@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from arena_assets.config import Settings, Training
+from arena_assets.config.settings import Settings
+from arena_assets.config.training import Training
 from arena_assets.generation.contestants import SystemPrompt
 
 RUN_LOCK = "ARENA_RUN_LOCK"  # names the file that the run which started a job has locked

@@ -17,8 +17,8 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from arena_assets.generation.contestants import SystemPrompt
-from arena_assets.generation.dialogue import Message, open_turns, with_answers
 from arena_assets.hostile_text import shows_nothing
+from arena_assets.models.dialogue import Message, open_turns, with_answers
 
 Row = dict[str, Any]
 

@@ -36,8 +36,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from arena_assets.checkpoints import ROWS
-from arena_assets.config import Optimisation
+from arena_assets.config.training import Optimisation
+from arena_assets.training.checkpoints import ROWS
 from arena_assets.training.job import Job
 from arena_assets.training.rows import Encoder, build
 

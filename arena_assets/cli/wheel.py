@@ -1,0 +1,195 @@
+"""Turns the wheel from a terminal: the jobs of the UI, only where something is to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from arena_assets.assets.console import noise_to
+from arena_assets.config.places import PROJECT, workspace
+from arena_assets.flywheel.arena import Arena, open_arena
+from arena_assets.flywheel.lineage import (
+    known_models,
+    outdated,
+    prompts_fingerprint,
+    round_fingerprint,
+    state_of,
+)
+from arena_assets.lake.lake import ALL
+
+_INTERRUPTED = "interrupted; what was finished is kept, `arena run` goes on from there"
+
+
+class WheelStopped(RuntimeError):
+    """A job failed; the message names the steps and checks and what they said."""
+
+
+def turn(
+    until: str | None,
+    log: Callable[[str], None],
+    force: Iterable[str] = (),
+    rated: Callable[[str], None] = lambda key: None,
+) -> list[str]:
+    """Prepare prompts and weights, then turn every round that is not done, up to `until`.
+
+    Returns the rounds that were turned; `rated` is told each as soon as its leaderboard is there.
+    Rounds in `force` are turned again. Raises WheelStopped at the first round that fails; those
+    after it are not started.
+    """
+    arena = open_arena()
+    last = arena.round(until).key if until else max(arena.rounds)
+    turned: list[str] = []
+    with open_instance() as instance:
+        job = partial(_run, arena, instance)
+        if not prepared(arena):
+            log("preparing prompts and weights")
+            for source in arena.profile.prompts.sources:
+                job("collect", source.name)
+            job("prepare", None)
+        waiting, spent = [key for key in arena.rounds if key <= last], 0.0
+        while waiting:
+            key = waiting.pop(0)
+            if state_of(arena, key) == "done" and key not in force:
+                log(f"{key}: done, nothing changed")
+                continue
+            log(f"{key}: turning ({state_of(arena, key)})")
+            started = time.monotonic()
+            job("turn_round", key)
+            spent += time.monotonic() - started
+            turned.append(key)
+            rated(key)
+            if waiting:
+                left = spent / len(turned) * len(waiting)
+                log(f"still to come: {', '.join(waiting)}, about {_minutes(left)}")
+    return turned
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def open_instance() -> dg.DagsterInstance:
+    """Dagster's instance in DAGSTER_HOME, by default .dagster in the workspace, made if missing.
+
+    Terminal and UI share it: `dagster dev` is told by the workspace's .env, or by `make dev`.
+    """
+    home = Path(os.environ.setdefault("DAGSTER_HOME", str(workspace() / ".dagster")))
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
+    return dg.DagsterInstance.get()
+
+
+def prepared(arena: Arena) -> bool:
+    """Whether models, slices and test set were made from the present settings and files."""
+    # prompt_drops is written when all the rest of the preparation is there
+    current = prompts_fingerprint(arena.profile)
+    drops = arena.lake.fingerprint("prompt_drops")
+    made = drops == current and not outdated(arena, ["models"], ALL)
+    return made and models_found(arena)
+
+
+def models_found(arena: Arena) -> bool:
+    """Whether the lake has the weights that the profile names now."""
+    return known_models(arena).keys() == arena.profile.models.keys()
+
+
+def round_states(arena: Arena) -> list[dict[str, Any]]:
+    """Every round: its state, what it fights with and trains on, what it promoted."""
+    states = []
+    for key, round_ in arena.rounds.items():
+        promoted, state = None, state_of(arena, key)
+        if state != "missing":
+            (promoted,) = arena.lake.read("promotions", key).to_pylist()
+        states.append(
+            {
+                "round": key,
+                "state": state,
+                "slice": round_.slice,
+                "fights_with": round_.fights_with,
+                "trains_from": "the base model" if round_.trains_from == "base" else "its fighter",
+                "trains_on": list(round_.trains_on),
+                "minimum_gap": round_.minimum_gap,
+                "promoted": promoted["contestant"] if promoted else None,
+                "rating": promoted["rating"] if promoted else None,
+                "fingerprint": round_fingerprint(arena, key)[:12],
+            }
+        )
+    return states
+
+
+def rejudge(keys: Iterable[str], judge: str | None) -> None:
+    """Judge the stored responses of rounds again, with the profile's judges and `judge` (YAML).
+
+    Nothing is generated; what a judge said already is found. Weights that the profile names anew
+    are found first. Raises WheelStopped where it fails.
+    """
+    arena = open_arena()
+    known = [arena.round(key).key for key in keys]
+    with open_instance() as instance:
+        if not models_found(arena):
+            _run(arena, instance, "prepare", None, only="models")
+        for key in known:
+            config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
+            _run(arena, instance, "rejudge", key, config)
+
+
+def noise_of(arena: Arena) -> Path:
+    """The log file of today: what libraries print while assets are made."""
+    return arena.lake.root / "logs" / f"{datetime.now():%Y-%m-%d}.log"
+
+
+def _run(
+    arena: Arena,
+    instance: dg.DagsterInstance,
+    job: str,
+    partition: str | None,
+    config: dict[str, Any] | None = None,
+    only: str | None = None,
+) -> None:
+    from arena_assets.definitions import defs
+
+    noise = noise_of(arena)
+    # a step in a process of its own has no part in this one's screen
+    alone = arena.profile.executor == "in_process"
+    # without the console logger Dagster prints every event
+    with noise_to(noise) if alone else nullcontext():
+        result = defs.resolve_job_def(job).execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(only)] if only else None,
+            run_config={"loggers": {"console": {"config": {}}}, **(config or {})},
+        )
+    if result.success:
+        return
+    said = "\n".join([*_failures(result), *([f"  more in {noise}"] if alone else [])])
+    raise WheelStopped(f"{job} {partition or ''} failed:\n{said}")
+
+
+def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
+    lines = []
+    for check in result.get_asset_check_evaluations():
+        if not check.passed and check.blocking:
+            name = check.asset_key.to_user_string()
+            lines.append(f"  check {check.check_name} of {name}: {check.description or 'failed'}")
+    for event in result.all_events:
+        if event.is_step_failure:
+            data = event.step_failure_data
+            failure = data.user_failure_data
+            message = failure.description if failure else data.error.to_string().strip()
+            if data.error and data.error.cause and not failure:
+                message = data.error.cause.message.strip()
+            if data.error and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                message = _INTERRUPTED
+            lines.append(f"  {event.step_key}: {message}")
+    return lines or ["  the run ended without a failed step; look at it in the UI (dagster dev)"]

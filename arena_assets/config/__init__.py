@@ -1,0 +1,1 @@
+"""A profile, a module a section, and where its files lie."""

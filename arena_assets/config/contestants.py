@@ -1,0 +1,42 @@
+"""Who fights: the target and its opponents."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from arena_assets.config.models import Sampling
+from arena_assets.config.settings import FilePath, Name, Settings
+
+
+class Target(Settings):
+    """The model that learns. Its checkpoints fight under the name of the round that made them."""
+
+    model: Name
+    system_prompt: FilePath | None = Field(None, description="path of a system prompt file (YAML)")
+    sampling: Sampling = Sampling()
+
+
+class Opponent(Settings):
+    """A contestant that the target fights: a model with its prompting, or recorded answers."""
+
+    name: Name
+    model: Name | None = None
+    recorded: FilePath | None = Field(
+        None, description="files with prompt_id and text, as of a source"
+    )
+    system_prompt: FilePath | None = None
+    sampling: Sampling = Sampling()
+    best_of: int = Field(
+        1, ge=1, description="samples; kept is the verifier's best, or what most of them say"
+    )
+
+    @model_validator(mode="after")
+    def model_or_recording(self) -> Opponent:
+        if (self.model is None) == (self.recorded is None):
+            raise ValueError(f"opponent {self.name}: give exactly one of model, recorded")
+        if self.best_of > 1 and self.sampling.temperature == 0:
+            raise ValueError(
+                f"opponent {self.name}: best_of {self.best_of} with temperature 0 draws the same "
+                "answer every time; set sampling.temperature above 0"
+            )
+        return self

@@ -1,0 +1,62 @@
+"""The rounds of the wheel and how each stage trains."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from arena_assets.config.settings import Settings
+
+
+class RoundSettings(Settings):
+    """One turn of the wheel, keyed iNN.S-stage."""
+
+    slice: str
+    minimum_gap: float = Field(ge=0, description="K: the score gap that makes a training row")
+    trains_from: Literal["fighter", "base"] = "fighter"
+
+
+class Optimisation(Settings):
+    """What every trainer shares; the batch is what one optimiser step sees."""
+
+    epochs: float = Field(gt=0)
+    learning_rate: float = Field(gt=0)
+    batch: int = Field(gt=0)
+    device_batch: int = Field(1, gt=0, description="rows a forward pass on one device")
+    max_length: int = Field(
+        4096, gt=0, description="tokens of a row; longer ones are left out and counted"
+    )
+    warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
+
+
+class PreferenceOptimisation(Optimisation):
+    beta: float = Field(gt=0)
+
+
+class Reinforcement(Optimisation):
+    """GRPO or RLOO against the reward model; `completions` answers are drawn a prompt.
+
+    A prompt and `max_completion` have to fit into `max_length`.
+    """
+
+    algorithm: Literal["grpo", "rloo"] = "grpo"
+    kl_coefficient: float = Field(ge=0)
+    completions: int = Field(8, ge=2)
+    max_completion: int = Field(gt=0, description="tokens")
+    temperature: float = Field(1.0, gt=0)
+    max_steps: int | None = Field(None, gt=0)
+
+
+class Training(Settings):
+    """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
+
+    launcher: tuple[str, ...] = ()
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="bfloat16: products in it, weights and their steps in float32"
+    )
+    gradient_checkpointing: bool = False
+    sft: Optimisation
+    dpo: PreferenceOptimisation
+    reward_model: Optimisation
+    rl: Reinforcement

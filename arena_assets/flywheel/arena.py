@@ -1,0 +1,60 @@
+"""The arena: a profile with its lake, its rounds and its checkpoints; built once, then given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from arena_assets.config.places import output_folder, profile_path, resolve
+from arena_assets.config.profile import Profile, load_profile
+from arena_assets.config.rounds import Round, plan_rounds, select_round
+from arena_assets.lake.lake import Lake
+from arena_assets.training.checkpoints import CheckpointStore
+
+
+class Arena:
+    """One arena. Raises ProfileError where the profile cannot be used."""
+
+    def __init__(self, profile: str | Path, lake: str | Path):
+        self.profile_path = resolve(str(profile))
+        self.profile: Profile = load_profile(profile)
+        self.lake = Lake(Path(lake))
+        self.rounds: dict[str, Round] = plan_rounds(self.profile.rounds)
+        self.checkpoints = CheckpointStore(self.lake.root / "checkpoints")
+
+    @property
+    def models_cache(self) -> Path:
+        """Where converted weights are kept, for all arenas of a workspace."""
+        return output_folder("ARENA_MODELS", "data/models")
+
+    def round(self, key: str) -> Round:
+        return select_round(self.rounds, key)
+
+    def record(self, table: str, partition: str, fingerprint: str) -> None:
+        """Note what a partition (or a checkpoint) was made from; see `made_from`."""
+        self.lake.record(_folder(table), partition, fingerprint, self.digest(table, partition))
+
+    def made_from(self, table: str, partition: str) -> str | None:
+        """What a partition was made from; None where it is missing or was changed since."""
+        digest = self.digest(table, partition)
+        return self.lake.made_from(_folder(table), partition, digest) if digest else None
+
+    def digest(self, table: str, partition: str) -> str | None:
+        """The digest of a partition or of a checkpoint; None where it is missing."""
+        if table == "checkpoint":
+            manifest = self.checkpoints.manifest(partition)
+            return manifest.digest if manifest else None
+        return self.lake.digest(table, partition) if self.lake.exists(table, partition) else None
+
+
+def _folder(table: str) -> str:
+    return "checkpoints" if table == "checkpoint" else table
+
+
+def lake_root(profile: Profile) -> Path:
+    """The lake of a profile: ARENA_LAKE, else data/lake/<its name> in the workspace."""
+    return output_folder("ARENA_LAKE", f"data/lake/{profile.name}")
+
+
+def open_arena() -> Arena:
+    """The arena that ARENA_PROFILE and ARENA_LAKE name."""
+    return Arena(profile_path(), lake_root(load_profile()))

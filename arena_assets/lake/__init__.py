@@ -1,0 +1,1 @@
+"""Tables as Parquet, stores by content, and what makes them safe on a disk."""

