@@ -2,7 +2,7 @@
   Why an answer is nothing to learn from: refused, failed, cut off or empty; null for a whole answer.
 
   What is known to mean an incomplete answer is out, and every other reason is in: servers invent words for "whole", and
-  a recording has none. generation/best_of.py has the same list, for the choice among samples; a test compares them.
+  a recording has none. The words are those of arena_assets/models/finish_reasons.py; a test compares them.
 #}
 {% macro unfit(answer) -%}
 {%- set reason = "regexp_replace(lower(trim(" ~ answer ~ ".finish_reason)), '[ -]', '_', 'g')" -%}
