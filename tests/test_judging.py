@@ -20,7 +20,8 @@ from arena_assets.judging.panel import deciding_members, judge_round
 from arena_assets.judging.verdicts import to_verdict
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import PROMPTS, RESPONSES
-from arena_assets.models.engines import BackendDown, Completion, Weights
+from arena_assets.models.engine import BackendDown, Completion
+from arena_assets.models.model import Local
 
 CONSTRAINTS = '[{"type": "no_commas"}, {"type": "all_lowercase"}]'
 ROUND = "i01.1-sft"
@@ -251,7 +252,7 @@ class Script:
 
 def language_judge(engine, digest="digest", **changes):
     settings = LLMJudge(kind="llm", name="judge", model="m", **({"attempts": 2} | changes))
-    return LanguageModelJudge(settings, Weights("m", Path("/m"), digest), lambda: engine)
+    return LanguageModelJudge(settings, Local("m", Path("/m"), digest), lambda: engine)
 
 
 def test_the_language_judge_asks_again_with_another_seed(lake):
