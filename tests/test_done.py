@@ -276,7 +276,7 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
     (weights / "model.safetensors").write_bytes(b"0123456789")
     other = changed(arena, tmp_path, models__tiny__path=str(weights))
     assert materialize(models_asset, other).success
-    before = target_of(other, FIRST).weights
+    before = target_of(other, FIRST).model
     assert before.name == "tiny" and models(other)["tiny"].digest == before.digest
     promote(other, FIRST, BASE, before.digest)
     assert verify_weights(other) == [{"weights": "tiny", "state": "ok"}]
@@ -303,7 +303,7 @@ def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tiny_mode
     settings = {"models__tiny__chat_template": str(tmp_path / "chat.jinja")}
     other = changed(arena, tmp_path, models__tiny__path=str(tiny_model), **settings)
     assert materialize(models_asset, other).success
-    weights = target_of(other, FIRST).weights
+    weights = target_of(other, FIRST).model
     before = prompts_fingerprint(other.profile), round_fingerprint(other, FIRST)
     (tmp_path / "chat.jinja").write_text("{{ messages[-1].content }}")
     assert prompts_fingerprint(other.profile) != before[0], "the preparation is made again"
