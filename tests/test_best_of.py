@@ -18,7 +18,7 @@ from arena_assets.config.places import PROJECT
 from arena_assets.config.profile import Profile, load_profile
 from arena_assets.generation.best_of import choose, note_on_picks, reason_of_turns
 from arena_assets.hostile_text import shows_nothing
-from arena_assets.models.engines import Completion
+from arena_assets.models.engine import Completion
 
 LONE = "completely different words here"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from arena_assets.checks.suites import suites
 from arena_assets.config.places import PROJECT
 from arena_assets.config.profile import load_profile
-from arena_assets.models.engines import Completion
+from arena_assets.models.engine import Completion
 from arena_assets.models.finish_reasons import (
     BROKEN_OFF,
     CUT_OFF,

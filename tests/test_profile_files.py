@@ -19,9 +19,9 @@ from arena_assets.config.profile import Profile, load_profile
 from arena_assets.config.settings import Settings
 from arena_assets.config.settings_files import ProfileError, read_settings
 from arena_assets.curation.difficulty import _read_template
-from arena_assets.generation.contestants import read_system_prompt
 from arena_assets.judging.judges import read_template
 from arena_assets.judging.panel import read_shadow_judge
+from arena_assets.models.prompting import read_system_prompt
 
 POCKET = (PROJECT / "profiles" / "pocket.yaml").read_text("utf-8")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from arena_assets.curation.difficulty import read_difficulty
 from arena_assets.judging.verdicts import to_verdict
-from arena_assets.models.engines import Completion
+from arena_assets.models.engine import Completion
 
 CASES = [
     json.loads(line)

@@ -34,7 +34,7 @@ from arena_assets.flywheel.lineage import (
 from arena_assets.flywheel.lineage import models as known_models
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import PROMPTS, TABLES
-from arena_assets.models.engines import open_engine
+from arena_assets.models.opening import open_engine
 from arena_assets.models.weights import base_weights, origin_of, served_digest
 from arena_assets.training.checkpoints import verified_digest
 
@@ -178,13 +178,13 @@ def _drawn_testset(arena: Arena, log: Callable[[str], None]) -> pa.Table:
         ).to_arrow_table()
 
     def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
-        weights = known_models(arena)[settings.rater.model]
+        rater = known_models(arena)[settings.rater.model]
         engine = arena.profile.generation.engine
         return rate(
             prompts,
             settings.rater,
-            weights.digest,
-            lambda: open_engine(weights, seed, engine),
+            rater.digest,
+            lambda: open_engine(rater, seed, engine),
             arena.lake.root / "store" / "difficulty",
             arena.profile.generation.batch,
             log,

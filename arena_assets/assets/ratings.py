@@ -11,7 +11,7 @@ from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.lineage import (
     OUT_OF_DATE,
     PROMOTED_FROM,
-    models,
+    base_model,
     outdated,
     round_fingerprint,
 )
@@ -93,8 +93,8 @@ def promotions(
         others = ", ".join(f"{name} {rated[name]['rating']:.0f}" for name in candidates)
         reason = f"the best rating of {others}"
     if chosen == BASE:
-        weights = models(arena)[arena.profile.target.model]
-        path, digest = weights.path, weights.digest
+        base = base_model(arena)
+        path, digest = base.path, base.digest
     else:
         path, digest = arena.checkpoints.path(chosen), arena.checkpoints.manifest(chosen).digest
     row = {

@@ -16,10 +16,10 @@ from arena_assets.checks.expectations import failed_expectations
 from arena_assets.config.places import resolve
 from arena_assets.config.rounds import BASE
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import BrokenChain, TargetModel, models, target_of
-from arena_assets.generation.contestants import read_system_prompt
-from arena_assets.models.engines import make_room
+from arena_assets.flywheel.lineage import BrokenChain, TargetModel, base_model, target_of
 from arena_assets.models.machine import number_type
+from arena_assets.models.opening import make_room
+from arena_assets.models.prompting import read_system_prompt
 from arena_assets.plots import loss_plot, markdown_image
 from arena_assets.training.checkpoints import (
     ROWS,
@@ -58,14 +58,14 @@ def checkpoint(
         training_set = arena.lake.digest("training_set", key)
         config = _stage_config(arena, round_.stage, parent)
         fingerprint = training_fingerprint(
-            round_.stage, parent.weights.digest, training_set, config, arena.profile.seed
+            round_.stage, parent.model.digest, training_set, config, arena.profile.seed
         )
         manifest = _found(arena, key, fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:
             made_from = {
                 "parent": parent.contestant,
-                "parent_digest": parent.weights.digest,
+                "parent_digest": parent.model.digest,
                 "training_set_digest": training_set,
                 "fingerprint": fingerprint,
                 "config": config,
@@ -119,11 +119,11 @@ def _train(
     scratch = store.scratch(key)
     job = Job(
         stage=stage,
-        model=parent.weights.path,
+        model=parent.model.path,
         training_set=arena.lake.path("training_set", key),
         output=scratch,
         training=arena.profile.training.model_copy(update={"dtype": chosen.name}),
-        trust_remote_code=parent.weights.trust_remote_code,
+        trust_remote_code=parent.model.trust_remote_code,
         chat_template=_chat_template(parent),
         system_prompt=read_system_prompt(arena.profile.target.system_prompt),
         seed=arena.profile.seed,
@@ -152,14 +152,14 @@ def _train(
 
 
 def _chat_template(parent: TargetModel) -> str | None:
-    template = parent.weights.chat_template
+    template = parent.model.chat_template
     return resolve(template).read_text("utf-8") if template else None
 
 
 def _parent(arena: Arena, key: str) -> TargetModel:
     """The model that training starts from: the round's own fighter, or the base model."""
     if arena.profile.rounds[key].trains_from == "base":
-        return TargetModel(BASE, models(arena)[arena.profile.target.model], None)
+        return TargetModel(BASE, base_model(arena), None)
     try:
         return target_of(arena, key)
     except BrokenChain as broken:

@@ -16,7 +16,7 @@ from arena_assets.config.settings import Settings
 from arena_assets.config.settings_files import read_settings
 from arena_assets.lake.store import Store, content_key
 from arena_assets.models.conversations import Ask, converse, once
-from arena_assets.models.engines import Completion, Engine, Request
+from arena_assets.models.engine import Completion, Engine, Request
 from arena_assets.models.json_output import EXPLANATION, Unread, number_of, read_object, text_of
 
 SCHEMA = pa.schema(

@@ -26,7 +26,7 @@ from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
 from arena_assets.lake.lake import ALL, Lake
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local, Model, Recorded, Served
 from arena_assets.models.weights import origin_of, present_weights, served_digest, templated
 from arena_assets.reading.places import digest_of, locate
 from arena_assets.training.checkpoints import CorruptCheckpoint, verified_digest
@@ -74,36 +74,32 @@ class TargetModel:
     """The model that fights in a round, and the round that promoted it."""
 
     contestant: str
-    weights: Weights
+    model: Local
     promoted_after: str | None
 
 
-def known_models(arena: Arena) -> dict[str, Weights]:
+def known_models(arena: Arena) -> dict[str, Model]:
     """The profile's models whose digest can be told now.
 
     A served model is what the profile says of it. Other weights are those that the `models` asset
     found, as long as the profile names the same origin; what is missing here has to be found anew.
     """
-    lake, known = arena.lake, {}
+    lake = arena.lake
+    known: dict[str, Model] = {}
     found = lake.read("models").to_pylist() if lake.exists("models") else []
     rows = {(row["name"], row["origin"]): row for row in found}
     for name, model in arena.profile.models.items():
         row = rows.get((name, origin_of(model)))
         if model.endpoint:
-            path, digest = None, served_digest(model.endpoint)
+            known[name] = Served(name, served_digest(model.endpoint), model.endpoint)
         elif row:
             path = present_weights(model, arena.models_cache, name, row["path"])
-            digest = row["digest"]
-        else:
-            continue
-        digest = templated(digest, model.chat_template)
-        known[name] = Weights(
-            name, path, digest, model.trust_remote_code, model.chat_template, model.endpoint
-        )
+            digest = templated(row["digest"], model.chat_template)
+            known[name] = Local(name, path, digest, model.trust_remote_code, model.chat_template)
     return known
 
 
-def models(arena: Arena) -> dict[str, Weights]:
+def models(arena: Arena) -> dict[str, Model]:
     """The weights of every model of the profile.
 
     Raises BrokenChain where some are not found, CorruptCheckpoint where the files of some are not
@@ -120,6 +116,13 @@ def models(arena: Arena) -> dict[str, Weights]:
     for row in _local_models(arena):
         _refuse_other_files(arena, row)
     return known
+
+
+def base_model(arena: Arena) -> Local:
+    """The weights that the first round's target has; as `models`."""
+    model = models(arena)[arena.profile.target.model]
+    assert isinstance(model, Local), "a profile whose target is served is refused"
+    return model
 
 
 def _local_models(arena: Arena) -> list[dict[str, str]]:
@@ -181,7 +184,7 @@ def target_of(arena: Arena, key: str) -> TargetModel:
     """The target of a round. Raises BrokenChain where the round before has not promoted a model."""
     previous = arena.round(key).previous
     if previous is None:
-        return TargetModel(BASE, models(arena)[arena.profile.target.model], None)
+        return TargetModel(BASE, base_model(arena), None)
     if not arena.lake.exists("promotions", previous):
         raise BrokenChain(
             f"Round {key} fights with the model that round {previous} promotes, and {previous} "
@@ -196,7 +199,7 @@ def target_of(arena: Arena, key: str) -> TargetModel:
     (promoted,) = arena.lake.read("promotions", previous).to_pylist()
     name = promoted["contestant"]
     if name == BASE:
-        return TargetModel(BASE, models(arena)[arena.profile.target.model], previous)
+        return TargetModel(BASE, base_model(arena), previous)
     manifest = arena.checkpoints.manifest(name)
     if manifest is None or manifest.digest != promoted["model_digest"]:
         state = "is missing" if manifest is None else "is not the one that was promoted"
@@ -208,27 +211,27 @@ def target_of(arena: Arena, key: str) -> TargetModel:
     return TargetModel(name, _checkpoint_weights(arena, name, manifest.digest), previous)
 
 
-def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Weights:
+def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
     """A checkpoint needs the code of the weights it was trained from; it has their template.
 
     Raises CorruptCheckpoint where its files are not those that were committed.
     """
     arena.checkpoints.verify(name)
     trusted = arena.profile.models[arena.profile.target.model].trust_remote_code
-    return Weights(name, arena.checkpoints.current(name), digest, trusted)
+    return Local(name, arena.checkpoints.current(name), digest, trusted)
 
 
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:
     """The group of a round: the target first, then every opponent."""
     target = target_of(arena, key)
-    fighter = target_contestant(arena.profile.target, target.contestant, target.weights)
+    fighter = target_contestant(arena.profile.target, target.contestant, target.model)
     return [fighter, *_opponents(arena)]
 
 
 def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
     """Who meets after a round: the base model, every checkpoint so far, all opponents."""
-    settings, known = arena.profile.target, models(arena)
-    contestants = [target_contestant(settings, BASE, known[settings.model])]
+    settings = arena.profile.target
+    contestants = [target_contestant(settings, BASE, base_model(arena))]
     for done in until(arena.rounds, key):
         manifest = arena.checkpoints.manifest(done)
         if manifest is None:
@@ -236,8 +239,8 @@ def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
                 f"The arena after round {key} needs checkpoint {done}, which is not there: "
                 f"materialize round {done} first."
             )
-        weights = _checkpoint_weights(arena, done, manifest.digest)
-        contestants.append(target_contestant(settings, done, weights))
+        checkpoint = _checkpoint_weights(arena, done, manifest.digest)
+        contestants.append(target_contestant(settings, done, checkpoint))
     return contestants + _opponents(arena)
 
 
@@ -252,9 +255,9 @@ def _opponents(arena: Arena) -> list[Contestant]:
     ]
 
 
-def recording(path: str) -> Weights:
-    """A file of recorded answers in the place of weights."""
-    return Weights("recorded", resolve(path), _file_digest(path), recorded=True)
+def recording(path: str) -> Recorded:
+    """A file of recorded answers in the place of a model."""
+    return Recorded(resolve(path), _file_digest(path))
 
 
 def prompts_fingerprint(profile: Profile) -> str:

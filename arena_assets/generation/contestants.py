@@ -9,38 +9,10 @@ from typing import Any
 
 from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.models import Sampling
-from arena_assets.config.places import resolve
-from arena_assets.config.settings import Settings
-from arena_assets.config.settings_files import read_settings
 from arena_assets.lake.store import content_key
-from arena_assets.models.engines import Message, Weights
-
-
-class Example(Settings):
-    """One exchange that shows how to answer."""
-
-    user: str
-    assistant: str
-
-
-class SystemPrompt(Settings):
-    """A versioned system prompt with worked examples, read from YAML."""
-
-    version: str
-    system: str
-    examples: tuple[Example, ...] = ()
-
-    def before(self, messages: Sequence[Message]) -> list[Message]:
-        """The conversation with this prompt and its examples put before it."""
-        rendered = [{"role": "system", "content": self.system}]
-        for example in self.examples:
-            rendered.append({"role": "user", "content": example.user})
-            rendered.append({"role": "assistant", "content": example.assistant})
-        # A prompt may bring a system message of its own; templates allow only one, at the start.
-        if messages and messages[0]["role"] == "system":
-            rendered[0]["content"] += "\n\n" + messages[0]["content"]
-            messages = messages[1:]
-        return rendered + list(messages)
+from arena_assets.models.dialogue import Message
+from arena_assets.models.model import Local, Model
+from arena_assets.models.prompting import SystemPrompt, read_system_prompt
 
 
 @dataclass(frozen=True)
@@ -49,7 +21,7 @@ class Contestant:
 
     name: str
     role: str  # target or opponent
-    weights: Weights
+    model: Model
     sampling: Sampling
     system_prompt: SystemPrompt | None = None
     best_of: int = 1
@@ -69,31 +41,26 @@ class Contestant:
         """
         prompt = self.system_prompt
         return content_key(
-            self.weights.digest,
+            self.model.digest,
             prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
             self.sampling_json(),
             seed if self.sampling.temperature > 0 else None,
         )
 
 
-def read_system_prompt(path: str | None) -> SystemPrompt | None:
-    """The system prompt of a file; ProfileError names the file and what is wrong in it."""
-    return read_settings(resolve(path), SystemPrompt, "system prompt") if path else None
-
-
-def target_contestant(target: Target, name: str, weights: Weights) -> Contestant:
+def target_contestant(target: Target, name: str, model: Local) -> Contestant:
     """A checkpoint of the target (or its base weights), under the name it is rated by."""
     return Contestant(
-        name, "target", weights, target.sampling, read_system_prompt(target.system_prompt)
+        name, "target", model, target.sampling, read_system_prompt(target.system_prompt)
     )
 
 
-def opponent_contestant(opponent: Opponent, weights: Weights) -> Contestant:
+def opponent_contestant(opponent: Opponent, model: Model) -> Contestant:
     """An opponent of the profile."""
     return Contestant(
         opponent.name,
         "opponent",
-        weights,
+        model,
         opponent.sampling,
         read_system_prompt(opponent.system_prompt),
         opponent.best_of,

@@ -25,16 +25,9 @@ from arena_assets.lake.lake import Lake
 from arena_assets.lake.store import Store, content_key_sql
 from arena_assets.lake.tables import RESPONSES
 from arena_assets.models.conversations import Ask, Conversation, converse
-from arena_assets.models.dialogue import open_turns, with_answers
-from arena_assets.models.engines import (
-    BackendDown,
-    Completion,
-    Engine,
-    Message,
-    Request,
-    Weights,
-    total,
-)
+from arena_assets.models.dialogue import Message, open_turns, with_answers
+from arena_assets.models.engine import BackendDown, Completion, Engine, Request, total
+from arena_assets.models.model import Model
 
 STORE_SCHEMA = pa.schema(
     [
@@ -96,9 +89,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a round's text is made: the engine of some weights, the seed, requests a batch."""
+    """How a round's text is made: the engine of a model, the seed, requests a batch."""
 
-    engine: Callable[[Weights], Engine]
+    engine: Callable[[Model], Engine]
     seed: int
     batch: int
     log: Callable[[str], None]
@@ -186,7 +179,7 @@ def _generate(
         if not waiting:
             return progress
         started = time.monotonic()
-        engine = setting.engine(contestant.weights)
+        engine = setting.engine(contestant.model)
         if (loading := time.monotonic() - started) > 1:
             setting.log(f"{contestant.name}: engine ready after {loading:.0f} s")
         reader = connection.sql(
@@ -355,8 +348,8 @@ def _partition_rows(
                     "round": partition,
                     "contestant": contestant.name,
                     "role": contestant.role,
-                    "model": contestant.weights.name,
-                    "digest": contestant.weights.digest,
+                    "model": contestant.model.name,
+                    "digest": contestant.model.digest,
                     "system_prompt": prompt.version if prompt else "none",
                     "sampling": contestant.sampling_json(),
                 },

@@ -20,7 +20,8 @@ from arena_assets.lake.lake import Lake
 from arena_assets.lake.store import Store, content_key_sql
 from arena_assets.lake.tables import JUDGMENTS
 from arena_assets.models.conversations import Arrived, nobody
-from arena_assets.models.engines import BackendDown, Message
+from arena_assets.models.dialogue import Message
+from arena_assets.models.engine import BackendDown
 
 STORE_SCHEMA = pa.schema(
     [

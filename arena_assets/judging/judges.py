@@ -19,8 +19,9 @@ from arena_assets.judging.games import Game
 from arena_assets.judging.verdicts import REFUSED, Verdict, scores_schema, to_verdict
 from arena_assets.lake.store import content_key
 from arena_assets.models.conversations import Arrived, Ask, Conversation, converse, nobody
-from arena_assets.models.dialogue import with_answers
-from arena_assets.models.engines import Engine, Message, Request, Weights, total
+from arena_assets.models.dialogue import Message, with_answers
+from arena_assets.models.engine import Engine, Request, total
+from arena_assets.models.model import Model
 from arena_assets.verifying.constraints import parse_constraints
 from arena_assets.verifying.verifier import Verification, verify
 
@@ -76,10 +77,10 @@ class LanguageModelJudge:
     times in all, and is "failed" after that, with the last raw text kept.
     """
 
-    def __init__(self, settings: LLMJudge, weights: Weights, engine: Callable[[], Engine]):
+    def __init__(self, settings: LLMJudge, model: Model, engine: Callable[[], Engine]):
         self.name = settings.name
         self.settings = settings
-        self.weights = weights
+        self.model = model
         self.engine = engine
         self.template = read_template(settings.template)
         self.version = self.template.version
@@ -87,13 +88,13 @@ class LanguageModelJudge:
     @property
     def abstains_for(self) -> str | None:
         """The digest of the weights whose battles this judge stays out of."""
-        return self.weights.digest if self.settings.self_judging == "abstain" else None
+        return self.model.digest if self.settings.self_judging == "abstain" else None
 
     @cached_property
     def key(self) -> str:
         return content_key(
             _RENDERING,
-            self.weights.digest,
+            self.model.digest,
             self.settings.sampling.model_dump(mode="json"),
             self.settings.attempts,
             self.template.model_dump(mode="json"),

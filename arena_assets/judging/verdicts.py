@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from arena_assets.models.engines import Completion
+from arena_assets.models.engine import Completion
 from arena_assets.models.json_output import (
     EXPLANATION,
     Output,

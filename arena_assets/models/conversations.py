@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from arena_assets.config.models import Sampling
-from arena_assets.models.engines import Completion, Engine, Request
+from arena_assets.models.engine import Completion, Engine, Request
 
 T = TypeVar("T")
 Conversation = Generator["Ask", list[Completion], T]

@@ -7,7 +7,7 @@ import uuid
 from importlib import metadata
 from pathlib import Path
 
-from arena_assets.config.models import Endpoint, Model
+from arena_assets.config.models import Endpoint, ModelSettings
 from arena_assets.config.places import resolve
 from arena_assets.lake.store import content_key
 
@@ -22,7 +22,7 @@ class MissingWeights(FileNotFoundError):
     """Weights that are not there; the message says how to get them."""
 
 
-def origin_of(model: Model) -> str:
+def origin_of(model: ModelSettings) -> str:
     """Where the profile says that a model comes from; another one wants other weights."""
     if model.endpoint:
         return ", ".join(model.endpoint.urls)
@@ -43,7 +43,7 @@ def templated(digest: str, chat_template: str | None) -> str:
     return content_key(digest, resolve(chat_template).read_text("utf-8"))
 
 
-def base_weights(model: Model, cache: Path, name: str) -> Path:
+def base_weights(model: ModelSettings, cache: Path, name: str) -> Path:
     """The folder of a model's weights, fetched or converted on first use into `cache`/`name`.
 
     Raises MissingWeights where a folder or a package is not there.
@@ -63,13 +63,13 @@ def base_weights(model: Model, cache: Path, name: str) -> Path:
     return folder
 
 
-def present_weights(model: Model, cache: Path, name: str, found: str) -> Path | None:
+def present_weights(model: ModelSettings, cache: Path, name: str, found: str) -> Path:
     """Where weights lie that were `found` before, perhaps when the workspace was elsewhere."""
     if model.path:
         return resolve(model.path)
     if model.package:
         return cache / name
-    return Path(found) if found else None
+    return Path(found)
 
 
 def hub_patterns(trust_remote_code: bool) -> list[str]:
@@ -77,7 +77,7 @@ def hub_patterns(trust_remote_code: bool) -> list[str]:
     return [*_WEIGHTS, *_SETTINGS, *_TOKENIZERS, *(_CODE if trust_remote_code else ())]
 
 
-def _from_hub(model: Model, name: str) -> Path:
+def _from_hub(model: ModelSettings, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = hub_patterns(model.trust_remote_code)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from arena_assets.models.engines import Completion, completed
+from arena_assets.models.engine import Completion, completed
 from arena_assets.models.finish_reasons import BROKEN_OFF, stored_as
 from arena_assets.models.served.problems import (
     NoAnswer,

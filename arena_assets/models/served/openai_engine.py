@@ -13,7 +13,7 @@ import httpx2
 
 from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.models.conversations import Arrived, Ask, Conversation, T, advance, once
-from arena_assets.models.engines import BackendDown, Completion, Request
+from arena_assets.models.engine import BackendDown, Completion, Request
 from arena_assets.models.served.connections import broken_connection
 from arena_assets.models.served.envelope import completions_of, model_of, parse
 from arena_assets.models.served.fleet import Fleet

@@ -7,7 +7,7 @@ from typing import Any
 
 from arena_assets.config.models import Endpoint
 from arena_assets.models.conversations import Ask
-from arena_assets.models.engines import Message
+from arena_assets.models.dialogue import Message
 
 
 def body_of(endpoint: Endpoint, ask: Ask, drawn: int = 0) -> dict[str, Any]:

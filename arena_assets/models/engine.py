@@ -1,22 +1,14 @@
-"""What answers conversations, behind one small interface: vLLM, a server, or a recording.
-
-An engine is opened once per model and kept until another model is asked for, since several
-contestants and judges share weights. Heavy libraries are imported when an engine is opened.
-"""
+"""What answers conversations, behind one small interface: requests go in, completions come out."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-from arena_assets.config.models import Endpoint, Sampling
-from arena_assets.models.machine import free_memory_share
+from arena_assets.config.models import Sampling
+from arena_assets.models.dialogue import Message
 from arena_assets.models.reasoning import split_reasoning
-
-Message = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -89,66 +81,5 @@ class Engine(Protocol):
     ) -> list[list[Completion]]: ...
 
 
-@dataclass(frozen=True)
-class Weights:
-    """A model and the digest of what determines its answers.
-
-    `path` is a folder that vLLM and TRL load; a model behind an `endpoint` and a recording, whose
-    `path` is its file, cannot be trained.
-    """
-
-    name: str
-    path: Path | None
-    digest: str
-    trust_remote_code: bool = False
-    chat_template: str | None = None
-    endpoint: Endpoint | None = None
-    recorded: bool = False
-
-
 class BackendDown(RuntimeError):
     """The backend is gone or refuses everybody, and going on is no use; says why, in a sentence."""
-
-
-_open: dict[str, Engine] = {}
-_SPARE_SHARE = 0.5  # of the memory
-
-
-def open_engine(weights: Weights, seed: int, settings: dict[str, Any]) -> Engine:
-    """The engine of these weights, opened unless it is open.
-
-    On a GPU one vLLM engine at a time, since a second one would not find memory; on a CPU those of
-    other weights stay open while memory allows. `settings` are those of vllm.LLM.
-    """
-    key = repr((weights, seed, sorted(settings.items())))
-    if key not in _open:
-        if not (weights.recorded or weights.endpoint):
-            make_room()
-        _open[key] = _new_engine(weights, seed, settings)
-    return _open[key]
-
-
-def _new_engine(weights: Weights, seed: int, settings: dict[str, Any]) -> Engine:
-    if weights.recorded:
-        from arena_assets.models.recorded import RecordedEngine
-
-        return RecordedEngine(weights.path)
-    if weights.endpoint:
-        from arena_assets.models.served.openai_engine import OpenAIEngine
-
-        return OpenAIEngine(weights.endpoint)
-    from arena_assets.models.vllm_engine import VLLMEngine
-
-    return VLLMEngine(weights, seed, settings)
-
-
-def make_room() -> None:
-    """Close the engines, unless they are on a CPU that still has half of its memory free.
-
-    Training and other engines need the memory; an engine that stays need not be opened again.
-    """
-    import torch
-
-    if _open and (torch.cuda.is_available() or free_memory_share() < _SPARE_SHARE):
-        _open.clear()
-        gc.collect()

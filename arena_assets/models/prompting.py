@@ -1,0 +1,42 @@
+"""System prompts: what a model is told before a prompt, and worked examples of how to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from arena_assets.config.places import resolve
+from arena_assets.config.settings import Settings
+from arena_assets.config.settings_files import read_settings
+from arena_assets.models.dialogue import Message
+
+
+class Example(Settings):
+    """One exchange that shows how to answer."""
+
+    user: str
+    assistant: str
+
+
+class SystemPrompt(Settings):
+    """A versioned system prompt with worked examples, read from YAML."""
+
+    version: str
+    system: str
+    examples: tuple[Example, ...] = ()
+
+    def before(self, messages: Sequence[Message]) -> list[Message]:
+        """The conversation with this prompt and its examples put before it."""
+        rendered = [{"role": "system", "content": self.system}]
+        for example in self.examples:
+            rendered.append({"role": "user", "content": example.user})
+            rendered.append({"role": "assistant", "content": example.assistant})
+        # A prompt may bring a system message of its own; templates allow only one, at the start.
+        if messages and messages[0]["role"] == "system":
+            rendered[0]["content"] += "\n\n" + messages[0]["content"]
+            messages = messages[1:]
+        return rendered + list(messages)
+
+
+def read_system_prompt(path: str | None) -> SystemPrompt | None:
+    """The system prompt of a file; ProfileError names the file and what is wrong in it."""
+    return read_settings(resolve(path), SystemPrompt, "system prompt") if path else None
