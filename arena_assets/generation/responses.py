@@ -148,6 +148,35 @@ def create_requested(connection: duckdb.DuckDBPyConnection, contestant: Contesta
     )
 
 
+def create_todo(
+    connection: duckdb.DuckDBPyConnection,
+    store: Store,
+    contestant: Contestant,
+    seed: int,
+    batch: int = 1,
+) -> int:
+    """The table `todo` over the view `prompts`: the answers that the store lacks; how many.
+
+    Two prompts of the same words share a key and an answer. Batches are counted over all that is
+    requested, so that they are the same whatever the store has already.
+    """
+    create_requested(connection, contestant, seed)
+    store.create_view(connection, "stored")
+    connection.execute(
+        """
+        create temp table todo as
+        with numbered as (
+            select response_id, min(prompt_id) as prompt_id,
+                   (row_number() over (order by min(prompt_id)) - 1) // $batch as batch
+            from requested group by response_id
+        )
+        select * from numbered where response_id not in (select response_id from stored)
+        """,
+        {"batch": batch},
+    )
+    return connection.execute("select count(*) from todo").fetchall()[0][0]
+
+
 def _generate(
     lake: Lake,
     store: Store,
@@ -159,22 +188,7 @@ def _generate(
     """Answer what the store lacks; errors go to `failures` by response_id."""
     progress = Progress()
     with lake.connect(prompts=prompts) as connection:
-        create_requested(connection, contestant, setting.seed)
-        store.create_view(connection, "stored")
-        # two prompts of the same words share a key and an answer
-        connection.execute(
-            """
-            create temp table todo as
-            with numbered as (
-                select response_id, min(prompt_id) as prompt_id,
-                       (row_number() over (order by min(prompt_id)) - 1) // $batch as batch
-                from requested group by response_id
-            )
-            select * from numbered where response_id not in (select response_id from stored)
-            """,
-            {"batch": setting.batch},
-        )
-        waiting = connection.execute("select count(*) from todo").fetchall()[0][0]
+        waiting = create_todo(connection, store, contestant, setting.seed, setting.batch)
         progress.found = prompts.num_rows - waiting
         if not waiting:
             return progress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 from pydantic import ValidationError
@@ -14,7 +15,8 @@ from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.settings_files import ProfileError, explain, read_settings
 from arena_assets.judging.active import judge_actively
-from arena_assets.judging.games import Games, Judge, Seat, create_answers, draw_battles, open_store
+from arena_assets.judging.draw import open_draw
+from arena_assets.judging.games import Games, Judge, Seat
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.verdicts import Verdict
 from arena_assets.lake.lake import Lake
@@ -96,36 +98,25 @@ def judge_round(
     the ratings' intervals most; a jury's members all see those that the first one chose.
     """
     judged: dict[str, int] = {}
-    failures: dict[str, dict[str, Verdict]] = {}
-    views = {"responses": (responses, partition), "prompts": ("prompts_curated", "all")}
-    with lake.connect(**views) as connection:
-        create_answers(connection)
+    drawn: dict[str, pa.Table] = {}
+    failures: dict[str, dict[str, Verdict]] = {member.judge.name: {} for member in members}
+    sampling = profile.ratings.sampling if active else None
+    with open_draw(lake, responses, partition, profile.seed, profile.generation.batch) as draw:
 
         def games_of(judge: Judge, battles: pa.Table) -> Games:
-            of_judge = failures.setdefault(judge.name, {})
-            batch = profile.generation.batch
-            return Games(connection, battles, judge, open_store(lake, judge), batch, of_judge)
+            return draw.games(judge, battles, failures[judge.name])
 
-        drawn: dict[str, pa.Table] = {}
-        chosen: pa.Table | None = None
-        for member in members:
-            judge = member.judge
-            battles = draw_battles(connection, member.battles, profile.seed)
-            sampling = profile.ratings.sampling if active else None
-            if sampling and chosen is None:
-                chosen, judged[judge.name] = judge_actively(
-                    lambda some, judge=judge: games_of(judge, some),
-                    battles,
-                    sampling,
-                    profile.seed,
-                    log,
+        for number, member in enumerate(members):
+            judge, battles = member.judge, draw.battles(member.battles)
+            if sampling and number == 0:
+                battles, anew = judge_actively(
+                    partial(games_of, judge), battles, sampling, profile.seed, log
                 )
-                battles = chosen
             else:
-                battles = battles if chosen is None else chosen
-                judged[judge.name] = games_of(judge, battles).judge_missing(log)
-            drawn[judge.name] = battles
-            log(f"{judge.name}: {judged[judge.name]} games judged anew")
+                battles = drawn[members[0].judge.name] if sampling else battles
+                anew = games_of(judge, battles).judge_missing(log)
+            drawn[judge.name], judged[judge.name] = battles, anew
+            log(f"{judge.name}: {anew} games judged anew")
 
         def rows() -> Iterator[pa.RecordBatch]:
             for member in members:
