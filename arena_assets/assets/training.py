@@ -37,7 +37,7 @@ def checkpoint(
         _refuse_bad_rows(arena, key, context.run_id)
         parent = _parent(arena, key)
         course = Course(round_, parent.contestant, parent.weights, arena.lake, arena.profile)
-        manifest = found(store, course, context.log.info)
+        manifest = found(store, key, course.fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:
             try:

@@ -82,12 +82,13 @@ class Course:
         )
 
 
-def found(store: CheckpointStore, course: Course, log: Callable[[str], None]) -> Manifest | None:
+def found(
+    store: CheckpointStore, key: str, fingerprint: str, log: Callable[[str], None]
+) -> Manifest | None:
     """The checkpoint that is there already, if it was made from the same things and is whole."""
-    key = course.round.key
     try:
         manifest = store.manifest(key)
-        if manifest is None or manifest.fingerprint != course.fingerprint:
+        if manifest is None or manifest.fingerprint != fingerprint:
             return None
         manifest = store.verify(key)
     except CorruptCheckpoint as corrupt:
