@@ -1,6 +1,6 @@
 """What all tests share: a small arena of their own, so that no test touches the project's lake.
 
-The code location reads its profile when it is imported, so the profile is chosen here, before that.
+The code location is loaded with ARENA_PROFILE as it is then, so the profile is chosen here, before.
 Its models are tiny, with random weights and a tokenizer trained on the seed prompts: real ones for
 vLLM and TRL, made in seconds by the `tiny_model` fixture.
 """
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 import yaml
@@ -274,6 +275,14 @@ def record_round(arena: Arena, key: str) -> None:
         if table != "checkpoint" and not arena.lake.exists(table, key):
             write_atomically(pa.table({"round": [key]}).to_reader(), arena.lake.path(table, key))
         arena.record(table, key, inputs_fingerprint(arena, table, key))
+
+
+def asset_named(name: str) -> dg.AssetsDefinition:
+    """An asset of the tests' arena as Dagster has it, by the name of its function."""
+    from arena_assets.definitions import defs
+
+    (found,) = [asset for asset in defs.assets if asset.op.name == name]
+    return found
 
 
 def arena_command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,13 +10,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
-from conftest import record_round
+from conftest import asset_named, record_round
 from test_checkpoints import manifest, trained
 
+from arena_assets.assets import consistency
 from arena_assets.assets.automation import advance_rounds
-from arena_assets.assets.battles import target_model
-from arena_assets.assets.consistency import consistency
-from arena_assets.assets.ratings import promotions
+from arena_assets.assets.partitions import rounds_of
 from arena_assets.checks.expectations import failed_expectations, validate
 from arena_assets.checks.suites import suites
 from arena_assets.config.places import PROJECT
@@ -303,6 +302,7 @@ def test_an_outdated_round_stops_the_next_one(arena):
 
 
 def test_target_model_fails_in_dagster_with_the_advice(arena):
+    target_model = asset_named("target_model")
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
             [target_model],
@@ -330,6 +330,7 @@ def test_the_best_rated_is_promoted_and_reported_as_the_next_target(arena, ratin
     digest = checkpoint_of(arena, FIRST)
     rated(arena, **{"base": 1000.0, FIRST: rating, "reference": 2000.0})
     record_round(arena, FIRST)
+    promotions = asset_named("promotions")
     with dg.DagsterInstance.ephemeral() as instance:
         dg.materialize(
             [promotions],
@@ -359,7 +360,8 @@ def test_a_profile_with_a_reference_gets_the_consistency_of_every_round(arena, t
     file.write_text(yaml.safe_dump(profile), "utf-8")
     compared = Arena(str(file), arena.lake.root)
     rated(compared, **{"base": 1000.0, FIRST: 1005.0, "reference": 1200.0})
-    dg.materialize([consistency], partition_key=FIRST, resources={"arena": compared})
+    assets = consistency.assets(rounds_of(compared.profile))
+    dg.materialize(assets, partition_key=FIRST, resources={"arena": compared})
     (row,) = compared.lake.read("consistency", FIRST).to_pylist()
     assert row["models"] == 3 and row["spearman"] == pytest.approx(1)
     assert row["agreement"] == row["differentiation"] == pytest.approx(2 / 3), "two overlap"

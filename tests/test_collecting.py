@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from arena_assets.assets import curation, prompts
-from arena_assets.flywheel.arena import Arena
+from arena_assets.assets.partitions import sources_of
+from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.lineage import prompts_fingerprint
 
-ASSETS = dg.load_assets_from_modules([prompts, curation])
+ASSETS = [*prompts.assets(sources_of(open_arena().profile)), *curation.assets()]
 QUESTION = "Why do tides lag behind the moon?"
 
 

@@ -8,22 +8,18 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import record_round
+from conftest import asset_named, record_round
 from test_assets import FIRST, SECOND, arena, checkpoint_of, promote, rated  # noqa: F401
 from test_checkpoints import CheckpointStore
 from test_crash_safety import flip
 
-from arena_assets.assets import training
-from arena_assets.assets.battles import arena_responses, target_model
-from arena_assets.assets.consistency import consistency
-from arena_assets.assets.curation import prompt_drops
-from arena_assets.assets.prompts import models as models_asset
-from arena_assets.assets.ratings import promotions
+from arena_assets.assets import consistency
+from arena_assets.assets.partitions import rounds_of
 from arena_assets.cli.wheel import prepared, round_states
 from arena_assets.config.rounds import BASE
 from arena_assets.curation.collection import STEPS
 from arena_assets.definitions import defs
-from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.lineage import (
     PREPARED_FROM,
     PROMOTED_FROM,
@@ -41,6 +37,7 @@ from arena_assets.flywheel.lineage import (
 )
 from arena_assets.lake.lake import MissingPartition
 from arena_assets.training.checkpoints import CorruptCheckpoint
+from arena_assets.training.making import found
 
 
 def changed(arena, tmp_path, **changes):  # noqa: F811
@@ -57,7 +54,8 @@ def changed(arena, tmp_path, **changes):  # noqa: F811
     return Arena(str(file), arena.lake.root)
 
 
-def materialize(asset, arena, key=None):  # noqa: F811
+def materialize(name, arena, key=None):  # noqa: F811
+    asset = asset_named(name)
     fresh = Arena(arena.profile_path, arena.lake.root)
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
@@ -76,7 +74,7 @@ def done(arena):  # noqa: F811
     checkpoint_of(arena, FIRST)
     rated(arena, **{"base": 1000.0, FIRST: 1100.0, "reference": 2000.0})
     record_round(arena, FIRST)
-    assert materialize(promotions, arena, FIRST).success
+    assert materialize("promotions", arena, FIRST).success
     assert state_of(arena, FIRST) == "done"
     return arena
 
@@ -94,14 +92,14 @@ def test_a_promotion_alone_does_not_make_an_outdated_round_done(done, tmp_path):
         **{f"rounds__{FIRST}__minimum_gap": 1.0, "target__sampling__temperature": 0.7},
     )
     assert state_of(other, FIRST) == "out of date"
-    result = materialize(promotions, other, FIRST)
+    result = materialize("promotions", other, FIRST)
     assert result.success and state_of(other, FIRST) == "out of date"
     said = result.asset_materializations_for_node("promotions")[0].metadata["out_of_date"].value
     assert said == ", ".join(PROMOTED_FROM)
     with pytest.raises(BrokenChain, match=r"is out of date .*materialize i01.1-sft again"):
         target_of(other, SECOND)
     record_round(other, FIRST)  # the whole round is made again
-    materialize(promotions, other, FIRST)
+    materialize("promotions", other, FIRST)
     assert state_of(other, FIRST) == "done" and target_of(other, SECOND).contestant == FIRST
 
 
@@ -113,7 +111,7 @@ def test_each_table_that_a_promotion_rests_on_has_to_be_of_the_present(done, tmp
         assert outdated(other, PROMOTED_FROM, FIRST) == []
         other.record(table, FIRST, old)
         assert outdated(other, PROMOTED_FROM, FIRST) == [table]
-    materialize(promotions, other, FIRST)
+    materialize("promotions", other, FIRST)
     assert state_of(other, FIRST) == "out of date"
 
 
@@ -133,7 +131,7 @@ def test_a_round_whose_promotion_is_torn_is_missing_and_can_be_turned(done, left
     assert [row["state"] for row in round_states(done)] == ["missing"] * 3
     with pytest.raises(MissingPartition, match=r"not a whole Parquet file .*promotions again"):
         done.lake.read("promotions", FIRST)
-    assert materialize(promotions, done, FIRST).success and state_of(done, FIRST) == "done"
+    assert materialize("promotions", done, FIRST).success and state_of(done, FIRST) == "done"
 
 
 def test_another_checkpoint_under_the_same_name_is_not_the_recorded_one(done):
@@ -163,7 +161,7 @@ def test_what_a_promotion_and_a_preparation_rest_on_is_what_the_graph_says():
 def test_every_asset_that_writes_a_table_records_its_inputs():
     """Also those that nothing rests on; who finishes a round or the preparation says so itself."""
     itself = {"target_model", "promotions", "prompt_drops", "prompts_of_source", "arena_dbt"}
-    for asset in [consistency, *defs.assets]:
+    for asset in [*consistency.assets(rounds_of(open_arena().profile)), *defs.assets]:
         function = asset.op.compute_fn.decorated_fn
         assert hasattr(function, "__wrapped__") != (asset.op.name in itself), asset.op.name
 
@@ -183,7 +181,7 @@ def test_tables_made_in_the_wrong_order_do_not_make_a_round_done(done, tmp_path)
     assert old == [
         table for table, above in PROMOTED_FROM.items() if above and table != "checkpoint"
     ]
-    materialize(promotions, other, FIRST)
+    materialize("promotions", other, FIRST)
     assert state_of(other, FIRST) == "out of date"
 
 
@@ -223,16 +221,16 @@ def test_the_last_table_alone_does_not_make_an_outdated_preparation_done(arena, 
         of.record("prompts", "seed", inputs_fingerprint(of, "prompts", "seed"))
 
     record_all(arena)
-    materialize(prompt_drops, arena)
+    materialize("prompt_drops", arena)
     assert prepared(arena)
     other = changed(arena, tmp_path, prompts__minimum_words=7)
     assert not prepared(other)
-    assert materialize(prompt_drops, other).success
+    assert materialize("prompt_drops", other).success
     assert not prepared(other), "nothing but the last table was made again"
     assert set(STEPS) <= set(outdated_preparation(other))
     assert "prompts of seed" not in outdated_preparation(other), "its source is as it was"
     record_all(other)
-    materialize(prompt_drops, other)
+    materialize("prompt_drops", other)
     assert prepared(other)
     other.lake.write("dropped_short", [DROPPED])
     other.record("dropped_short", "all", inputs_fingerprint(other, "dropped_short", "all"))
@@ -251,21 +249,21 @@ def test_a_round_refuses_a_promoted_checkpoint_of_which_one_byte_changed(done):
         arena_contestants(done, FIRST)
     said = {row["weights"]: row["state"] for row in verify_weights(done)}
     assert "its files have digest" in said[FIRST]
-    failure = materialize(target_model, done, SECOND).failure_data_for_node("target_model")
+    failure = materialize("target_model", done, SECOND).failure_data_for_node("target_model")
     assert "materialize checkpoint i01.1-sft again" in failure.user_failure_data.description
 
 
 def test_a_corrupt_checkpoint_is_not_found_by_its_fingerprint_but_made_again(done):
     said, fingerprint = [], done.checkpoints.manifest(FIRST).fingerprint
-    assert training._found(done, FIRST, fingerprint, said.append).digest
-    assert training._found(done, FIRST, "another", said.append) is None
+    assert found(done.checkpoints, FIRST, fingerprint, said.append).digest
+    assert found(done.checkpoints, FIRST, "another", said.append) is None
     flip(done.checkpoints.path(FIRST) / "model.safetensors")
-    assert training._found(done, FIRST, fingerprint, said.append) is None
+    assert found(done.checkpoints, FIRST, fingerprint, said.append) is None
     assert "its files have digest" in said[-1] and "trained again" in said[-1]
     (done.checkpoints.path(FIRST) / "manifest.json").write_text('{"round": ')
-    assert training._found(done, FIRST, fingerprint, said.append) is None
+    assert found(done.checkpoints, FIRST, fingerprint, said.append) is None
     assert "manifest.json: manifest: Invalid JSON" in said[-1] and "trained again" in said[-1]
-    failure = materialize(arena_responses, done, FIRST).failure_data_for_node("arena_responses")
+    failure = materialize("arena_responses", done, FIRST).failure_data_for_node("arena_responses")
     assert "materialize checkpoint i01.1-sft again" in failure.user_failure_data.description
 
 
@@ -275,7 +273,7 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
     (weights / "config.json").write_text("{}")
     (weights / "model.safetensors").write_bytes(b"0123456789")
     other = changed(arena, tmp_path, models__tiny__path=str(weights))
-    assert materialize(models_asset, other).success
+    assert materialize("models", other).success
     before = target_of(other, FIRST).model
     assert before.name == "tiny" and models(other)["tiny"].digest == before.digest
     promote(other, FIRST, BASE, before.digest)
@@ -288,9 +286,9 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
     for asked in (lambda: target_of(other, FIRST), lambda: target_of(other, SECOND)):
         with pytest.raises(CorruptCheckpoint, match=r"models.tiny: .*restore the files, or"):
             asked()
-    failure = materialize(target_model, other, FIRST).failure_data_for_node("target_model")
+    failure = materialize("target_model", other, FIRST).failure_data_for_node("target_model")
     assert "models.tiny" in failure.user_failure_data.description
-    assert materialize(models_asset, other).success
+    assert materialize("models", other).success
     assert target_of(other, FIRST).model.digest != before.digest
     assert state_of(other, FIRST) == "out of date", "it was made with other weights"
     weights.rename(tmp_path / "moved")
@@ -302,7 +300,7 @@ def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tiny_mode
     (tmp_path / "chat.jinja").write_text("{{ messages[0].content }}")
     settings = {"models__tiny__chat_template": str(tmp_path / "chat.jinja")}
     other = changed(arena, tmp_path, models__tiny__path=str(tiny_model), **settings)
-    assert materialize(models_asset, other).success
+    assert materialize("models", other).success
     weights = target_of(other, FIRST).model
     before = prompts_fingerprint(other.profile), round_fingerprint(other, FIRST)
     (tmp_path / "chat.jinja").write_text("{{ messages[-1].content }}")

@@ -4,8 +4,8 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 import yaml
+from conftest import asset_named
 
-from arena_assets.assets import battles, prompts
 from arena_assets.cli import wheel
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.lineage import (
@@ -175,7 +175,7 @@ def test_an_edited_judge_is_planned_and_asked_anew_and_a_moved_one_is_not(edited
             before = len(server.received)
             planned = to_do(arena)
             dg.materialize(
-                [battles.judgments, battles.responses.to_source_asset(), prompts.models],
+                [asset_named("judgments")],
                 selection=["judgments"],
                 partition_key=ROUND,
                 resources={"arena": Arena(arena.profile_path, arena.lake.root)},
@@ -207,7 +207,7 @@ def test_rejudging_finds_edited_weights_first(edited, monkeypatch):
         wheel, "_run", lambda _, __, job, key, *___, only=None: runs.append((job, key, only))
     )
     for arena in (edited(), edited(tiny={"path": "/other"})):
-        monkeypatch.setattr(wheel, "arena_resource", lambda arena=arena: arena)
+        monkeypatch.setattr(wheel, "open_arena", lambda arena=arena: arena)
         wheel.rejudge([ROUND], None)
     assert runs == [
         ("rejudge", ROUND, None),

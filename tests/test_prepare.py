@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from arena_assets.assets import curation, prompts
+from arena_assets.assets.partitions import sources_of
 from arena_assets.checks.expectations import failed_expectations
 from arena_assets.curation.collection import STEPS
-from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.lineage import prompts_fingerprint, round_fingerprint, round_prompts
 
-ASSETS = dg.load_assets_from_modules([prompts, curation])
+ASSETS = [*prompts.assets(sources_of(open_arena().profile)), *curation.assets()]
 COLLECTED = dg.AssetSelection.assets("prompts", "quarantine")
 PREPARED = dg.AssetSelection.all() - COLLECTED - dg.AssetSelection.assets("models")
 FIRST = "i01.1-sft"

@@ -1,14 +1,15 @@
 """The battles of a round: who the target is, what everybody answered, and how the judge saw it."""
 
 from collections.abc import Callable
+from functools import partial
 
 import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
-from arena_assets.assets.metadata import markdown_table, table_metadata
-from arena_assets.assets.partitions import rounds_partitions
+from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
+from arena_assets.curation.testset import testset_prompts
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.lineage import (
     BrokenChain,
@@ -20,6 +21,7 @@ from arena_assets.flywheel.lineage import (
 )
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.responses import Setting, respond
+from arena_assets.judging.outcome import counted_failures, counted_games
 from arena_assets.judging.panel import (
     Member,
     deciding_members,
@@ -35,7 +37,35 @@ from arena_assets.models.opening import open_engine
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
-@dg.asset(group_name="flywheel", partitions_def=rounds_partitions, deps=["models"])
+def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """What Dagster is told of these assets."""
+    flywheel = partial(dg.asset, group_name="flywheel", partitions_def=rounds)
+    arena = partial(dg.asset, group_name="arena", partitions_def=rounds)
+    return [
+        flywheel(deps=["models"])(target_model),
+        flywheel(
+            deps=["target_model", "models", "slices", "prompts_curated"],
+            kinds={"vllm", "parquet"},
+            description=TABLES["responses"].description,
+        )(responses),
+        flywheel(
+            deps=["responses", "prompts_curated", "models"],
+            kinds={"parquet"},
+            description=TABLES["judgments"].description,
+        )(judgments),
+        arena(
+            deps=["checkpoint", "models", "arena_testset", "prompts_curated"],
+            kinds={"vllm", "parquet"},
+            description="One row per test prompt and contestant: base, checkpoints, opponents.",
+        )(arena_responses),
+        arena(
+            deps=["arena_responses", "prompts_curated"],
+            kinds={"parquet"},
+            description="One row per game on the arena test set.",
+        )(arena_judgments),
+    ]
+
+
 def target_model(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
@@ -61,13 +91,6 @@ def target_metadata(arena: Arena, key: str) -> dict[str, str]:
     }
 
 
-@dg.asset(
-    group_name="flywheel",
-    partitions_def=rounds_partitions,
-    deps=[target_model, "models", "slices", "prompts_curated"],
-    kinds={"vllm", "parquet"},
-    description=TABLES["responses"].description,
-)
 @recorded
 def responses(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
@@ -87,13 +110,6 @@ class Rejudge(dg.Config):
     judge: str = Field("", description="YAML of a shadow judge: judge, battles (left out: all)")
 
 
-@dg.asset(
-    group_name="flywheel",
-    partitions_def=rounds_partitions,
-    deps=[responses, "prompts_curated", "models"],
-    kinds={"parquet"},
-    description=TABLES["judgments"].description,
-)
 @recorded
 def judgments(
     context: dg.AssetExecutionContext, config: Rejudge, arena: dg.ResourceParam[Arena]
@@ -107,37 +123,15 @@ def judgments(
     return judge_and_report(context, arena, "judgments", "responses", members)
 
 
-@dg.asset(
-    group_name="arena",
-    partitions_def=rounds_partitions,
-    deps=["checkpoint", "models", "arena_testset", "prompts_curated"],
-    kinds={"vllm", "parquet"},
-    description="One row per test prompt and contestant: base, checkpoints, opponents.",
-)
 @recorded
 def arena_responses(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    prompts = arena.lake.query(
-        """
-        select prompts.prompt_id, prompts.messages, prompts.constraints
-        from prompts join testset on testset.prompt_id = prompts.prompt_id
-        order by prompts.prompt_id
-        """,
-        prompts=("prompts_curated", "all"),
-        testset=("arena_testset", "all"),
-    )
+    prompts = testset_prompts(arena.lake)
     contestants = _group(arena_contestants, arena, context.partition_key)
     return answer_all(context, arena, "arena_responses", contestants, prompts)
 
 
-@dg.asset(
-    group_name="arena",
-    partitions_def=rounds_partitions,
-    deps=[arena_responses, "prompts_curated"],
-    kinds={"parquet"},
-    description="One row per game on the arena test set.",
-)
 @recorded
 def arena_judgments(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
@@ -186,21 +180,18 @@ def answer_all(
         {name: count for name, count in counted.items() if count}
         for counted in (progress.failed, progress.refused)
     )
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            arena.lake,
-            table,
-            key,
-            generated=progress.generated,
-            reused=progress.found,
-            failed=sum(failed.values()),
-            failed_by_contestant=failed,
-            refused_by_contestant=refused,
-            completion_tokens=progress.completion_tokens,
-            tokens_per_second=progress.tokens_per_second,
-            contestants=", ".join(contestant.name for contestant in contestants),
-        ),
-        data_version=dg.DataVersion(arena.lake.digest(table, key)),
+    return publish(
+        arena,
+        table,
+        key,
+        generated=progress.generated,
+        reused=progress.found,
+        failed=sum(failed.values()),
+        failed_by_contestant=failed,
+        refused_by_contestant=refused,
+        completion_tokens=progress.completion_tokens,
+        tokens_per_second=progress.tokens_per_second,
+        contestants=", ".join(contestant.name for contestant in contestants),
     )
 
 
@@ -221,34 +212,17 @@ def judge_and_report(
     except (BackendDown, NotWritable) as down:
         raise dg.Failure(f"{table} {key}: {down}", allow_retries=False) from down
     anew = sum(judged.values())
-    (counted,) = lake.query(
-        """
-        select count(*) as games, count(*) filter (where status = 'failed') as failed,
-               coalesce(avg((status = 'failed')::int), 0) as failed_rate,
-               count(*) filter (where status = 'abstained') as abstained
-        from judgments
-        """,
-        judgments=(table, key),
-    ).to_pylist()
-    failures = lake.query(
-        """
-        select judge, failure, count(*) as games from judgments where failure is not null
-        group by all order by games desc
-        """,
-        judgments=(table, key),
-    )
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            lake,
-            table,
-            key,
-            judged=anew,
-            reused=counted["games"] - anew - counted["abstained"],
-            failed=counted["failed"],
-            failed_rate=round(counted["failed_rate"], 4),
-            failures=dg.MetadataValue.md(markdown_table(failures)),
-        ),
-        data_version=dg.DataVersion(lake.digest(table, key)),
+    counted = counted_games(lake, table, key)
+    failures = counted_failures(lake, table, key)
+    return publish(
+        arena,
+        table,
+        key,
+        judged=anew,
+        reused=counted["games"] - anew - counted["abstained"],
+        failed=counted["failed"],
+        failed_rate=round(counted["failed_rate"], 4),
+        failures=dg.MetadataValue.md(markdown_table(failures)),
     )
 
 

@@ -17,7 +17,6 @@ from dagster_dbt import (
 
 from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.metadata import markdown_table, table_metadata
-from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.checks.expectations import checked_partition
 from arena_assets.config.rounds import until
 from arena_assets.flywheel.arena import Arena
@@ -25,13 +24,15 @@ from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint, set
 from arena_assets.lake.durable import exclusive
 from arena_assets.lake.lake import MissingPartition
 
-dbt_project = parsed_project()
-
 _ARENA = {"arena_battles", "leaderboard"}
 
 
 class ArenaTranslator(DagsterDbtTranslator):
     """Groups models with the assets beside them; their tests belong to the round."""
+
+    def __init__(self, rounds: dg.PartitionsDefinition) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+        self.rounds = rounds
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         if dbt_resource_props["name"] in _ARENA:
@@ -46,18 +47,23 @@ class ArenaTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(self, asset_spec, manifest, unique_id, project):
         """dbt tests read one round at a time, so their results belong to that round."""
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
-        return spec._replace(partitions_def=rounds_partitions) if spec else None
+        return spec._replace(partitions_def=self.rounds) if spec else None
 
 
-@dbt_assets(
-    manifest=dbt_project.manifest_path,
-    project=dbt_project,
-    partitions_def=rounds_partitions,
-    dagster_dbt_translator=ArenaTranslator(
-        settings=DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)
-    ),
-    exclude="resource_type:unit_test",
-)
+def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """What Dagster is told of the dbt models."""
+    project = parsed_project()
+    return [
+        dbt_assets(
+            manifest=project.manifest_path,
+            project=project,
+            partitions_def=rounds,
+            dagster_dbt_translator=ArenaTranslator(rounds),
+            exclude="resource_type:unit_test",
+        )(arena_dbt)
+    ]
+
+
 def arena_dbt(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena]
 ) -> Iterator[Any]:

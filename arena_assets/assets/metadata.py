@@ -1,4 +1,4 @@
-"""What every table shows in the UI: its rows, its columns and a preview."""
+"""What every table shows in the UI: where it lies, its rows, its columns and a preview."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,26 +7,58 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from arena_assets.flywheel.arena import Arena
 from arena_assets.hostile_text import in_markdown
 from arena_assets.lake.lake import ALL, Lake
+from arena_assets.lake.tables import TABLES
 from arena_assets.plots import markdown_image
 
 _PREVIEW_ROWS, _PREVIEW_CHARACTERS = 5, 160
 
 
+def publish(arena: Arena, table: str, partition: str = ALL, **more: Any) -> dg.MaterializeResult:
+    """What an asset says of the partition that it wrote; its data version is the file's digest.
+
+    `more` is metadata of the asset's own.
+    """
+    return dg.MaterializeResult(
+        asset_key=table,
+        metadata=table_metadata(arena.lake, table, partition, **more),
+        data_version=dg.DataVersion(arena.lake.digest(table, partition)),
+    )
+
+
 def table_metadata(lake: Lake, table: str, partition: str = ALL, **more: Any) -> dict[str, Any]:
     """Dagster's standard keys for a partition, and its first rows as Markdown."""
-    with pq.ParquetFile(lake.present(table, partition)) as file:
+    place = lake.present(table, partition)
+    with pq.ParquetFile(place) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         first = next(file.iter_batches(_PREVIEW_ROWS), None)
     preview = pa.Table.from_batches([first] if first else [], schema)
-    columns = [dg.TableColumn(field.name, str(field.type)) for field in schema]
     return {
         "dagster/row_count": rows,
-        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/column_schema": _columns(table, schema),
+        "dagster/table_name": table,
+        "dagster/uri": place.as_uri(),
         "preview": dg.MetadataValue.md(markdown_table(preview)),
         **more,
     }
+
+
+def _columns(table: str, schema: pa.Schema) -> dg.TableSchema:
+    """The columns, with what they hold where Python writes them; dbt's say so beside the SQL."""
+    known = TABLES.get(table)
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                field.name,
+                str(field.type),
+                known.columns.get(field.name) or None if known else None,
+                dg.TableColumnConstraints(nullable=field.nullable),
+            )
+            for field in schema
+        ]
+    )
 
 
 def plot_metadata(lake: Lake, key: str, plots: Mapping[str, bytes]) -> dict[str, dg.MetadataValue]:

@@ -156,19 +156,23 @@ def _run(
     config: dict[str, Any] | None = None,
     only: str | None = None,
 ) -> None:
-    from arena_assets.definitions import defs
+    from arena_assets.definitions import definitions
 
     noise = noise_of(arena)
     # a step in a process of its own has no part in this one's screen
     alone = arena.profile.executor == "in_process"
     # without the console logger Dagster prints every event
     with noise_to(noise) if alone else nullcontext():
-        result = defs.resolve_job_def(job).execute_in_process(
-            instance=instance,
-            partition_key=partition,
-            raise_on_error=False,
-            asset_selection=[dg.AssetKey(only)] if only else None,
-            run_config={"loggers": {"console": {"config": {}}}, **(config or {})},
+        result = (
+            definitions(arena)
+            .resolve_job_def(job)
+            .execute_in_process(
+                instance=instance,
+                partition_key=partition,
+                raise_on_error=False,
+                asset_selection=[dg.AssetKey(only)] if only else None,
+                run_config={"loggers": {"console": {"config": {}}}, **(config or {})},
+            )
         )
     if result.success:
         return

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
-from arena_assets.lake.lake import Lake
+from arena_assets.lake.lake import ALL, Lake
+from arena_assets.lake.tables import PROMPTS
 
 STEPS = (
     "dropped_unsafe",
@@ -36,7 +37,7 @@ def remaining(
     set and win over new ones that repeat them.
     """
     done = STEPS[: STEPS.index(before)] if before else STEPS
-    drops = {table: (table, "all") for table in done}
+    drops = {table: (table, ALL) for table in done}
     known = pa.table({"prompt_id": pa.array(sorted(set(settled)), pa.string())})
     with lake.connect(settled_ids=known, **drops) as connection:
         connection.execute(f"set memory_limit = '{_MEMORY}'")
@@ -74,3 +75,40 @@ def refuse_shared_ids(connection: duckdb.DuckDBPyConnection) -> None:
         raise ValueError(
             f"prompt_id {prompt_id!r} is in several sources ({sources}); make it unique"
         )
+
+
+def all_drops(connection: duckdb.DuckDBPyConnection, lake: Lake) -> duckdb.DuckDBPyRelation:
+    """The drops of every step; a test set is frozen: a later rule takes nothing out of it."""
+    tables = (*STEPS, "dropped_near_testset")
+    for table in (*tables, "arena_testset"):
+        connection.register(table, connection.read_parquet(str(lake.present(table))))
+    union = " union all ".join(f"select * from {table}" for table in tables)
+    return connection.sql(
+        f"select * from ({union}) anti join arena_testset using (prompt_id) order by prompt_id"
+    )
+
+
+def curated(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, version: str
+) -> tuple[duckdb.DuckDBPyRelation, duckdb.DuckDBPyRelation]:
+    """Of `remaining`: what curation keeps, and of it (prompt_id, source) what slices are drawn of.
+
+    A test set is complete in itself: the prompts of `version` stay though their source has changed.
+    """
+    for name, table, partition in (
+        ("testset", "testset_versions", version),
+        ("near", "dropped_near_testset", ALL),
+    ):
+        file = str(lake.present(table, partition))
+        connection.register(name, connection.read_parquet(file))
+    connection.execute(
+        """
+        create temp view free as select * from remaining where prompt_id not in (
+            select prompt_id from testset union all select prompt_id from near)
+        """
+    )
+    columns = ", ".join(PROMPTS.schema.names)
+    kept = connection.sql(
+        f"select {columns} from free union all select {columns} from testset order by prompt_id"
+    )
+    return kept, connection.sql("select prompt_id, source from free")

@@ -235,11 +235,3 @@ class CheckpointStore:
                     shutil.rmtree(folder, ignore_errors=True)
                 lock_file.unlink()
             held.close()
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """What training logged, one entry a step."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
