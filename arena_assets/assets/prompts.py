@@ -27,7 +27,6 @@ from arena_assets.flywheel.lineage import (
 from arena_assets.flywheel.lineage import models as known_models
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import TABLES
-from arena_assets.models.opening import open_engine
 from arena_assets.models.weights import base_weights, origin_of, served_digest
 from arena_assets.training.checkpoints import verified_digest
 
@@ -148,7 +147,7 @@ def _rater(arena: Arena, log: Callable[[str], None]) -> Callable[[pa.Table], dic
             prompts,
             settings,
             model.digest,
-            lambda: open_engine(model, arena.profile.seed, arena.profile.generation.engine),
+            lambda: arena.open_engine(model),
             arena.lake.root / "store" / "difficulty",
             arena.profile.generation.batch,
             log,

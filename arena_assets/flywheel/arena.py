@@ -8,6 +8,9 @@ from arena_assets.config.places import output_folder, profile_path, resolve
 from arena_assets.config.profile import Profile, load_profile
 from arena_assets.config.rounds import Round, plan_rounds, select_round
 from arena_assets.lake.lake import Lake
+from arena_assets.models.engine import Engine
+from arena_assets.models.model import Model
+from arena_assets.models.opening import open_engine
 from arena_assets.training.checkpoints import CheckpointStore
 
 
@@ -28,6 +31,10 @@ class Arena:
 
     def round(self, key: str) -> Round:
         return select_round(self.rounds, key)
+
+    def open_engine(self, model: Model) -> Engine:
+        """The engine of a model with the profile's settings, opened unless it is open."""
+        return open_engine(model, self.profile.seed, self.profile.generation.engine)
 
     def record(self, table: str, partition: str, fingerprint: str) -> None:
         """Note what a partition (or a checkpoint) was made from; see `made_from`."""

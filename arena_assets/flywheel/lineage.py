@@ -24,9 +24,10 @@ from arena_assets.config.profile import Profile
 from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
+from arena_assets.flywheel.group import group_of_arena, group_of_round
+from arena_assets.generation.contestants import Contestant
 from arena_assets.lake.lake import ALL, Lake
-from arena_assets.models.model import Local, Model, Recorded, Served
+from arena_assets.models.model import Local, Model, Served
 from arena_assets.models.weights import origin_of, present_weights, served_digest, templated
 from arena_assets.reading.places import digest_of, locate
 from arena_assets.training.checkpoints import CorruptCheckpoint, verified_digest
@@ -224,14 +225,12 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:
     """The group of a round: the target first, then every opponent."""
     target = target_of(arena, key)
-    fighter = target_contestant(arena.profile.target, target.contestant, target.model)
-    return [fighter, *_opponents(arena)]
+    return group_of_round(arena, target.contestant, target.model, models(arena))
 
 
 def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
     """Who meets after a round: the base model, every checkpoint so far, all opponents."""
-    settings = arena.profile.target
-    contestants = [target_contestant(settings, BASE, base_model(arena))]
+    known, checkpoints = models(arena), {}
     for done in until(arena.rounds, key):
         manifest = arena.checkpoints.manifest(done)
         if manifest is None:
@@ -239,25 +238,8 @@ def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
                 f"The arena after round {key} needs checkpoint {done}, which is not there: "
                 f"materialize round {done} first."
             )
-        checkpoint = _checkpoint_weights(arena, done, manifest.digest)
-        contestants.append(target_contestant(settings, done, checkpoint))
-    return contestants + _opponents(arena)
-
-
-def _opponents(arena: Arena) -> list[Contestant]:
-    known = models(arena)
-    return [
-        opponent_contestant(
-            opponent,
-            known[opponent.model] if opponent.model else recording(opponent.recorded),
-        )
-        for opponent in arena.profile.opponents
-    ]
-
-
-def recording(path: str) -> Recorded:
-    """A file of recorded answers in the place of a model."""
-    return Recorded(resolve(path), _file_digest(path))
+        checkpoints[done] = _checkpoint_weights(arena, done, manifest.digest)
+    return group_of_arena(arena, checkpoints, known)
 
 
 def prompts_fingerprint(profile: Profile) -> str:

@@ -21,7 +21,7 @@ class Contestant:
 
     name: str
     role: str  # target or opponent
-    model: Model
+    model: Model | None  # None: not there yet; such a contestant can be planned with, not asked
     sampling: Sampling
     system_prompt: SystemPrompt | None = None
     best_of: int = 1
@@ -39,6 +39,7 @@ class Contestant:
 
         The seed matters only where text is drawn at random.
         """
+        assert self.model, f"{self.name} has no model yet, and so no answers"
         prompt = self.system_prompt
         return content_key(
             self.model.digest,
@@ -48,14 +49,14 @@ class Contestant:
         )
 
 
-def target_contestant(target: Target, name: str, model: Local) -> Contestant:
+def target_contestant(target: Target, name: str, model: Local | None) -> Contestant:
     """A checkpoint of the target (or its base weights), under the name it is rated by."""
     return Contestant(
         name, "target", model, target.sampling, read_system_prompt(target.system_prompt)
     )
 
 
-def opponent_contestant(opponent: Opponent, model: Model) -> Contestant:
+def opponent_contestant(opponent: Opponent, model: Model | None) -> Contestant:
     """An opponent of the profile."""
     return Contestant(
         opponent.name,

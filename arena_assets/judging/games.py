@@ -79,6 +79,13 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
+class AwaitedJudge:
+    """A judge whose model is not there yet: it can be planned with, not asked."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Seat:
     """What a judge's verdicts count for: deciding, juror (with the jury and a weight) or shadow."""
 

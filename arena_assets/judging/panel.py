@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,13 +10,13 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from arena_assets.config.judges import Judge as JudgeSettings
-from arena_assets.config.judges import Jury, LLMJudge, ShadowJudge
+from arena_assets.config.judges import Jury, LLMJudge, ShadowJudge, VerifierJudge
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.settings_files import ProfileError, explain, read_settings
 from arena_assets.judging.active import judge_actively
 from arena_assets.judging.draw import open_draw
-from arena_assets.judging.games import Games, Judge, Seat
+from arena_assets.judging.games import AwaitedJudge, Games, Judge, Seat
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.verdicts import Verdict
 from arena_assets.lake.lake import Lake
@@ -24,46 +24,57 @@ from arena_assets.lake.tables import JUDGMENTS
 from arena_assets.models.engine import Engine
 from arena_assets.models.model import Model
 
+Opener = Callable[[Model], Engine]
+
 
 @dataclass(frozen=True)
 class Member:
     """A judge, its seat, and how many battles it sees (None: all)."""
 
-    judge: Judge
+    judge: Judge | AwaitedJudge
     seat: Seat
     battles: int | None = None
 
 
-def open_judge(
-    settings: JudgeSettings, known: dict[str, Model], engine: Callable[[Model], Engine]
-) -> Judge:
-    """A single judge of the profile."""
-    if not isinstance(settings, LLMJudge):
-        return Verifier(settings.name)
-    model = known[settings.model]
-    return LanguageModelJudge(settings, model, lambda: engine(model))
+def members_of_round(
+    profile: Profile, known: Mapping[str, Model], engine: Opener, more: Sequence[ShadowJudge] = ()
+) -> list[Member]:
+    """Who sees the battles of a round: those that decide, then the shadows, `more` among them.
+
+    Shadows decide nothing and see a sample of the battles. Engines are opened when a judge is asked
+    for the first time, so a plan needs none.
+    """
+    return deciding_members(profile.judge, known, engine) + [
+        Member(_judge(shadow.judge, known, engine), Seat("shadow"), shadow.battles)
+        for shadow in [*profile.shadow_judges, *more]
+    ]
+
+
+def members_of_arena(profile: Profile, known: Mapping[str, Model], engine: Opener) -> list[Member]:
+    """Who sees the battles on the test set: those that decide."""
+    return deciding_members(profile.judge, known, engine)
 
 
 def deciding_members(
-    settings: JudgeSettings, known: dict[str, Model], engine: Callable[[Model], Engine]
+    settings: JudgeSettings, known: Mapping[str, Model], engine: Opener
 ) -> list[Member]:
     """The judge that decides, or the members of the jury that does."""
     if not isinstance(settings, Jury):
-        return [Member(open_judge(settings, known, engine), Seat("deciding"))]
+        return [Member(_judge(settings, known, engine), Seat("deciding"))]
     return [
-        Member(open_judge(juror.judge, known, engine), Seat("juror", settings.name, juror.weight))
+        Member(_judge(juror.judge, known, engine), Seat("juror", settings.name, juror.weight))
         for juror in settings.members
     ]
 
 
-def shadow_members(
-    shadows: Sequence[ShadowJudge], known: dict[str, Model], engine: Callable[[Model], Engine]
-) -> list[Member]:
-    """Judges that decide nothing and see a sample of the battles."""
-    return [
-        Member(open_judge(shadow.judge, known, engine), Seat("shadow"), shadow.battles)
-        for shadow in shadows
-    ]
+def _judge(
+    settings: VerifierJudge | LLMJudge, known: Mapping[str, Model], engine: Opener
+) -> Judge | AwaitedJudge:
+    if isinstance(settings, VerifierJudge):
+        return Verifier(settings.name)
+    if (model := known.get(settings.model)) is None:
+        return AwaitedJudge(settings.name)
+    return LanguageModelJudge(settings, model, lambda: engine(model))
 
 
 def read_shadow_judge(path: str, profile: Profile) -> ShadowJudge:
