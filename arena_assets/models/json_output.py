@@ -177,8 +177,8 @@ def number_of(value: Any) -> float | None:
     >>> number_of("8 out of 10"), number_of(7.5), number_of("8-9"), number_of(True)
     (8.0, 7.5, None, None)
     """
-    if isinstance(value, float):
-        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
     if not isinstance(value, str):
         return None
     written = _NUMBER.fullmatch(value.strip())

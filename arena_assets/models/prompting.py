@@ -1,8 +1,12 @@
-"""System prompts: what a model is told before a prompt, and worked examples of how to answer."""
+"""What a model is told: system prompts with worked examples, and templates with blanks to fill."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from pydantic import Field
 
 from arena_assets.config.places import resolve
 from arena_assets.config.settings import Settings
@@ -40,3 +44,24 @@ class SystemPrompt(Settings):
 def read_system_prompt(path: str | None) -> SystemPrompt | None:
     """The system prompt of a file; ProfileError names the file and what is wrong in it."""
     return read_settings(resolve(path), SystemPrompt, "system prompt") if path else None
+
+
+class PromptTemplate(Settings):
+    """A versioned prompt for one question, read from YAML; `user` is Jinja."""
+
+    version: str
+    system: str
+    user: str = Field(description="Jinja")
+
+    def render(self, **values: Any) -> list[Message]:
+        """The system's and the user's words; a blank without a value is an error."""
+        user = _compiled(self.user).render(**values)
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": user}]
+
+
+@lru_cache(maxsize=32)
+def _compiled(template: str) -> Any:
+    from jinja2 import StrictUndefined
+    from jinja2.sandbox import SandboxedEnvironment
+
+    return SandboxedEnvironment(undefined=StrictUndefined).from_string(template)
