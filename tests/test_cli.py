@@ -10,8 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from arena_assets.cli.doctor import examine
 from arena_assets.cli.main import app
+from arena_assets.config.models import Endpoint
 from arena_assets.config.profile import Profile, load_profile
+from arena_assets.models.served.openai_engine import OpenAIEngine
+from arena_assets.models.weights import MissingWeights, base_weights
 
 HEAVY = {"dagster", "duckdb", "numpy", "pyarrow", "pydantic", "rich.table", "torch", "yaml"}
 COMMANDS = {
@@ -40,3 +44,26 @@ def test_the_profile_is_printed_as_it_is_understood(format, read):
     done = CliRunner().invoke(app, ["profile", "--format", format])
     assert done.exit_code == 0, done.output
     assert Profile.model_validate(read(done.output)) == load_profile()
+
+
+@pytest.mark.parametrize(
+    "model", [{"path": "nowhere"}, {"package": "no-such-package"}, {"package": "pytest"}]
+)
+def test_the_doctor_says_what_whoever_opens_the_model_would_say(model, tmp_path):
+    profile = Profile.model_validate(load_profile().model_dump() | {"models": {"tiny": model}})
+    with pytest.raises(MissingWeights) as missing:
+        base_weights(profile.models["tiny"], tmp_path, "tiny")
+    (finding,) = [f for f in examine(profile, tmp_path, tmp_path) if f.what == "model tiny"]
+    assert finding.state == "fails" and f"{finding.found}; {finding.advice}" == str(missing.value)
+
+
+@pytest.mark.parametrize("key", ["", "a key\nof two lines"])
+def test_the_doctor_reads_a_servers_key_as_its_engine_does(key, tmp_path, monkeypatch):
+    monkeypatch.setenv("A_KEY", key)
+    served = {"urls": ["http://127.0.0.1:9/v1"], "model": "m", "api_key_env": "A_KEY"}
+    models = load_profile().model_dump()["models"] | {"served": {"endpoint": served}}
+    profile = Profile.model_validate(load_profile().model_dump() | {"models": models})
+    with pytest.raises(ValueError, match="A_KEY") as refused:
+        OpenAIEngine(Endpoint(**served))
+    (finding,) = [f for f in examine(profile, tmp_path, tmp_path) if f.what == "model served"]
+    assert finding.state == "fails" and f"{finding.found}; {finding.advice}" == str(refused.value)
