@@ -35,7 +35,8 @@ def leaderboard(
         print_json({"round": key, "leaderboard": board, "progress": comparison, "note": note})
         return
     columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
-    print_table(f"leaderboard after {key}", columns, board)
+    there = [name for name in columns if name in rows.column_names]  # all, but of an older lake
+    print_table(f"leaderboard after {key}", there, board)
     if note:
         typer.echo(note)
     if comparison:

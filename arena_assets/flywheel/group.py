@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from arena_assets.config.places import resolve
 from arena_assets.config.rounds import BASE
 from arena_assets.flywheel.arena import Arena
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
-from arena_assets.models.model import Local, Model, Recorded
-from arena_assets.reading.places import digest_of
+from arena_assets.models.model import Local, Model, model_of
 
 
 def group_of_round(
@@ -36,14 +34,6 @@ def group_of_arena(
 
 def _opponents(arena: Arena, known: Mapping[str, Model]) -> list[Contestant]:
     return [
-        opponent_contestant(
-            opponent, known.get(opponent.model) if opponent.model else recording(opponent.recorded)
-        )
+        opponent_contestant(opponent, model_of(opponent, known))
         for opponent in arena.profile.opponents
     ]
-
-
-def recording(path: str) -> Recorded:
-    """A file of recorded answers in the place of a model."""
-    place = resolve(path)
-    return Recorded(place, digest_of(str(place)))

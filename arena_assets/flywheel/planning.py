@@ -37,7 +37,7 @@ from arena_assets.judging.games import AwaitedJudge
 from arena_assets.judging.panel import Member, members_of_arena, members_of_round
 from arena_assets.lake.lake import Lake, MissingPartition
 from arena_assets.lake.store import Store
-from arena_assets.models.model import Local, Model, Recorded
+from arena_assets.models.model import Local, Model
 
 _Found = TypeVar("_Found")
 _NOTHING = {
@@ -201,6 +201,7 @@ def _share(work: Work, share: float) -> Work:
 def _answers(arena: Arena, contest: Contest, known: dict[str, Model]) -> Iterator[Work]:
     lake, profile = arena.lake, arena.profile
     base = known.get(profile.target.model)
+    models = {opponent.name: opponent.model for opponent in profile.opponents}
     for contestant in contest.contestants:
         to_do, rate = contest.count, Rate()
         if contestant.model:
@@ -213,9 +214,8 @@ def _answers(arena: Arena, contest: Contest, known: dict[str, Model]) -> Iterato
             # a checkpoint that does not exist yet answers about as fast as what it is trained from
             answerer = target_contestant(profile.target, BASE, base)
             rate = measured(lake, answering.open_store(lake, answerer, profile.seed))
-        recorded = isinstance(contestant.model, Recorded)
-        limit = 0 if recorded else contestant.sampling.max_tokens * contestant.best_of
-        model = None if recorded else _model_name(profile, contestant)
+        limit = contestant.sampling.max_tokens * contestant.best_of
+        model = models.get(contestant.name, profile.target.model)
         yield _estimated(
             profile, contest.round, contest.responses, contestant.name, contest.count, to_do, rate,
             limit, model,
@@ -305,9 +305,3 @@ def _estimated(
 
 def _times(count: int, each: float | None) -> float | None:
     return None if each is None else count * each
-
-
-def _model_name(profile: Profile, contestant: Contestant) -> str | None:
-    """The profile's model behind a contestant, for its price and speed."""
-    by_name = {opponent.name: opponent.model for opponent in profile.opponents}
-    return by_name.get(contestant.name, profile.target.model)

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from arena_assets.config.contestants import Opponent
 from arena_assets.config.models import Endpoint
+from arena_assets.config.places import resolve
 from arena_assets.models.engine import Engine
+from arena_assets.reading.places import digest_of
 
 
 @dataclass(frozen=True)
@@ -65,3 +68,15 @@ class Recorded:
 
 
 Model = Local | Served | Recorded
+
+
+def model_of(opponent: Opponent, known: Mapping[str, Model]) -> Model | None:
+    """What an opponent asks; None as long as its model is not among those that are known.
+
+    The one place that tells kinds of opponents apart: a new kind is a setting, a class beside those
+    above, and a line here.
+    """
+    if opponent.recorded:
+        place = resolve(opponent.recorded)
+        return Recorded(place, digest_of(str(place)))
+    return known.get(opponent.model)

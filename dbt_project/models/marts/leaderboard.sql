@@ -27,10 +27,8 @@ select
     ratings.upper,
     points.points,
     points.mean_score,
-    ratings.battles,
-    ratings.wins,
-    ratings.losses,
-    ratings.ties
+    -- what else the ratings have, in their order: a new column of theirs comes along
+    ratings.* exclude (round, rank, contestant, rating, lower, upper)
 from {{ source('lake', 'ratings') }} as ratings
 left join points on points.contestant = ratings.contestant
 order by ratings.rating desc, ratings.contestant
