@@ -1,10 +1,16 @@
 -- The ratings of a round with each contestant's share of points on the arena test set.
 with sides as (
-    select arena_battles.contestant_1 as contestant, arena_battles.score_1 as score, {{ points('arena_battles', 'contestant_1') }} as points
+    select
+        arena_battles.contestant_1 as contestant,
+        arena_battles.score_1 as score,
+        {{ points('arena_battles', 'contestant_1') }} as points
     from {{ ref('arena_battles') }} as arena_battles
     where arena_battles.status in ('decided', 'tie') and arena_battles.role = 'deciding'
     union all
-    select arena_battles.contestant_2, arena_battles.score_2, {{ points('arena_battles', 'contestant_2') }}
+    select
+        arena_battles.contestant_2,
+        arena_battles.score_2,
+        {{ points('arena_battles', 'contestant_2') }}
     from {{ ref('arena_battles') }} as arena_battles
     where arena_battles.status in ('decided', 'tie') and arena_battles.role = 'deciding'
 ),
@@ -28,7 +34,7 @@ select
     points.points,
     points.mean_score,
     -- what else the ratings have, in their order: a new column of theirs comes along
-    ratings.* exclude (round, rank, contestant, rating, lower, upper)
+    ratings.* exclude (round, rank, contestant, rating, lower, upper) -- noqa: AM04, RF02
 from {{ source('lake', 'ratings') }} as ratings
 left join points on points.contestant = ratings.contestant
 order by ratings.rating desc, ratings.contestant
