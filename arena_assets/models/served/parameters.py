@@ -18,8 +18,11 @@ def body_of(endpoint: Endpoint, ask: Ask, drawn: int = 0) -> dict[str, Any]:
     messages = ask.request.messages if endpoint.system_role else folded(ask.request.messages)
     settings = _settings(endpoint, ask, drawn)
     theirs: dict[str, str | None] = dict(endpoint.parameters.items())
-    renamed = {theirs.get(name, name): value for name, value in settings.items()}
-    renamed.pop(None, None)
+    renamed = {
+        their_name: value
+        for name, value in settings.items()
+        if (their_name := theirs.get(name, name)) is not None
+    }
     return {"model": endpoint.model, "messages": messages} | renamed | endpoint.extra_body
 
 
