@@ -25,6 +25,7 @@ from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
+from arena_assets.lake.identity import canonical
 from arena_assets.lake.lake import ALL, Lake
 from arena_assets.models.engines import Weights
 from arena_assets.models.weights import origin_of, present_weights, served_digest, templated
@@ -260,7 +261,7 @@ def recording(path: str) -> Weights:
 def prompts_fingerprint(profile: Profile) -> str:
     """What prompts are made from: their settings and the content of sources and benchmarks."""
     settings = profile.model_dump(mode="json", include={"seed", "prompts"})
-    settings["models"] = {name: model.identity() for name, model in profile.models.items()}
+    settings["models"] = canonical(profile.models)
     sources = [*profile.prompts.sources, *profile.prompts.decontamination.benchmarks]
     unsafe, rater = profile.prompts.unsafe, profile.prompts.testset.rater
     files = [unsafe.lexicon if unsafe else None, rater.template if rater else None]
@@ -293,7 +294,7 @@ def testset_fingerprint(profile: Profile) -> str:
         profile.seed,
         prompts.testset.model_dump(mode="json"),
         prompts.encoder.model_dump(mode="json", exclude={"batch"}),
-        profile.models[rater.model].identity() if rater else None,
+        canonical(profile.models[rater.model]) if rater else None,
     )
 
 
@@ -383,7 +384,7 @@ def round_fingerprint(arena: Arena, key: str) -> str:
             "ratings",
         },
     )
-    settings["models"] = {name: model.identity() for name, model in profile.models.items()}
+    settings["models"] = canonical(profile.models)
     files = [profile.target.system_prompt]
     for opponent in profile.opponents:
         files += [opponent.system_prompt, opponent.recorded]
