@@ -51,6 +51,9 @@ class Reinforcement(Optimisation):
     max_steps: int | None = Field(None, gt=0)
 
 
+SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # of a stage
+
+
 class Training(Settings):
     """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
 

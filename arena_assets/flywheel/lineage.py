@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arena_assets.config.generation import changing_text
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
@@ -97,9 +98,14 @@ def known_models(arena: Arena) -> dict[str, Weights]:
             digest = row["digest"]
         else:
             continue
-        digest = templated(digest, model.chat_template)
         known[name] = Weights(
-            name, path, digest, model.trust_remote_code, model.chat_template, model.endpoint
+            name,
+            path,
+            templated(digest, model.chat_template),
+            model.trust_remote_code,
+            model.chat_template,
+            model.endpoint,
+            engine={} if model.endpoint else _engine(arena),
         )
     return known
 
@@ -216,7 +222,13 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Weights:
     """
     arena.checkpoints.verify(name)
     trusted = arena.profile.models[arena.profile.target.model].trust_remote_code
-    return Weights(name, arena.checkpoints.current(name), digest, trusted)
+    path = arena.checkpoints.current(name)
+    return Weights(name, path, digest, trusted, engine=_engine(arena))
+
+
+def _engine(arena: Arena) -> dict[str, Any]:
+    """The settings of vLLM here that are part of what a model says."""
+    return changing_text(arena.profile.generation.engine)
 
 
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:
