@@ -13,7 +13,6 @@ from arena_assets.curation.collection import STEPS, all_drops, count, remaining
 from arena_assets.curation.embeddings import BATCH, embedded
 from arena_assets.curation.report import counted_reasons, decontamination
 from arena_assets.curation.steps import DROPS, nothing_left
-from arena_assets.curation.text import TEXT
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.lineage import (
     OUT_OF_DATE,
@@ -116,10 +115,7 @@ def prompt_embeddings(
 ) -> dg.MaterializeResult:
     settings = arena.profile.prompts.encoder
     with remaining(arena.lake, source_names(arena), "dropped_contaminated") as connection:
-        texts = connection.sql(
-            f"select prompt_id, {TEXT} as text from remaining order by prompt_id"
-        )
-        batches = embedded(texts.to_arrow_reader(BATCH), settings)
+        batches = embedded(connection, settings)
         rows = pa.RecordBatchReader.from_batches(PROMPT_EMBEDDINGS.schema, batches)
         arena.lake.write("prompt_embeddings", rows)
     encoder = settings.package or settings.hub or settings.path

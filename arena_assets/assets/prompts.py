@@ -147,9 +147,9 @@ def _rater(arena: Arena, log: Callable[[str], None]) -> Callable[[pa.Table], dic
         return rate(
             prompts,
             settings,
-            weights.digest,
+            weights.identity,
             lambda: open_engine(weights, arena.profile.seed, arena.profile.generation.engine),
-            arena.lake.root / "store" / "difficulty",
+            arena.lake.store("difficulty"),
             arena.profile.generation.batch,
             log,
         )

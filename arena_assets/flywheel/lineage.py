@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from arena_assets.config.generation import changing_text
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
@@ -25,6 +26,7 @@ from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
+from arena_assets.lake.identity import canonical
 from arena_assets.lake.lake import ALL, Lake
 from arena_assets.models.engines import Weights
 from arena_assets.models.weights import origin_of, present_weights, served_digest, templated
@@ -96,9 +98,14 @@ def known_models(arena: Arena) -> dict[str, Weights]:
             digest = row["digest"]
         else:
             continue
-        digest = templated(digest, model.chat_template)
         known[name] = Weights(
-            name, path, digest, model.trust_remote_code, model.chat_template, model.endpoint
+            name,
+            path,
+            templated(digest, model.chat_template),
+            model.trust_remote_code,
+            model.chat_template,
+            model.endpoint,
+            engine={} if model.endpoint else _engine(arena),
         )
     return known
 
@@ -215,7 +222,13 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Weights:
     """
     arena.checkpoints.verify(name)
     trusted = arena.profile.models[arena.profile.target.model].trust_remote_code
-    return Weights(name, arena.checkpoints.current(name), digest, trusted)
+    path = arena.checkpoints.current(name)
+    return Weights(name, path, digest, trusted, engine=_engine(arena))
+
+
+def _engine(arena: Arena) -> dict[str, Any]:
+    """The settings of vLLM here that are part of what a model says."""
+    return changing_text(arena.profile.generation.engine)
 
 
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:
@@ -260,7 +273,7 @@ def recording(path: str) -> Weights:
 def prompts_fingerprint(profile: Profile) -> str:
     """What prompts are made from: their settings and the content of sources and benchmarks."""
     settings = profile.model_dump(mode="json", include={"seed", "prompts"})
-    settings["models"] = {name: model.identity() for name, model in profile.models.items()}
+    settings["models"] = canonical(profile.models)
     sources = [*profile.prompts.sources, *profile.prompts.decontamination.benchmarks]
     unsafe, rater = profile.prompts.unsafe, profile.prompts.testset.rater
     files = [unsafe.lexicon if unsafe else None, rater.template if rater else None]
@@ -293,7 +306,7 @@ def testset_fingerprint(profile: Profile) -> str:
         profile.seed,
         prompts.testset.model_dump(mode="json"),
         prompts.encoder.model_dump(mode="json", exclude={"batch"}),
-        profile.models[rater.model].identity() if rater else None,
+        canonical(profile.models[rater.model]) if rater else None,
     )
 
 
@@ -383,7 +396,7 @@ def round_fingerprint(arena: Arena, key: str) -> str:
             "ratings",
         },
     )
-    settings["models"] = {name: model.identity() for name, model in profile.models.items()}
+    settings["models"] = canonical(profile.models)
     files = [profile.target.system_prompt]
     for opponent in profile.opponents:
         files += [opponent.system_prompt, opponent.recorded]
