@@ -7,6 +7,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
 from arena_assets.curation.testset import testset_prompts
@@ -30,37 +31,34 @@ from arena_assets.judging.panel import (
     shadow_members,
 )
 from arena_assets.lake.lake import NotWritable
-from arena_assets.lake.tables import TABLES
 from arena_assets.models.engines import BackendDown, Engine, Weights, open_engine
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
 def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
-    flywheel = partial(dg.asset, group_name="flywheel", partitions_def=rounds)
-    arena = partial(dg.asset, group_name="arena", partitions_def=rounds)
+    flywheel = partial(declare, group_name="flywheel", partitions_def=rounds)
+    arena = partial(declare, group_name="arena", partitions_def=rounds)
     return [
-        flywheel(deps=["models"])(target_model),
+        flywheel(target_model, deps=["models"]),
         flywheel(
+            responses,
             deps=["target_model", "models", "slices", "prompts_curated"],
             kinds={"vllm", "parquet"},
-            description=TABLES["responses"].description,
-        )(responses),
-        flywheel(
-            deps=["responses", "prompts_curated", "models"],
-            kinds={"parquet"},
-            description=TABLES["judgments"].description,
-        )(judgments),
+        ),
+        flywheel(judgments, deps=["responses", "prompts_curated", "models"], kinds={"parquet"}),
         arena(
+            arena_responses,
             deps=["checkpoint", "models", "arena_testset", "prompts_curated"],
             kinds={"vllm", "parquet"},
             description="One row per test prompt and contestant: base, checkpoints, opponents.",
-        )(arena_responses),
+        ),
         arena(
+            arena_judgments,
             deps=["arena_responses", "prompts_curated"],
             kinds={"parquet"},
             description="One row per game on the arena test set.",
-        )(arena_judgments),
+        ),
     ]
 
 

@@ -7,6 +7,7 @@ from functools import partial
 import dagster as dg
 import pyarrow as pa
 
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
 from arena_assets.curation.collection import STEPS, all_drops, count, remaining
@@ -21,12 +22,12 @@ from arena_assets.flywheel.lineage import (
     settled_prompts,
     testset_version,
 )
-from arena_assets.lake.tables import PROMPT_EMBEDDINGS, TABLES
+from arena_assets.lake.tables import PROMPT_EMBEDDINGS
 
 
 def assets() -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
-    table = partial(dg.asset, group_name="prompts", kinds={"parquet"})
+    table = partial(declare, group_name="prompts", kinds={"parquet"})
     steps = {
         "dropped_unsafe": (
             ["prompts"],
@@ -52,20 +53,12 @@ def assets() -> list[dg.AssetsDefinition]:
     }
     return [
         *(
-            table(name=name, deps=deps, description=description)(_step(name))
+            table(_step(name), name, description, deps=deps)
             for name, (deps, description) in steps.items()
         ),
-        table(
-            deps=["dropped_near_duplicates"], description=TABLES["prompt_embeddings"].description
-        )(prompt_embeddings),
-        table(
-            deps=["slices", "dropped_near_testset", *STEPS],
-            description=TABLES["prompt_drops"].description,
-        )(prompt_drops),
-        table(
-            deps=["prompt_drops", "benchmarks", "arena_testset"],
-            description=TABLES["decontamination_report"].description,
-        )(decontamination_report),
+        table(prompt_embeddings, deps=["dropped_near_duplicates"]),
+        table(prompt_drops, deps=["slices", "dropped_near_testset", *STEPS]),
+        table(decontamination_report, deps=["prompt_drops", "benchmarks", "arena_testset"]),
     ]
 
 

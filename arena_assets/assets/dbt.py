@@ -21,6 +21,7 @@ from arena_assets.checks.expectations import checked_partition
 from arena_assets.config.rounds import until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint, settings_fingerprint
+from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import exclusive
 from arena_assets.lake.lake import MissingPartition
 
@@ -38,6 +39,12 @@ class ArenaTranslator(DagsterDbtTranslator):
         if dbt_resource_props["name"] in _ARENA:
             return "arena"
         return "reports" if dbt_resource_props["fqn"][1] == "marts" else "flywheel"
+
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The version that rounds are told apart by, which comments in the SQL do not change."""
+        if dbt_resource_props["resource_type"] == "model":
+            return code_version(dbt_resource_props["name"])
+        return super().get_code_version(dbt_resource_props)
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         if dbt_resource_props["resource_type"] == "model":
@@ -106,11 +113,18 @@ def _build(
                 table = context.asset_key_for_output(event.output_name).path[-1]
                 inputs = inputs_fingerprint(arena, table, key, settings, found)
                 arena.record(table, key, inputs)
-                shown = table_metadata(arena.lake, table, key)
+                shown = table_metadata(arena.lake, table, key, held=_columns_held(context, table))
                 if table == "selection_drops":
                     shown["reasons"] = _counted_reasons(arena, key)
                 event = event.with_metadata({**event.metadata, **shown})
             yield event
+
+
+def _columns_held(context: dg.AssetExecutionContext, table: str) -> dict[str, str]:
+    """What dbt's YAML says of the columns of a model."""
+    spec = context.assets_def.specs_by_key[dg.AssetKey(table)]
+    schema = spec.metadata["dagster/column_schema"]
+    return {column.name: column.description or "" for column in schema.columns}
 
 
 def _counted_reasons(arena: Arena, key: str) -> dg.MarkdownMetadataValue:

@@ -8,6 +8,7 @@ import dagster as dg
 import pyarrow as pa
 
 from arena_assets.assets.curation import publish_drops, source_names
+from arena_assets.assets.declaration import declare, declare_tables
 from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
 from arena_assets.curation.collection import curated, remaining
@@ -26,7 +27,6 @@ from arena_assets.flywheel.lineage import (
 )
 from arena_assets.flywheel.lineage import models as known_models
 from arena_assets.lake.lake import Lake
-from arena_assets.lake.tables import TABLES
 from arena_assets.models.engines import open_engine
 from arena_assets.models.weights import base_weights, origin_of, served_digest
 from arena_assets.training.checkpoints import verified_digest
@@ -34,32 +34,28 @@ from arena_assets.training.checkpoints import verified_digest
 
 def assets(sources: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
-    described = {name: table.description for name, table in TABLES.items()}
-    table = partial(dg.asset, group_name="prompts", kinds={"parquet"})
+    table = partial(declare, group_name="prompts", kinds={"parquet"})
     return [
-        dg.asset(group_name="models", kinds={"safetensors"})(models),
-        dg.multi_asset(
+        declare(models, group_name="models", kinds={"safetensors"}),
+        declare_tables(
+            prompts_of_source,
+            ["prompts", "quarantine"],
             group_name="prompts",
             partitions_def=sources,
-            specs=[
-                dg.AssetSpec(name, description=described[name], kinds={"parquet"})
-                for name in ("prompts", "quarantine")
-            ],
-        )(prompts_of_source),
-        table(description=described["benchmarks"])(benchmarks),
+        ),
+        table(benchmarks),
+        table(arena_testset, deps=["dropped_languages", "prompt_embeddings", "models"]),
         table(
-            deps=["dropped_languages", "prompt_embeddings", "models"],
-            description=described["arena_testset"],
-        )(arena_testset),
-        table(
-            deps=["arena_testset", "dropped_languages", "prompt_embeddings"],
+            dropped_near_testset,
             description="Prompts that repeat one of the arena test set.",
-        )(dropped_near_testset),
+            deps=["arena_testset", "dropped_languages", "prompt_embeddings"],
+        ),
         table(
-            deps=["dropped_near_testset", "arena_testset"],
+            prompts_curated,
             description="The prompts of all sources that curation kept, and those of the test set.",
-        )(prompts_curated),
-        table(deps=["prompts_curated", "arena_testset"], description=described["slices"])(slices),
+            deps=["dropped_near_testset", "arena_testset"],
+        ),
+        table(slices, deps=["prompts_curated", "arena_testset"]),
     ]
 
 

@@ -5,6 +5,7 @@ from functools import partial
 import dagster as dg
 
 from arena_assets.assets.battles import target_metadata
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table, plot_metadata, publish
 from arena_assets.assets.records import recorded
 from arena_assets.config.rounds import BASE, until
@@ -18,7 +19,6 @@ from arena_assets.flywheel.lineage import (
 )
 from arena_assets.flywheel.promotion import promotion_of
 from arena_assets.generation.best_of import note_on_picks
-from arena_assets.lake.tables import TABLES
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
 from arena_assets.ratings.battles import BadBattles, read_battles
 from arena_assets.ratings.bradley_terry import Anchor, Intervals, pair_table, rate
@@ -27,10 +27,10 @@ from arena_assets.ratings.comparisons import UnratableBattles
 
 def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
-    table = partial(dg.asset, group_name="arena", partitions_def=rounds, kinds={"parquet"})
+    table = partial(declare, group_name="arena", partitions_def=rounds, kinds={"parquet"})
     return [
-        table(deps=["arena_battles"], description=TABLES["ratings"].description)(ratings),
-        table(deps=["ratings", "checkpoint", "models"])(promotions),
+        table(ratings, deps=["arena_battles"]),
+        table(promotions, deps=["ratings", "checkpoint", "models"]),
     ]
 
 

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table
 from arena_assets.assets.records import recorded
 from arena_assets.checks.expectations import known_failures
@@ -17,12 +18,13 @@ from arena_assets.training.summaries import left_out, read_metrics
 def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of this asset."""
     return [
-        dg.asset(
+        declare(
+            checkpoint,
             group_name="flywheel",
             partitions_def=rounds,
             deps=["training_set", "target_model", "models"],
             kinds={"trl", "safetensors"},
-        )(checkpoint)
+        )
     ]
 
 
