@@ -21,15 +21,13 @@ from arena_assets.curation.testset import build_testset, candidates, counted_par
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.lineage import (
     inputs_fingerprint,
-    models_note,
     testset_fingerprint,
     testset_version,
 )
 from arena_assets.flywheel.lineage import models as known_models
+from arena_assets.flywheel.taking_in import take_in_models
 from arena_assets.lake.lake import Lake
 from arena_assets.models.engines import open_engine
-from arena_assets.models.weights import base_weights, origin_of, served_digest
-from arena_assets.training.checkpoints import verified_digest
 
 
 def assets(sources: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -64,18 +62,7 @@ def models(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     """Every model of the profile with its digest; weights are fetched or converted."""
-    rows = []
-    for name, model in arena.profile.models.items():
-        if model.endpoint:
-            # a server does not show its weights: its name for them has to do
-            path, digest = "", served_digest(model.endpoint)
-        else:
-            path = base_weights(model, arena.models_cache, name)
-            digest = verified_digest(path, models_note(arena.lake, name), thorough=True)
-        origin = origin_of(model)
-        context.log.info(f"{name}: {origin} -> {path}, digest {digest[:12]}")
-        rows.append({"name": name, "origin": origin, "path": str(path), "digest": digest})
-    arena.lake.write("models", rows)
+    arena.lake.write("models", take_in_models(arena, context.log.info))
     return publish(arena, "models")
 
 

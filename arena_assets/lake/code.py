@@ -98,7 +98,7 @@ CODE: Final[dict[str, Code]] = {
     "verified verdict": Code(1, ("judging/judges.py",), ("verifier",)),
     "difficulty": Code(1, ("curation/difficulty.py", "models/json_output.py")),
     # the preparation
-    "models": Code(1, ("models/weights.py", "training/checkpoints.py", "assets/prompts.py")),
+    "models": Code(1, ("models/weights.py", "training/checkpoints.py", "flywheel/taking_in.py")),
     "prompts": Code(
         1,
         tuple(f"curation/{name}.py" for name in ("shapes", "sources", "transcripts", "turns")),
