@@ -8,6 +8,21 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from arena_assets.flywheel.lineage import (
+    PREPARED_FROM,
+    PROMOTED_FROM,
+    BrokenChain,
+    arena_contestants,
+    inputs_fingerprint,
+    models,
+    outdated,
+    outdated_preparation,
+    prompts_fingerprint,
+    round_fingerprint,
+    state_of,
+    target_of,
+    verify_weights,
+)
 from conftest import record_round
 from test_assets import FIRST, SECOND, arena, checkpoint_of, promote, rated  # noqa: F401
 from test_checkpoints import CheckpointStore
@@ -24,21 +39,6 @@ from arena_assets.config.rounds import BASE
 from arena_assets.curation.collection import STEPS
 from arena_assets.definitions import defs
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    PREPARED_FROM,
-    PROMOTED_FROM,
-    BrokenChain,
-    arena_contestants,
-    inputs_fingerprint,
-    models,
-    outdated,
-    outdated_preparation,
-    prompts_fingerprint,
-    round_fingerprint,
-    state_of,
-    target_of,
-    verify_weights,
-)
 from arena_assets.lake.lake import MissingPartition
 from arena_assets.training.checkpoints import CorruptCheckpoint
 

@@ -19,22 +19,16 @@ from arena_assets.curation.collection import STEPS, count, refuse_shared_ids, re
 from arena_assets.curation.contamination import EXACT, NEIGHBOUR, OVERLAP, Items, nearest
 from arena_assets.curation.embeddings import encode, load_encoder
 from arena_assets.curation.near_duplicates import near_duplicates
+from arena_assets.curation.testset import current_version
 from arena_assets.curation.text import TEXT, WHOLE
 from arena_assets.curation.words import words_in
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    OUT_OF_DATE,
-    outdated_preparation,
-    prompts_fingerprint,
-    settled_prompts,
-    testset_version,
-)
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import PROMPT_DROPS, PROMPT_EMBEDDINGS
 
 _BATCH = 10_000  # rows
 _EXAMPLES = 3  # a benchmark and rule
-Step = Callable[[duckdb.DuckDBPyConnection, Arena, list[str]], pa.Table | None]
+Step = Callable[[duckdb.DuckDBPyConnection, Arena], pa.Table | None]
 
 
 def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.AssetsDefinition:
@@ -47,10 +41,9 @@ def _step(table: str, deps: list[str], description: str, drops: Step) -> dg.Asse
     def step(
         context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
     ) -> dg.MaterializeResult:
-        settled = settled_prompts(arena)
-        with remaining(arena.lake, source_names(arena), table, settled) as connection:
+        with remaining(arena.lake, source_names(arena), table) as connection:
             before = count(connection, "remaining")
-            dropped = drops(connection, arena, settled)
+            dropped = drops(connection, arena)
         written = written_drops(context, arena, table, dropped, before)
         if before == (dropped.num_rows if dropped else 0):
             raise dg.Failure(_nothing_left(arena, dropped), allow_retries=False)
@@ -111,7 +104,7 @@ def counted_reasons(arena: Arena, table: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(markdown_table(counted))
 
 
-def _unsafe(connection, arena, settled):
+def _unsafe(connection, arena):
     refuse_shared_ids(connection)
     settings = arena.profile.prompts.unsafe
     if settings is None:
@@ -120,11 +113,9 @@ def _unsafe(connection, arena, settled):
     return filters.unsafe(connection, settings, lexicon)
 
 
-def _near_duplicates(connection, arena, settled):
+def _near_duplicates(connection, arena):
     settings = arena.profile.prompts.near_duplicates
-    found = near_duplicates(
-        words_in(connection, "remaining"), settings.threshold, settings.words, settled
-    )
+    found = near_duplicates(words_in(connection, "remaining"), settings.threshold, settings.words)
     reason = f"word {settings.words}-grams overlap by {settings.threshold:.0%} or more"
     return _as_drops(found.to_pylist(), "near-duplicate", reason)
 
@@ -134,7 +125,7 @@ def _as_drops(found: list[dict[str, Any]], step: str, reason: str | None = None)
     return pa.Table.from_pylist(rows, schema=PROMPT_DROPS.schema)
 
 
-def _contaminated(connection, arena, settled):
+def _contaminated(connection, arena):
     items = arena.lake.query(
         "select benchmark as against, item_id, messages from benchmarks",
         benchmarks=("benchmarks", "all"),
@@ -196,37 +187,35 @@ dropped_unsafe = _step(
 )
 dropped_short = _step(
     "dropped_short",
-    ["dropped_unsafe"],
+    ["prompts", *STEPS[:1]],
     "Prompts with fewer words than minimum_words.",
-    lambda connection, arena, settled: filters.short(
-        connection, arena.profile.prompts.minimum_words
-    ),
+    lambda connection, arena: filters.short(connection, arena.profile.prompts.minimum_words),
 )
 dropped_prefixes = _step(
     "dropped_prefixes",
-    ["dropped_short"],
+    ["prompts", *STEPS[:2]],
     "Prompts that begin with the same prefix_words words as another one.",
-    lambda connection, arena, settled: filters.repeated_prefixes(
+    lambda connection, arena: filters.repeated_prefixes(
         connection, arena.profile.prompts.prefix_words
     ),
 )
 dropped_near_duplicates = _step(
     "dropped_near_duplicates",
-    ["dropped_prefixes"],
+    ["prompts", *STEPS[:3]],
     "Prompts that nearly repeat another one, by MinHash-LSH and exact Jaccard similarity.",
     _near_duplicates,
 )
 dropped_contaminated = _step(
     "dropped_contaminated",
-    ["dropped_near_duplicates", "prompt_embeddings", "benchmarks"],
+    ["prompts", *STEPS[:4], "prompt_embeddings", "benchmarks"],
     "Prompts that repeat a benchmark: the same words, its n-grams, or a nearest neighbour.",
     _contaminated,
 )
 dropped_languages = _step(
     "dropped_languages",
-    ["dropped_contaminated"],
+    ["prompts", *STEPS[:5]],
     "Prompts in other languages than those that stay.",
-    lambda connection, arena, settled: (
+    lambda connection, arena: (
         filters.other_languages(connection, arena.profile.prompts.language)
         if arena.profile.prompts.language
         else None
@@ -236,7 +225,7 @@ dropped_languages = _step(
 
 @dg.asset(
     group_name="prompts",
-    deps=["dropped_near_duplicates"],
+    deps=["prompts", *STEPS[:4]],
     kinds={"parquet"},
     description="One row per prompt that is no duplicate: its embedding, of length 1.",
 )
@@ -275,10 +264,11 @@ def _embedded(batch: pa.RecordBatch, encoder: Any, size: int) -> pa.RecordBatch:
 
 @dg.asset(
     group_name="prompts",
-    deps=["slices", "dropped_near_testset", *STEPS],
+    deps=[*STEPS, "dropped_near_testset", "arena_testset"],
     kinds={"parquet"},
     description="One row per prompt that curation left out, with the step that did and why.",
 )
+@recorded
 def prompt_drops(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
@@ -291,21 +281,13 @@ def prompt_drops(
         rows = connection.sql(
             f"select * from ({union}) anti join arena_testset using (prompt_id) order by prompt_id"
         )
-        # written last, so its fingerprint says that all of the preparation was finished
-        old = outdated_preparation(arena)
-        fingerprint = OUT_OF_DATE if old else prompts_fingerprint(arena.profile)
-        arena.lake.write("prompt_drops", rows.to_arrow_reader(_BATCH), fingerprint=fingerprint)
-    if old:
-        context.log.warning(
-            f"the preparation stays out of date: {', '.join(old)} were not made from the present "
-            "sources and settings; materialize the sources and then all of it"
-        )
+        arena.lake.write("prompt_drops", rows.to_arrow_reader(_BATCH))
     return materialized(arena.lake, "prompt_drops", reasons=counted_reasons(arena, "prompt_drops"))
 
 
 @dg.asset(
     group_name="prompts",
-    deps=["prompt_drops", "benchmarks", "arena_testset"],
+    deps=["prompts", "prompt_drops", "benchmarks", "arena_testset", "testset_versions"],
     kinds={"parquet"},
     description="One row per benchmark and rule: how many prompts it dropped, with examples.",
 )
@@ -316,7 +298,7 @@ def decontamination_report(
     with remaining(arena.lake, source_names(arena), STEPS[0]) as connection:
         for table in ("prompt_drops", "benchmarks"):
             connection.register(table, connection.read_parquet(str(arena.lake.present(table))))
-        testset = arena.lake.present("testset_versions", testset_version(arena))
+        testset = arena.lake.present("testset_versions", current_version(arena.lake))
         connection.register("testset", connection.read_parquet(str(testset)))
         counted = connection.sql(
             f"""

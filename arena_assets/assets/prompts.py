@@ -19,19 +19,17 @@ from arena_assets.assets.partitions import sources_partitions
 from arena_assets.assets.records import recorded
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
-from arena_assets.curation.collection import count, remaining
+from arena_assets.curation.collection import STEPS, count, remaining
 from arena_assets.curation.difficulty import rate
 from arena_assets.curation.slices import draw_slices, wanted_rows
 from arena_assets.curation.sources import Notes, read_source
-from arena_assets.curation.testset import build_testset, freeze
+from arena_assets.curation.testset import build_testset, current_version, freeze
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    inputs_fingerprint,
-    models_note,
-    testset_fingerprint,
-    testset_version,
-)
-from arena_assets.flywheel.lineage import models as known_models
+from arena_assets.flywheel.ingredients import testset_version
+from arena_assets.flywheel.made_from import Making
+from arena_assets.flywheel.moment import Moment
+from arena_assets.flywheel.weights import models as known_models
+from arena_assets.flywheel.weights import models_note
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import PROMPTS, TABLES
 from arena_assets.models.engines import open_engine
@@ -74,14 +72,14 @@ def prompts_of_source(
     """Reads one source; rows that cannot be read go to quarantine with their file and line."""
     name = context.partition_key
     source = next(source for source in arena.profile.prompts.sources if source.name == name)
-    fingerprint = inputs_fingerprint(arena, "prompts", name)
+    making = Making(arena, ["prompts", "quarantine"], name)
     prompts, quarantine, notes = _collected(source, context.log.info)
     tables: list[tuple[str, pa.Table, dict[str, Any]]] = [("quarantine", quarantine, {})]
     if prompts.num_rows:
         tables.append(("prompts", prompts, notes.summary()))
     for table, rows, more in tables:
         arena.lake.write(table, rows, name)
-        arena.record(table, name, fingerprint)
+        making.ended(table)
         yield dg.MaterializeResult(
             asset_key=table, metadata=table_metadata(arena.lake, table, name, **more)
         )
@@ -146,7 +144,33 @@ def source_place(source: Source) -> Path | str | None:
 
 @dg.asset(
     group_name="prompts",
-    deps=["dropped_languages", "prompt_embeddings", "models"],
+    deps=["prompts", *STEPS, "prompt_embeddings", "models"],
+    kinds={"parquet"},
+    description=TABLES["testset_versions"].description,
+)
+def testset_versions(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
+    lake, version = arena.lake, testset_version(Moment(arena))
+    if version:
+        context.log.info(f"frozen: {version}, which the profile asks for, is there")
+    else:
+        making = Making(arena, ["testset_versions"])
+        version = freeze(lake, _drawn_testset(arena, context.log.info))
+        making.ended("testset_versions", version)
+        context.log.info(f"new version {version}")
+    versions = ", ".join(lake.partitions("testset_versions"))
+    return dg.MaterializeResult(
+        metadata=table_metadata(
+            lake, "testset_versions", version, version=version, versions=versions
+        ),
+        data_version=dg.DataVersion(lake.digest("testset_versions", version)),
+    )
+
+
+@dg.asset(
+    group_name="prompts",
+    deps=["testset_versions"],
     kinds={"parquet"},
     description=TABLES["arena_testset"].description,
 )
@@ -154,13 +178,13 @@ def source_place(source: Source) -> Path | str | None:
 def arena_testset(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    lake, spec = arena.lake, testset_fingerprint(arena.profile)
-    if lake.fingerprint("arena_testset") == spec:
-        context.log.info("frozen: the version that the profile asks for is there")
-    else:
-        version = freeze(lake, _drawn_testset(arena, context.log.info))
-        context.log.info(f"new version {version}")
-        lake.write("arena_testset", lake.read("testset_versions", version), fingerprint=spec)
+    lake, version = arena.lake, testset_version(Moment(arena))
+    if version is None:
+        raise dg.Failure(
+            "no version of the test set is as the profile asks: materialize testset_versions",
+            allow_retries=False,
+        )
+    lake.write("arena_testset", lake.read("testset_versions", version))
     return materialized(lake, "arena_testset", **_testset_metadata(lake))
 
 
@@ -215,13 +239,12 @@ def _testset_metadata(lake: Lake) -> dict[str, Any]:
         "parts": dg.MetadataValue.md(markdown_table(counted)),
         "version": mix["version"] or "-",
         "multi_turn_share": round(mix["multi_turn_share"] or 0.0, 4),
-        "versions": ", ".join(lake.partitions("testset_versions")),
     }
 
 
 @dg.asset(
     group_name="prompts",
-    deps=["arena_testset", "dropped_languages", "prompt_embeddings"],
+    deps=["prompts", *STEPS, "prompt_embeddings", "testset_versions", "arena_testset"],
     kinds={"parquet"},
     description="Prompts that repeat one of the arena test set.",
 )
@@ -232,7 +255,7 @@ def dropped_near_testset(
     lake = arena.lake
     items = lake.query(
         "select 'arena_testset' as against, prompt_id as item_id, messages from testset",
-        testset=("testset_versions", testset_version(arena)),
+        testset=("testset_versions", current_version(lake)),
     )
     with remaining(lake, source_names(arena)) as connection:
         held_out = pa.table({"prompt_id": items["item_id"]})
@@ -250,7 +273,7 @@ def dropped_near_testset(
 
 @dg.asset(
     group_name="prompts",
-    deps=["dropped_near_testset", "arena_testset"],
+    deps=["prompts", *STEPS, "dropped_near_testset", "testset_versions", "arena_testset"],
     kinds={"parquet"},
     description="The prompts that curation kept, of all sources, and those of the test set.",
 )
@@ -262,7 +285,7 @@ def prompts_curated(
     columns = ", ".join(PROMPTS.schema.names)
     with remaining(lake, source_names(arena)) as connection:
         for name, table, partition in (
-            ("testset", "testset_versions", testset_version(arena)),
+            ("testset", "testset_versions", current_version(lake)),
             ("near", "dropped_near_testset", "all"),
         ):
             file = str(lake.present(table, partition))

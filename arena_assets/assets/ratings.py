@@ -8,13 +8,8 @@ from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    OUT_OF_DATE,
-    PROMOTED_FROM,
-    models,
-    outdated,
-    round_fingerprint,
-)
+from arena_assets.flywheel.state import outdated_round
+from arena_assets.flywheel.weights import models
 from arena_assets.generation.best_of import note_on_picks
 from arena_assets.lake.tables import TABLES
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
@@ -78,6 +73,7 @@ def ratings(
     deps=[ratings, "checkpoint", "models"],
     kinds={"parquet"},
 )
+@recorded
 def promotions(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
@@ -105,9 +101,8 @@ def promotions(
         **{name: rated[chosen][name] for name in ("rating", "lower", "upper")},
         "reason": reason,
     }
-    old = outdated(arena, PROMOTED_FROM, key)
-    fingerprint = OUT_OF_DATE if old else round_fingerprint(arena, key)
-    arena.lake.write("promotions", [row], key, fingerprint=fingerprint)
+    arena.lake.write("promotions", [row], key)
+    old = outdated_round(arena, key)
     context.log.info(f"{chosen} is promoted after {key}: {reason}")
     if old:
         context.log.warning(
@@ -123,7 +118,7 @@ def promotions(
             dg.AssetMaterialization(
                 target_model.key,
                 partition=following,
-                metadata=target_metadata(arena, following),
+                metadata=target_metadata(chosen, key, str(path), digest),
                 tags={"dagster/data_version": digest},
             )
         )
@@ -137,5 +132,5 @@ def promotions(
             fights_in=following or "-",
             out_of_date=", ".join(old) or "-",
         ),
-        data_version=dg.DataVersion(f"{digest}-{fingerprint[:12]}"),
+        data_version=dg.DataVersion(arena.lake.digest("promotions", key)),
     )

@@ -14,9 +14,11 @@ from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
 from arena_assets.checks.expectations import failed_expectations
 from arena_assets.config.places import resolve
-from arena_assets.config.rounds import BASE
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import BrokenChain, TargetModel, models, target_of
+from arena_assets.flywheel.handover import TargetModel, base_model, target_of
+from arena_assets.flywheel.made_from import identity_of
+from arena_assets.flywheel.moment import Moment
+from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.generation.contestants import read_system_prompt
 from arena_assets.models.engines import make_room
 from arena_assets.models.machine import number_type
@@ -28,15 +30,11 @@ from arena_assets.training.checkpoints import (
     Manifest,
     now,
     read_metrics,
-    training_fingerprint,
     verified_digest,
     versions,
 )
 from arena_assets.training.job import Job
 from arena_assets.training.process import TrainingFailed, run_job
-
-# raise it when the same settings learn something else: checkpoints are then trained again
-_ROWS_VERSION = 2
 
 
 @dg.asset(
@@ -57,9 +55,7 @@ def checkpoint(
         parent = _parent(arena, key)
         training_set = arena.lake.digest("training_set", key)
         config = _stage_config(arena, round_.stage, parent)
-        fingerprint = training_fingerprint(
-            round_.stage, parent.weights.digest, training_set, config, arena.profile.seed
-        )
+        fingerprint = identity_of(Moment(arena), "checkpoint", key)
         manifest = _found(arena, key, fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:
@@ -159,7 +155,7 @@ def _chat_template(parent: TargetModel) -> str | None:
 def _parent(arena: Arena, key: str) -> TargetModel:
     """The model that training starts from: the round's own fighter, or the base model."""
     if arena.profile.rounds[key].trains_from == "base":
-        return TargetModel(BASE, models(arena)[arena.profile.target.model], None)
+        return base_model(arena)
     try:
         return target_of(arena, key)
     except BrokenChain as broken:
@@ -184,7 +180,6 @@ def _stage_config(arena: Arena, stage: str, parent: TargetModel) -> dict[str, An
     sections = {"sft": ["sft"], "dpo": ["dpo"], "rl": ["reward_model", "rl"]}[stage]
     prompt = read_system_prompt(arena.profile.target.system_prompt)
     return {name: training[name] for name in ["dtype", *sections]} | {
-        "rows_version": _ROWS_VERSION,
         "system_prompt": prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
         "chat_template": _chat_template(parent),
     }

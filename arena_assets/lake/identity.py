@@ -88,3 +88,8 @@ def _said(field: FieldInfo, value: Any) -> Any:
         return None
     forms = [mark.form for mark in field.metadata if isinstance(mark, As)]
     return canonical(forms[0](value) if forms and value is not None else value)
+
+
+def setting(section: BaseModel, name: str) -> Any:
+    """What one field of some settings says in an identity; None where it says nothing."""
+    return _said(type(section).model_fields[name], getattr(section, name))

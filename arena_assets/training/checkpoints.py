@@ -106,14 +106,6 @@ def _whole(files: dict[str, str]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def training_fingerprint(
-    stage: str, parent_digest: str, training_set_digest: str, config: dict[str, Any], seed: int
-) -> str:
-    """The hash of all that determines a checkpoint: same fingerprint, no need to train again."""
-    parts = [stage, parent_digest, training_set_digest, config, seed]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
 def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in _VERSIONED}
 
