@@ -268,6 +268,7 @@ def test_the_first_round_fights_with_the_base_model_and_later_ones_with_the_prom
     target = target_of(arena, SECOND)
     assert (target.contestant, target.weights.digest) == (FIRST, digest)
     assert target.promoted_after == FIRST
+    checkpoint_of(arena, SECOND, b"trained, but not better")
     promote(arena, SECOND, "base", "base-digest")
     assert target_of(arena, THIRD).contestant == "base"
     group = [(c.name, c.role) for c in round_contestants(arena, SECOND)]
@@ -377,6 +378,7 @@ def test_the_sensor_starts_a_round_once_the_one_before_has_promoted(arena):
     assert advance_rounds.default_status == dg.DefaultSensorStatus.STOPPED
     with dg.DagsterInstance.ephemeral() as instance:
         assert "start it by hand" in tick(arena, instance).skip_message
+        checkpoint_of(arena, FIRST)
         promote(arena, FIRST, "base", "base-digest")
         request = tick(arena, instance)
         assert request.partition_key == SECOND
@@ -388,6 +390,7 @@ def test_the_sensor_starts_a_round_once_the_one_before_has_promoted(arena):
         )
         assert "under way" in tick(arena, instance).skip_message, "a backfill may have it already"
         for key in (SECOND, THIRD):
+            checkpoint_of(arena, key, key.encode())
             promote(arena, key, "base", "base-digest")
         assert "every round is done" in tick(arena, instance).skip_message
 

@@ -41,8 +41,11 @@ def target_of(arena: Arena, key: str) -> TargetModel:
             f"has not promoted one yet: materialize round {previous} first."
         )
     name, digest = row["contestant"], row["model_digest"]
-    if name != BASE:
+    if name == BASE:
+        target = base_model(arena, previous)
+    else:
         _refuse_other_checkpoint(arena, key, name, digest)
+        target = TargetModel(name, _checkpoint_weights(arena, name, digest), previous)
     state = state_of(arena, previous)
     if state.first:
         partition = state.first[1]
@@ -51,9 +54,7 @@ def target_of(arena: Arena, key: str) -> TargetModel:
             f"Round {key} fights with the model that round {previous} promoted, but {previous} is "
             f"out of date (first of all {state.why}): materialize {again} again."
         )
-    if name == BASE:
-        return base_model(arena, previous)
-    return TargetModel(name, _checkpoint_weights(arena, name, digest), previous)
+    return target
 
 
 def _refuse_other_checkpoint(arena: Arena, key: str, name: str, digest: str) -> None:
