@@ -96,10 +96,13 @@ def test_comments_and_white_space_of_sql_do_not_count_but_its_texts_do(tmp_path)
 
 
 def test_recording_names_what_changed(tmp_path, monkeypatch, capsys):
-    recorded = tmp_path / "digests.json"
-    recorded.write_text(code_digests.RECORDED.read_text("utf-8").replace('": "', '": "0', 1))
-    monkeypatch.setattr(code_digests, "RECORDED", recorded)
-    (file,) = code_digests.changed()
+    monkeypatch.setattr(code_digests, "RECORDED", tmp_path / "digests.json")
     code_digests.main()
-    assert file in capsys.readouterr().out
+    assert not code_digests.changed()
+    recorded = (tmp_path / "digests.json").read_text("utf-8")
+    (tmp_path / "digests.json").write_text(recorded.replace('": "', '": "0', 1), "utf-8")
+    ((file, decides),) = code_digests.changed().items()
+    assert decides
+    code_digests.main()
+    assert f"{file} (decides {', '.join(decides)})" in capsys.readouterr().out
     assert not code_digests.changed()

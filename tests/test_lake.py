@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from arena_assets.lake.lake import Lake, MissingPartition
-from arena_assets.lake.store import Store, content_key, content_key_sql
+from arena_assets.lake.store import Store, content_key_sql
 
 SLICES = [{"prompt_id": "p1", "slice": "D1"}, {"prompt_id": "p2", "slice": "D2"}]
 
@@ -152,17 +152,6 @@ def test_a_reader_is_streamed_into_a_partition_or_not_at_all(lake):
     with pytest.raises(ValueError, match="1 rows have no slice"):
         lake.write("slices", pa.RecordBatchReader.from_batches(schema, batches(True)))
     assert lake.digest("slices") == before
-
-
-def test_keys_depend_on_every_part_and_not_on_the_order_of_mappings():
-    assert content_key({"a": 1, "b": 2}) == content_key({"b": 2, "a": 1})
-    keys = {
-        content_key("ab"),
-        content_key("a", "b"),
-        content_key(["a", "b"]),
-        content_key("ab", None),
-    }
-    assert len(keys) == 4 and all(len(key) == 32 for key in keys)
 
 
 def test_a_killed_writer_leaves_only_whole_shards(tmp_path):

@@ -207,9 +207,9 @@ def _drawn_testset(arena: Arena, log: Callable[[str], None]) -> pa.Table:
         return rate(
             prompts,
             settings.rater,
-            weights.digest,
+            weights.identity,
             lambda: open_engine(weights, seed, engine),
-            arena.lake.root / "store" / "difficulty",
+            arena.lake.store("difficulty"),
             arena.profile.generation.batch,
             log,
         )

@@ -13,13 +13,14 @@ from arena_assets.assets.metadata import markdown_table
 from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
 from arena_assets.checks.expectations import failed_expectations
+from arena_assets.config.contents import template_tokens
 from arena_assets.config.places import resolve
+from arena_assets.config.training import SECTIONS
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import TargetModel, base_model, target_of
-from arena_assets.flywheel.made_from import identity_of
-from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.generation.contestants import read_system_prompt
+from arena_assets.lake.identity import canonical
 from arena_assets.models.engines import make_room
 from arena_assets.models.machine import number_type
 from arena_assets.plots import loss_plot, markdown_image
@@ -28,8 +29,10 @@ from arena_assets.training.checkpoints import (
     VERIFIED,
     CorruptCheckpoint,
     Manifest,
+    learned_digest,
     now,
     read_metrics,
+    training_fingerprint,
     verified_digest,
     versions,
 )
@@ -53,9 +56,11 @@ def checkpoint(
     with store.locked(key, context.log.info):
         _refuse_bad_rows(arena, key, context.run_id)
         parent = _parent(arena, key)
-        training_set = arena.lake.digest("training_set", key)
+        training_set = _learned(arena, key)
         config = _stage_config(arena, round_.stage, parent)
-        fingerprint = identity_of(Moment(arena), "checkpoint", key)
+        fingerprint = training_fingerprint(
+            round_.stage, parent.weights.digest, training_set, config, arena.profile.seed
+        )
         manifest = _found(arena, key, fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:
@@ -126,7 +131,7 @@ def _train(
     )
     try:
         run_job(job, log)
-        if arena.lake.digest("training_set", key) != made_from["training_set_digest"]:
+        if _learned(arena, key) != made_from["training_set_digest"]:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
         manifest = Manifest(
             round=key,
@@ -145,6 +150,10 @@ def _train(
         raise
     store.commit(scratch, manifest)
     return manifest
+
+
+def _learned(arena: Arena, key: str) -> str:
+    return learned_digest(arena.lake.present("training_set", key))
 
 
 def _chat_template(parent: TargetModel) -> str | None:
@@ -175,14 +184,16 @@ def _refuse_bad_rows(arena: Arena, key: str, run: str) -> None:
 
 
 def _stage_config(arena: Arena, stage: str, parent: TargetModel) -> dict[str, Any]:
-    """The settings that determine the checkpoint of a stage."""
-    training = arena.profile.training.model_dump(mode="json")
-    sections = {"sft": ["sft"], "dpo": ["dpo"], "rl": ["reward_model", "rl"]}[stage]
-    prompt = read_system_prompt(arena.profile.target.system_prompt)
-    return {name: training[name] for name in ["dtype", *sections]} | {
-        "system_prompt": prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
-        "chat_template": _chat_template(parent),
-    }
+    """The settings that determine the checkpoint of a stage, without what changes no value."""
+    training, template = arena.profile.training, parent.weights.chat_template
+    return canonical(
+        {
+            "dtype": training.dtype,
+            **{section: getattr(training, section) for section in SECTIONS[stage]},
+            "system_prompt": read_system_prompt(arena.profile.target.system_prompt),
+            "chat_template": template_tokens(template) if template else None,
+        }
+    )
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,11 +10,14 @@ import duckdb
 import pyarrow as pa
 from pydantic import Field
 
+from arena_assets.config.models import Sampling
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import DifficultyRater
 from arena_assets.config.settings import Settings
 from arena_assets.config.settings_files import read_settings
-from arena_assets.lake.store import Store, content_key
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
+from arena_assets.lake.store import Store
 from arena_assets.models.conversations import Ask, converse, once
 from arena_assets.models.engines import Completion, Engine, Request
 from arena_assets.models.json_output import EXPLANATION, Unread, number_of, read_object, text_of
@@ -36,7 +39,9 @@ _OUTPUT = {
 }
 
 
-class _Template(Settings):
+class Template(Settings):
+    """What the rater is told, read from YAML."""
+
     version: str
     system: str
     user: str = Field(description="Jinja: messages")
@@ -45,7 +50,7 @@ class _Template(Settings):
 def rate(
     prompts: pa.Table,
     settings: DifficultyRater,
-    model_digest: str,
+    model: str,
     engine: Callable[[], Engine],
     folder: Path,
     batch: int,
@@ -53,16 +58,15 @@ def rate(
 ) -> dict[str, float]:
     """The difficulty of each prompt (prompt_id, messages); what `folder` holds is not asked again.
 
-    A prompt whose rating could not be parsed in `attempts` tries is missing in the result. Raises
-    BackendDown where the backend is gone.
+    `model` is the model's identity. A prompt whose rating could not be parsed in `attempts` tries
+    is missing in the result. Raises BackendDown where the backend is gone.
     """
-    template = _read_template(settings.template)
+    template = read_template(settings.template)
     store = Store(folder, SCHEMA, "key")
-    sampling = settings.sampling.model_dump(mode="json")
     keys, requests = {}, {}
     for row in prompts.select(["prompt_id", "messages"]).to_pylist():
-        messages = _render(template, row["messages"])
-        key = content_key(model_digest, sampling, messages)
+        messages = render(template, row["messages"])
+        key = key_of(model, settings.sampling, messages)
         keys[row["prompt_id"]], requests[key] = key, Request(row["prompt_id"], messages)
     with store.locked(log):
         pending = sorted(set(requests) - _kept(store, requests).keys())
@@ -81,6 +85,12 @@ def rate(
             pending = failed
     by_key = _kept(store, requests)
     return {prompt_id: by_key[key] for prompt_id, key in keys.items() if key in by_key}
+
+
+def key_of(model: str, sampling: Sampling, messages: list[dict[str, str]]) -> str:
+    """The key of a rating: what is asked of which model, and how."""
+    code = code_version("difficulty")
+    return identity("difficulty", code=code, model=model, sampling=sampling, messages=messages)
 
 
 def _ask(engine: Engine, asks: Sequence[Ask], keys: Sequence[str], store: Store) -> set[str]:
@@ -124,7 +134,8 @@ def _kept(store: Store, keys: Iterable[str]) -> dict[str, float]:
     return dict(rows)
 
 
-def _render(template: _Template, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+def render(template: Template, messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """What the rater is asked about a conversation."""
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
@@ -133,5 +144,6 @@ def _render(template: _Template, messages: list[dict[str, str]]) -> list[dict[st
     return [{"role": "system", "content": template.system}, {"role": "user", "content": user}]
 
 
-def _read_template(path: str) -> _Template:
-    return read_settings(resolve(path), _Template, "difficulty template")
+def read_template(path: str) -> Template:
+    """A difficulty template; ProfileError names the file and what is wrong in it."""
+    return read_settings(resolve(path), Template, "difficulty template")

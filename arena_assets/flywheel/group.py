@@ -9,6 +9,7 @@ from arena_assets.config.contestants import Opponent
 from arena_assets.config.places import resolve
 from arena_assets.config.rounds import BASE
 from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.weights import local_engine
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
 from arena_assets.lake.lake import MissingPartition
 from arena_assets.models.engines import Weights
@@ -38,29 +39,31 @@ def group_of_arena(
 ) -> list[Contestant]:
     """Who meets on the test set: the base model, checkpoints by round, then every opponent."""
     settings = arena.profile.target
-    met = {BASE: _weights(known, settings.model), **checkpoints}
+    met = {BASE: _weights(arena, known, settings.model), **checkpoints}
     targets = [target_contestant(settings, name, weights) for name, weights in met.items()]
     return [*targets, *_opponents(arena, known)]
 
 
-def stand_in(digest: str | None, name: str = UNKNOWN) -> Weights:
-    """Weights of which no more than the digest counts; None: they are not there yet."""
-    return Weights(name, None, digest or UNKNOWN)
+def stand_in(arena: Arena, name: str | None, digest: str | None) -> Weights:
+    """Local weights of which no more than the digest counts; None: they are not there yet."""
+    return Weights(name or UNKNOWN, None, digest or UNKNOWN, engine=local_engine(arena))
 
 
 def _opponents(arena: Arena, known: Mapping[str, Weights]) -> list[Contestant]:
     return [
-        opponent_contestant(opponent, _weights_of(opponent, known))
+        opponent_contestant(opponent, _weights_of(arena, opponent, known))
         for opponent in arena.profile.opponents
     ]
 
 
-def _weights_of(opponent: Opponent, known: Mapping[str, Weights]) -> Weights:
-    return _weights(known, opponent.model) if opponent.model else recording(opponent.recorded)
+def _weights_of(arena: Arena, opponent: Opponent, known: Mapping[str, Weights]) -> Weights:
+    if opponent.model is None:
+        return recording(opponent.recorded)
+    return _weights(arena, known, opponent.model)
 
 
-def _weights(known: Mapping[str, Weights], name: str) -> Weights:
-    return known.get(name) or stand_in(None, name)
+def _weights(arena: Arena, known: Mapping[str, Weights], name: str) -> Weights:
+    return known.get(name) or stand_in(arena, name, None)
 
 
 def recording(path: str) -> Weights:

@@ -15,7 +15,7 @@ from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.state import state_of
-from arena_assets.flywheel.weights import BrokenChain, models
+from arena_assets.flywheel.weights import BrokenChain, local_engine, models
 from arena_assets.generation.contestants import Contestant
 from arena_assets.models.engines import Weights
 
@@ -80,7 +80,8 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Weights:
     """
     arena.checkpoints.verify(name)
     trusted = arena.profile.models[arena.profile.target.model].trust_remote_code
-    return Weights(name, arena.checkpoints.current(name), digest, trusted)
+    path = arena.checkpoints.current(name)
+    return Weights(name, path, digest, trusted, engine=local_engine(arena))
 
 
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:

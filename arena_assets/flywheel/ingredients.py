@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
+from arena_assets.config.training import SECTIONS
 from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted, stand_in
 from arena_assets.flywheel.moment import Moment
 from arena_assets.generation.contestants import Contestant
@@ -29,7 +30,6 @@ STAGE_ROWS: Final = {  # as dbt_project/models/selection/training_set.sql takes 
     "dpo": ("preference_pairs",),
     "rl": ("preference_pairs", "rl_prompts"),
 }
-STAGE_SETTINGS: Final = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}
 
 
 class Input(NamedTuple):
@@ -127,14 +127,17 @@ def _handed_over(now: Moment, key: str) -> tuple[str, str | None, list[Input]]:
 
 def _fighters(now: Moment, key: str) -> list[Input]:
     name, digest, promotion = _handed_over(now, key)
-    weights = stand_in(digest, name if name != BASE else now.profile.target.model)
+    of = name if name != BASE else now.profile.target.model
+    weights = stand_in(now.arena, of, digest)
     group = group_of_round(now.arena, str(name), weights, now.known)
     return [*promotion, _group(group, now)]
 
 
 def _meeting(now: Moment, key: str) -> list[Input]:
     checkpoints = _checkpoints(now, key)
-    weights = {part.partition: stand_in(part.said, part.partition) for part in checkpoints}
+    weights = {
+        part.partition: stand_in(now.arena, part.partition, part.said) for part in checkpoints
+    }
     return [*checkpoints, _group(group_of_arena(now.arena, weights, now.known), now)]
 
 
@@ -190,7 +193,9 @@ def _judges(now: Moment, members: Sequence[Member]) -> Input:
 
 
 def _judging(now: Moment) -> dict[str, Weights]:
-    return {name: now.known.get(name) or stand_in(None, name) for name in now.profile.models}
+    return {
+        name: now.known.get(name) or stand_in(now.arena, name, None) for name in now.profile.models
+    }
 
 
 def _no_engine(weights: Weights) -> Engine:
@@ -263,8 +268,8 @@ def rater(now: Moment, _: str) -> Any:
     settings = now.profile.prompts.testset.rater
     if settings is None:
         return None
-    known = now.known.get(settings.model) or stand_in(None)
-    return settings.model_copy(update={"model": known.digest})
+    known = now.known.get(settings.model) or stand_in(now.arena, settings.model, None)
+    return settings.model_copy(update={"model": known.identity})
 
 
 def testset(now: Moment, _: str) -> Any:
@@ -300,7 +305,7 @@ def minimum_gap(now: Moment, key: str) -> Any:
 def stage_training(now: Moment, key: str) -> Any:
     """How the round's stage is trained."""
     training = now.profile.training
-    return {name: getattr(training, name) for name in STAGE_SETTINGS[now.arena.round(key).stage]}
+    return {name: getattr(training, name) for name in SECTIONS[now.arena.round(key).stage]}
 
 
 def quorum(now: Moment, _: str) -> Any:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from arena_assets.config.generation import changing_text
 from arena_assets.flywheel.arena import Arena
 from arena_assets.lake.lake import Lake
 from arena_assets.models.engines import Weights
@@ -38,7 +39,13 @@ def known_models(arena: Arena) -> dict[str, Weights]:
             continue
         digest = templated(digest, model.chat_template)
         known[name] = Weights(
-            name, path, digest, model.trust_remote_code, model.chat_template, model.endpoint
+            name,
+            path,
+            digest,
+            model.trust_remote_code,
+            model.chat_template,
+            model.endpoint,
+            engine={} if model.endpoint else local_engine(arena),
         )
     return known
 
@@ -60,6 +67,11 @@ def models(arena: Arena) -> dict[str, Weights]:
     for row in _local_models(arena):
         _refuse_other_files(arena, row)
     return known
+
+
+def local_engine(arena: Arena) -> dict[str, Any]:
+    """The settings of vLLM here that are part of what a model says."""
+    return changing_text(arena.profile.generation.engine)
 
 
 def replaced_models(arena: Arena) -> set[str]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.models import Sampling
 from arena_assets.config.places import resolve
 from arena_assets.config.settings import Settings
 from arena_assets.config.settings_files import read_settings
-from arena_assets.lake.store import content_key
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import NOT_IDENTITY, identity
 from arena_assets.models.engines import Message, Weights
 
 
@@ -26,7 +27,7 @@ class Example(Settings):
 class SystemPrompt(Settings):
     """A versioned system prompt with worked examples, read from YAML."""
 
-    version: str
+    version: Annotated[str, NOT_IDENTITY]  # a label
     system: str
     examples: tuple[Example, ...] = ()
 
@@ -67,12 +68,14 @@ class Contestant:
 
         The seed matters only where text is drawn at random.
         """
-        prompt = self.system_prompt
-        return content_key(
-            self.weights.digest,
-            prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
-            self.sampling_json(),
-            seed if self.sampling.temperature > 0 else None,
+        return identity(
+            "answer",
+            code=code_version("answer"),
+            model=self.weights.identity,
+            system_prompt=self.system_prompt,
+            sampling=self.sampling,
+            best_of=self.best_of,
+            seed=seed if self.sampling.temperature > 0 else None,
         )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.models import Sampling
 from arena_assets.config.places import resolve
@@ -17,7 +18,8 @@ from arena_assets.config.settings_files import read_settings
 from arena_assets.judging.fence import fence, marker_of, neutralise
 from arena_assets.judging.games import Game
 from arena_assets.judging.verdicts import REFUSED, Verdict, scores_schema, to_verdict
-from arena_assets.lake.store import content_key
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import NOT_IDENTITY, As, identity
 from arena_assets.models.conversations import Arrived, Ask, Conversation, converse, nobody
 from arena_assets.models.dialogue import with_answers
 from arena_assets.models.engines import Engine, Message, Request, Weights, total
@@ -25,7 +27,6 @@ from arena_assets.verifying.constraints import parse_constraints
 from arena_assets.verifying.verifier import Verification, verify
 
 _RETRY_TEMPERATURE = 0.7
-_RENDERING = 2  # part of every key: count on when the prompt's making or the reading changes
 
 
 class Verifier:
@@ -34,8 +35,8 @@ class Verifier:
     A prompt without constraints leaves nothing to check: the verdict is "abstained".
     """
 
-    version = "verifier-1"
-    key = version
+    version = f"verifier-{code_version('verifier')}"
+    key = identity("verdict", code=code_version("verified verdict"))
     abstains_for = None  # it shares weights with nobody
 
     def __init__(self, name: str):
@@ -61,11 +62,13 @@ def _verified(constraints: str, text: str) -> Verification:
 
 
 class JudgeTemplate(Settings):
-    """What an LLM judge is told, read from YAML; its whole text goes into every key."""
+    """What an LLM judge is told, read from YAML; all of it but its label is in every key."""
 
-    version: str
+    version: Annotated[str, NOT_IDENTITY]  # a label
     system: str
-    user: str = Field(description="Jinja: messages, reference, answer_a, answer_b, marker")
+    user: Annotated[str, As(jinja_tokens)] = Field(
+        description="Jinja: messages, reference, answer_a, answer_b, marker"
+    )
     explanation_characters: int = Field(600, gt=0)
 
 
@@ -91,12 +94,13 @@ class LanguageModelJudge:
 
     @cached_property
     def key(self) -> str:
-        return content_key(
-            _RENDERING,
-            self.weights.digest,
-            self.settings.sampling.model_dump(mode="json"),
-            self.settings.attempts,
-            self.template.model_dump(mode="json"),
+        return identity(
+            "verdict",
+            code=code_version("verdict"),
+            model=self.weights.identity,
+            sampling=self.settings.sampling,
+            attempts=self.settings.attempts,
+            template=self.template,
         )
 
     def render(self, game: Game, attempt: int = 1) -> list[Message]:

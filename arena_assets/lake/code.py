@@ -63,7 +63,7 @@ _TESTSET = (
 )
 _ENGINES = ("local engine", "served engine")
 _ANSWERS = ("answer", "best of", "recording", *_ENGINES)
-_VERDICTS = ("verdict", "verifier", *_ENGINES)
+_VERDICTS = ("verdict", "verified verdict", *_ENGINES)
 _GAMES = ("judging/games.py", "judging/panel.py")
 _RATES = tuple(f"ratings/{name}.py" for name in ("comparisons", "fitting"))
 
@@ -97,6 +97,7 @@ CODE: Final[dict[str, Code]] = {
             "models/json_output.py",
         ),
     ),
+    "verified verdict": Code(1, ("judging/judges.py",), ("verifier",)),
     "difficulty": Code(1, ("curation/difficulty.py", "models/json_output.py")),
     # the preparation
     "models": Code(1, ("models/weights.py", "training/checkpoints.py", "assets/prompts.py")),

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from arena_assets.lake import durable
 from arena_assets.lake.files import digest_of_state, file_state
+from arena_assets.lake.identity import VERSION
 from arena_assets.lake.tables import TABLES
 
 ALL = "all"  # the partition of a table that has none
@@ -32,6 +33,10 @@ class MissingPartition(FileNotFoundError):
 
 class NotWritable(RuntimeError):
     """A disk that is full, or a folder that may not be written; the message says which and why."""
+
+
+class UnmigratedStore(NotWritable):
+    """Stored answers whose keys are of an earlier version; the message says how they are kept."""
 
 
 _FULL = {
@@ -192,6 +197,30 @@ class Lake:
         with self.connect(**tables) as connection:
             return connection.sql(sql, params=parameters or {}).to_arrow_table()
 
+    def store(self, kind: str) -> Path:
+        """The folder of what was paid for: "responses", "judgments" or "difficulty".
+
+        Raises UnmigratedStore where such rows lie there under keys of an earlier version: what goes
+        on would pay for them again.
+        """
+        old = self.root / "store" / kind
+        if not self.migrated.exists() and has_rows(old):
+            raise UnmigratedStore(
+                f"{old}: what is stored there was made by an earlier version, under other keys, "
+                "and would be paid for again: run `arena migrate` once, which keeps it"
+            )
+        return self.stores / kind
+
+    @property
+    def stores(self) -> Path:
+        """Where stores lie whose keys are of the present version."""
+        return self.root / "store" / f"v{VERSION}"
+
+    @property
+    def migrated(self) -> Path:
+        """The file that says that rows of an earlier version were given their new keys."""
+        return self.stores / ".migrated"
+
     def present(self, table: str, partition: str = ALL) -> Path:
         """The file of a partition; MissingPartition where it was not materialized."""
         path = self.path(table, partition)
@@ -202,6 +231,11 @@ class Lake:
                 f"{path}: not there; materialize {which}the asset {table} first (there: {there})"
             )
         return path
+
+
+def has_rows(folder: Path) -> bool:
+    """Whether a store, or one below a folder, has rows."""
+    return any(any(folder.rglob(name)) for name in ("*.parquet", ".journal.jsonl"))
 
 
 def write_atomically(rows: pa.RecordBatchReader, path: Path) -> None:

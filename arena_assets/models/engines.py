@@ -7,12 +7,14 @@ contestants and judges share weights. Heavy libraries are imported when an engin
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from arena_assets.config.models import Endpoint, Sampling
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
 from arena_assets.models.machine import free_memory_share
 from arena_assets.models.reasoning import split_reasoning
 
@@ -94,7 +96,8 @@ class Weights:
     """A model and the digest of what determines its answers.
 
     `path` is a folder that vLLM and TRL load; a model behind an `endpoint` and a recording, whose
-    `path` is its file, cannot be trained.
+    `path` is its file, cannot be trained. `engine` are the settings of vllm.LLM, where that is what
+    loads it, that may change what the model says.
     """
 
     name: str
@@ -104,6 +107,15 @@ class Weights:
     chat_template: str | None = None
     endpoint: Endpoint | None = None
     recorded: bool = False
+    engine: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def identity(self) -> str:
+        """The hash of what determines what the model says, but for what it is asked and how."""
+        kind = "local engine"
+        if self.recorded or self.endpoint:
+            kind = "recording" if self.recorded else "served engine"
+        return identity("model", code=code_version(kind), weights=self.digest, engine=self.engine)
 
 
 class BackendDown(RuntimeError):
