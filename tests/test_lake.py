@@ -69,12 +69,28 @@ def test_queries_take_parameters_and_tables(lake):
     assert found.num_rows == 0
 
 
-def test_a_partition_tells_what_it_was_made_from(lake):
-    assert lake.fingerprint("slices") is None
-    lake.write("slices", SLICES, fingerprint="abc")
-    assert lake.fingerprint("slices") == "abc"
+def test_a_partition_tells_what_it_was_made_from_until_it_holds_other_rows(lake):
     lake.write("slices", SLICES)
-    assert lake.fingerprint("slices") is None
+    digest = lake.digest("slices")
+    assert lake.made_from("slices", "all", digest) is None
+    lake.record("slices", "all", "abc")
+    assert lake.made_from("slices", "all", digest) == "abc"
+    lake.write("slices", SLICES)
+    assert lake.made_from("slices", "all", lake.digest("slices")) == "abc", "the same rows again"
+    lake.write("slices", [])
+    assert lake.made_from("slices", "all", lake.digest("slices")) is None
+
+
+def test_a_file_that_is_as_it_was_noted_is_not_read_again(lake, monkeypatch):
+    lake.write("slices", SLICES)
+    lake.record("slices", "all", "abc")
+    digest = lake.digest("slices")
+    read = []
+    monkeypatch.setattr("arena_assets.lake.lake.digest_of_state", read.append)
+    assert lake.digest("slices") == digest and read == []
+    os.utime(lake.path("slices"))
+    lake.digest("slices")
+    assert len(read) == 1, "a copy, or another file of the same size"
 
 
 SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])

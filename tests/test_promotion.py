@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_assets.flywheel.promotion import promoted
+from arena_assets.flywheel.promotion import choose
 
 NAMES = ["base", "i01.1-sft", "i01.2-dpo"]
 
@@ -27,13 +27,13 @@ NAMES = ["base", "i01.1-sft", "i01.2-dpo"]
 def test_the_best_rated_is_promoted_and_among_equals_the_newer_one(ratings, rule, chosen):
     rated = {n: r for n, r in zip(NAMES, ratings, strict=True) if r is not None}
     # an opponent is no candidate, however good it is
-    assert promoted(rated | {"reference": 2000.0}, NAMES, rule)[0] == chosen
+    assert choose(rated | {"reference": 2000.0}, NAMES, rule)[0] == chosen
 
 
 def test_the_reason_names_who_was_compared():
     ratings = {"base": 1000.4, "i01.1-sft": 1039.6}
-    assert promoted(ratings, NAMES[:2], "best")[1] == "the best rating of base 1000, i01.1-sft 1040"
-    newest = promoted(ratings, NAMES[:2], "latest")[1]
+    assert choose(ratings, NAMES[:2], "best")[1] == "the best rating of base 1000, i01.1-sft 1040"
+    newest = choose(ratings, NAMES[:2], "latest")[1]
     assert newest == "the newest checkpoint fights on (promotion: latest)"
 
 
@@ -47,13 +47,13 @@ def test_the_reason_names_who_was_compared():
 )
 def test_nobody_is_promoted_without_a_rating(rated, rule, who):
     with pytest.raises(ValueError, match=rf"^no rating of {who}: no battle of it was decided$"):
-        promoted(rated, NAMES, rule)
+        choose(rated, NAMES, rule)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=6))
 @settings(max_examples=60, deadline=None)
 def test_nobody_who_is_promoted_has_a_better_or_a_newer_equal(ratings):
     names = [f"i{number:02d}.1-sft" for number in range(len(ratings))]
-    chosen, _ = promoted(dict(zip(names, map(float, ratings), strict=True)), names, "best")
+    chosen, _ = choose(dict(zip(names, map(float, ratings), strict=True)), names, "best")
     place = names.index(chosen)
     assert ratings[place] == max(ratings) and ratings[place] not in ratings[place + 1 :]

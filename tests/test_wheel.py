@@ -11,7 +11,7 @@ from conftest import arena_command
 from safetensors import safe_open
 
 from arena_assets.flywheel.arena import open_arena
-from arena_assets.flywheel.lineage import models
+from arena_assets.flywheel.weights import models
 from arena_assets.training.checkpoints import digest_weights, learned_digest
 
 ROUNDS = ["i01.1-sft", "i01.2-dpo", "i01.3-rl"]

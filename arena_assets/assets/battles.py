@@ -12,14 +12,13 @@ from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
 from arena_assets.curation.testset import testset_prompts
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    BrokenChain,
+from arena_assets.flywheel.handover import (
     arena_contestants,
-    models,
     round_contestants,
     round_prompts,
     target_of,
 )
+from arena_assets.flywheel.weights import BrokenChain, models
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.outcome import counted_failures, counted_games
@@ -55,7 +54,7 @@ def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
         ),
         arena(
             arena_judgments,
-            deps=["arena_responses", "prompts_curated"],
+            deps=["arena_responses", "prompts_curated", "models"],
             kinds={"parquet"},
             description="One row per game on the arena test set.",
         ),
@@ -71,19 +70,25 @@ def target_model(
     except (BrokenChain, CorruptCheckpoint) as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
     return dg.MaterializeResult(
-        metadata=target_metadata(arena, context.partition_key),
+        metadata=target_metadata(
+            target.contestant,
+            target.promoted_after,
+            str(target.weights.path),
+            target.weights.digest,
+        ),
         data_version=dg.DataVersion(target.weights.digest),
     )
 
 
-def target_metadata(arena: Arena, key: str) -> dict[str, str]:
+def target_metadata(
+    contestant: str, promoted_after: str | None, model: str, digest: str
+) -> dict[str, str]:
     """Which checkpoint a round fights with and where it came from, for the UI."""
-    target = target_of(arena, key)
     return {
-        "checkpoint": target.contestant,
-        "promoted_after": target.promoted_after or "-",
-        "model": str(target.weights.path),
-        "digest": target.weights.digest,
+        "checkpoint": contestant,
+        "promoted_after": promoted_after or "-",
+        "model": model,
+        "digest": digest,
     }
 
 

@@ -20,7 +20,7 @@ from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checks.expectations import checked_partition
 from arena_assets.config.rounds import until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint, settings_fingerprint
+from arena_assets.flywheel.made_from import Making
 from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import exclusive
 from arena_assets.lake.lake import MissingPartition
@@ -84,11 +84,9 @@ def _build(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena], key: str
 ) -> Iterator[Any]:
     round_ = arena.round(key)
-    settings = settings_fingerprint(arena, key)
     made = {asset.path[-1] for asset in context.selected_asset_keys}
     # those of other assets may be made anew while dbt works; what it read is what they were before
-    read = {above for table in made for above in PROMOTED_FROM.get(table, ())} - made
-    found = {table: arena.digest(table, key) for table in read}
+    making = Making(arena, made, key)
     for table in made:  # DuckDB's COPY makes no folders
         (arena.lake.root / table).mkdir(parents=True, exist_ok=True)
     os.environ["ARENA_LAKE"] = str(arena.lake.root)
@@ -111,8 +109,7 @@ def _build(
             if isinstance(event, dg.Output):
                 # what dagster-dbt can fetch itself takes longer than the models do
                 table = context.asset_key_for_output(event.output_name).path[-1]
-                inputs = inputs_fingerprint(arena, table, key, settings, found)
-                arena.record(table, key, inputs)
+                making.ended(table)
                 shown = table_metadata(arena.lake, table, key, held=_columns_held(context, table))
                 if table == "selection_drops":
                     shown["reasons"] = _counted_reasons(arena, key)

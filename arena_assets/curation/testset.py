@@ -145,8 +145,13 @@ def _fill_difficulty(
     )
 
 
+def current_version(lake: Lake) -> str:
+    """The name of the version that `arena_testset` is."""
+    return lake.read("arena_testset", columns=["version"])["version"][0].as_py()
+
+
 def freeze(lake: Lake, testset: pa.Table) -> str:
-    """Write a test set as the next version and make it the current one; returns its name."""
+    """Write a test set as the next version; returns its name."""
     number = len(lake.partitions("testset_versions")) + 1
     version = f"v{number:03d}-{identity('test set', rows=testset.to_pylist())[:8]}"
     if lake.exists("testset_versions", version):

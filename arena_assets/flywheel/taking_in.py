@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import models_note
+from arena_assets.flywheel.weights import models_note
 from arena_assets.models.weights import base_weights, origin_of, served_digest
 from arena_assets.training.checkpoints import verified_digest
 

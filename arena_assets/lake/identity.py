@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,9 +79,11 @@ def canonical(value: Any) -> Any:
     raise TypeError(f"no identity for a {type(value).__name__}: {value!r}")
 
 
-def _said(settings: BaseModel) -> Iterator[tuple[str, Any]]:
-    """What settings say in an identity: the names and canonical values of their fields."""
-    for name, field in type(settings).model_fields.items():
+def _said(settings: BaseModel, names: Iterable[str] | None = None) -> Iterator[tuple[str, Any]]:
+    """What settings say in an identity: the names and canonical values of (some) fields."""
+    fields = type(settings).model_fields
+    for name in names or fields:
+        field = fields[name]
         if NOT_IDENTITY in field.metadata:
             continue
         value = getattr(settings, name)
@@ -93,3 +95,8 @@ def _said(settings: BaseModel) -> Iterator[tuple[str, Any]]:
                 yield name, said
         elif value != field.get_default(call_default_factory=True, validated_data={}):
             yield name, canonical(value)
+
+
+def setting(settings: BaseModel, name: str) -> Any:
+    """What one of some settings says in an identity; None where it says nothing."""
+    return dict(_said(settings, [name])).get(name)
