@@ -123,7 +123,7 @@ CODE: Final[dict[str, Code]] = {
     "prompt_drops": Code(1, _COLLECTED),
     "decontamination_report": Code(1, _COLLECTED),
     # a round
-    "target_model": Code(1, ("flywheel/lineage.py",)),
+    "target_model": Code(1, ("flywheel/handover.py",)),
     "responses": Code(1, ("generation/responses.py",), _ANSWERS),
     "judgments": Code(1, _GAMES, _VERDICTS),
     "battles": _dbt(1, "battles/battles", "battles"),
