@@ -5,61 +5,84 @@ from __future__ import annotations
 import dagster as dg
 from dagster_dbt import DbtCliResource
 
-from arena_assets.assets import audit, battles, consistency, curation, prompts, ratings, training
+from arena_assets.assets import (
+    audit,
+    battles,
+    consistency,
+    curation,
+    dbt,
+    prompts,
+    ratings,
+    training,
+)
 from arena_assets.assets.automation import advance_rounds
 from arena_assets.assets.console import console_logger
-from arena_assets.assets.dbt import arena_dbt, dbt_project
-from arena_assets.assets.partitions import PROFILE, rounds_partitions, sources_partitions
+from arena_assets.assets.dbt_project import parsed_project
+from arena_assets.assets.partitions import rounds_of, sources_of
 from arena_assets.assets.resource import resource_of
 from arena_assets.checks.expectations import expectation_checks
-from arena_assets.flywheel.arena import open_arena
+from arena_assets.flywheel.arena import Arena, open_arena
 
-collect_job = dg.define_asset_job(
-    "collect",
-    selection=dg.AssetSelection.assets("prompts", "quarantine"),
-    partitions_def=sources_partitions,
-    description="Read one source of prompts.",
-)
-prepare_job = dg.define_asset_job(
-    "prepare",
-    selection=dg.AssetSelection.groups("models", "prompts")
-    - dg.AssetSelection.assets("prompts", "quarantine"),
-    description="Fetch the weights, curate the prompts, draw slices and the arena test set.",
-)
-round_job = dg.define_asset_job(
-    "turn_round",
-    selection=dg.AssetSelection.groups("flywheel", "arena", "reports"),
-    partitions_def=rounds_partitions,
-    description="Turn the wheel by one round: battles, training, the arena, the promotion.",
-)
-
-rejudge_job = dg.define_asset_job(
-    "rejudge",
-    selection=dg.AssetSelection.assets("judgments", "battles", "judge_audit"),
-    partitions_def=rounds_partitions,
-    description="Judge the stored responses of a round again: another judge, another template.",
-)
-
-executors = {
+_EXECUTORS = {
     # one process: weights that several assets use are loaded once
     "in_process": dg.in_process_executor,
     # a process a step: a GPU's memory is free between generation and training
     "multiprocess": dg.multiprocess_executor.configured({"max_concurrent": 1}),
 }
 
-modules = [prompts, curation, battles, audit, training, ratings]
-if PROFILE.ratings.reference:
-    modules.append(consistency)
 
-defs = dg.Definitions(
-    assets=[*dg.load_assets_from_modules(modules), arena_dbt],
-    asset_checks=expectation_checks(),
-    jobs=[collect_job, prepare_job, round_job, rejudge_job],
-    sensors=[advance_rounds],
-    resources={
-        "arena": resource_of(open_arena()),
-        "dbt": DbtCliResource(project_dir=dbt_project),
-    },
-    executor=executors[PROFILE.executor],
-    loggers={"console": console_logger},
-)
+def definitions(arena: Arena) -> dg.Definitions:
+    """All that Dagster is told of an arena."""
+    rounds, sources = rounds_of(arena.profile), sources_of(arena.profile)
+    assets = [*prompts.assets(sources), *curation.assets()]
+    for module in (battles, dbt, audit, training, ratings):
+        assets += module.assets(rounds)
+    if arena.profile.ratings.reference:
+        assets += consistency.assets(rounds)
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=expectation_checks(arena.profile, rounds, sources),
+        jobs=_jobs(rounds, sources),
+        sensors=[advance_rounds],
+        resources={
+            "arena": resource_of(arena),
+            "dbt": DbtCliResource(project_dir=parsed_project()),
+        },
+        executor=_EXECUTORS[arena.profile.executor],
+        loggers={"console": console_logger},
+    )
+
+
+def _jobs(
+    rounds: dg.PartitionsDefinition, sources: dg.PartitionsDefinition
+) -> list[dg.UnresolvedAssetJobDefinition]:
+    collected = dg.AssetSelection.assets("prompts", "quarantine")
+    return [
+        dg.define_asset_job(
+            "collect",
+            selection=collected,
+            partitions_def=sources,
+            description="Read one source of prompts.",
+        ),
+        dg.define_asset_job(
+            "prepare",
+            selection=dg.AssetSelection.groups("models", "prompts") - collected,
+            description="Fetch the weights, curate the prompts, draw slices and the test set.",
+        ),
+        dg.define_asset_job(
+            "turn_round",
+            selection=dg.AssetSelection.groups("flywheel", "arena", "reports"),
+            partitions_def=rounds,
+            description="Turn the wheel by one round: battles, training, the arena, the promotion.",
+        ),
+        dg.define_asset_job(
+            "rejudge",
+            selection=dg.AssetSelection.assets("judgments", "battles", "judge_audit"),
+            partitions_def=rounds,
+            description="Judge the stored responses again: another judge, another template.",
+        ),
+    ]
+
+
+# what `dagster dev` and `dagster definitions validate` load: the arena of ARENA_PROFILE
+defs = definitions(open_arena())

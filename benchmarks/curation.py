@@ -101,10 +101,11 @@ def run_steps() -> None:
     import dagster as dg
 
     from arena_assets.assets import curation, prompts
+    from arena_assets.assets.partitions import sources_of
     from arena_assets.flywheel.arena import open_arena
 
     arena = open_arena()
-    assets = dg.load_assets_from_modules([prompts, curation])
+    assets = [*prompts.assets(sources_of(arena.profile)), *curation.assets()]
     collected = dg.AssetSelection.assets("prompts", "quarantine")
     curated = dg.AssetSelection.all() - collected - dg.AssetSelection.assets("models")
     seconds: dict[str, float] = {}

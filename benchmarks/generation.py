@@ -41,7 +41,7 @@ def main() -> None:
     import pyarrow as pa
     from vllm import SamplingParams
 
-    from arena_assets.assets.battles import responses
+    from arena_assets.definitions import defs
     from arena_assets.flywheel.arena import Arena
     from arena_assets.lake.tables import PROMPTS
     from arena_assets.models.engine import Request
@@ -70,6 +70,8 @@ def main() -> None:
         tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
         return tokens / (time.monotonic() - started)
 
+    responses = [asset for asset in defs.assets if asset.op.name == "responses"]
+
     def asset(number: int) -> float:
         arena = Arena(fresh.profile_path, str(WORK / f"lake-{number}"))
         listed = [{"name": weights.name, "origin": "x", "path": str(folder), "digest": digest}]
@@ -78,7 +80,7 @@ def main() -> None:
         arena.lake.write("slices", [{"prompt_id": r["prompt_id"], "slice": "D1"} for r in rows])
         engine._llm.reset_prefix_cache()
         started = time.monotonic()
-        done = dg.materialize([responses], partition_key=ROUND, resources={"arena": arena})
+        done = dg.materialize(responses, partition_key=ROUND, resources={"arena": arena})
         seconds = time.monotonic() - started
         assert done.success
         written = arena.lake.read("responses", ROUND, ["contestant", "completion_tokens"])

@@ -1,6 +1,6 @@
 """What all tests share: a small arena of their own, so that no test touches the project's lake.
 
-The code location reads its profile when it is imported, so the profile is chosen here, before that.
+The code location is loaded with ARENA_PROFILE as it is then, so the profile is chosen here, before.
 Its models are tiny, with random weights and a tokenizer trained on the seed prompts: real ones for
 vLLM and TRL, made in seconds by the `tiny_model` fixture.
 """
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 import yaml
@@ -28,7 +29,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from arena_assets.config.models import Endpoint
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint
+from arena_assets.flywheel.made_from import OF_ROUND, Making
 from arena_assets.lake.lake import write_atomically
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -267,13 +268,36 @@ def _end_group(server: subprocess.Popen[bytes]) -> None:
             continue
 
 
+PROMOTED_FROM = [table for table in OF_ROUND if table != "promotions"]
+
+
 def record_round(arena: Arena, key: str) -> None:
     """Note that all a promotion rests on was made from the present inputs; what lacks is empty."""
     arena = Arena(arena.profile_path, arena.lake.root)
+    record_testset(arena)
     for table in PROMOTED_FROM:
         if table != "checkpoint" and not arena.lake.exists(table, key):
             write_atomically(pa.table({"round": [key]}).to_reader(), arena.lake.path(table, key))
-        arena.record(table, key, inputs_fingerprint(arena, table, key))
+        if arena.digest(table, key):
+            Making(arena, [table], key).ended(table)
+
+
+def record_testset(arena: Arena) -> None:
+    """A test set as the profile asks for it; where there was none of any kind, it is empty."""
+    if not arena.lake.exists("arena_testset"):
+        arena.lake.write("testset_versions", [], "v001")
+        arena.lake.write("arena_testset", [])
+    version = arena.lake.partitions("testset_versions")[-1]
+    Making(arena, ["testset_versions"]).ended("testset_versions", version)
+    Making(arena, ["arena_testset"]).ended("arena_testset")
+
+
+def asset_named(name: str) -> dg.AssetsDefinition:
+    """An asset of the tests' arena as Dagster has it, by the name of its function."""
+    from arena_assets.definitions import defs
+
+    (found,) = [asset for asset in defs.assets if asset.op.name == name]
+    return found
 
 
 def arena_command(*arguments: str) -> subprocess.CompletedProcess[str]:

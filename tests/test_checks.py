@@ -12,18 +12,17 @@ import pytest
 import yaml
 from test_assets import FIRST, SECOND, answer, judgment
 
-from arena_assets.assets.partitions import PROFILE
-from arena_assets.checks.expectations import expectation_checks, failed_expectations, validate
+from arena_assets.checks.expectations import failed_expectations, validate
 from arena_assets.checks.suites import suites
 from arena_assets.definitions import defs
-from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.lake.tables import TABLES
 
 PARTITIONS = {
     suite.table: {"round": FIRST, "source": "seed", "none": "all"}[suite.partitions]
-    for suite in suites(PROFILE).values()
+    for suite in suites(open_arena().profile).values()
 }
-EXPECTATIONS = {key for checks in expectation_checks() for key in checks.check_keys}
+EXPECTATIONS = {key for checks in defs.asset_checks for key in checks.check_keys}
 TRAINING_SET = pa.schema(
     [(name, pa.string()) for name in ("row_id", "kind", "prompt_id", "chosen", "rejected")]
     + [("source_round", pa.string()), ("messages", pa.list_(pa.string()))]

@@ -6,7 +6,8 @@ import sys
 
 import dagster as dg
 
-from arena_assets.assets.training import checkpoint
+from arena_assets.assets import training
+from arena_assets.assets.partitions import rounds_of
 from arena_assets.flywheel.arena import Arena
 
 ROUND = "i01.1-sft"
@@ -14,6 +15,7 @@ ROUND = "i01.1-sft"
 
 def main(profile: str, lake: str) -> int:
     arena = Arena(profile, lake)
+    (checkpoint,) = training.assets(rounds_of(arena.profile))
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
             [checkpoint],

@@ -1,25 +1,27 @@
 """The battles of a round: who the target is, what everybody answered, and how the judge saw it."""
 
 from collections.abc import Callable
+from functools import partial
 
 import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
-from arena_assets.assets.metadata import markdown_table, table_metadata
-from arena_assets.assets.partitions import rounds_partitions
+from arena_assets.assets.declaration import declare
+from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
+from arena_assets.curation.testset import testset_prompts
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    BrokenChain,
+from arena_assets.flywheel.handover import (
     arena_contestants,
-    models,
     round_contestants,
     round_prompts,
     target_of,
 )
+from arena_assets.flywheel.weights import BrokenChain, models
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.responses import Setting, respond
+from arena_assets.judging.outcome import counted_failures, counted_games
 from arena_assets.judging.panel import (
     Member,
     deciding_members,
@@ -28,14 +30,39 @@ from arena_assets.judging.panel import (
     shadow_members,
 )
 from arena_assets.lake.lake import NotWritable
-from arena_assets.lake.tables import TABLES
 from arena_assets.models.engine import BackendDown, Engine
 from arena_assets.models.model import Model
 from arena_assets.models.opening import open_engine
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
-@dg.asset(group_name="flywheel", partitions_def=rounds_partitions, deps=["models"])
+def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """What Dagster is told of these assets."""
+    flywheel = partial(declare, group_name="flywheel", partitions_def=rounds)
+    arena = partial(declare, group_name="arena", partitions_def=rounds)
+    return [
+        flywheel(target_model, deps=["models"]),
+        flywheel(
+            responses,
+            deps=["target_model", "models", "slices", "prompts_curated"],
+            kinds={"vllm", "parquet"},
+        ),
+        flywheel(judgments, deps=["responses", "prompts_curated", "models"], kinds={"parquet"}),
+        arena(
+            arena_responses,
+            deps=["checkpoint", "models", "arena_testset", "prompts_curated"],
+            kinds={"vllm", "parquet"},
+            description="One row per test prompt and contestant: base, checkpoints, opponents.",
+        ),
+        arena(
+            arena_judgments,
+            deps=["arena_responses", "prompts_curated", "models"],
+            kinds={"parquet"},
+            description="One row per game on the arena test set.",
+        ),
+    ]
+
+
 def target_model(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
@@ -45,29 +72,28 @@ def target_model(
     except (BrokenChain, CorruptCheckpoint) as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
     return dg.MaterializeResult(
-        metadata=target_metadata(arena, context.partition_key),
+        metadata=target_metadata(
+            target.contestant,
+            target.promoted_after,
+            str(target.model.path),
+            target.model.digest,
+        ),
         data_version=dg.DataVersion(target.model.digest),
     )
 
 
-def target_metadata(arena: Arena, key: str) -> dict[str, str]:
+def target_metadata(
+    contestant: str, promoted_after: str | None, model: str, digest: str
+) -> dict[str, str]:
     """Which checkpoint a round fights with and where it came from, for the UI."""
-    target = target_of(arena, key)
     return {
-        "checkpoint": target.contestant,
-        "promoted_after": target.promoted_after or "-",
-        "model": str(target.model.path),
-        "digest": target.model.digest,
+        "checkpoint": contestant,
+        "promoted_after": promoted_after or "-",
+        "model": model,
+        "digest": digest,
     }
 
 
-@dg.asset(
-    group_name="flywheel",
-    partitions_def=rounds_partitions,
-    deps=[target_model, "models", "slices", "prompts_curated"],
-    kinds={"vllm", "parquet"},
-    description=TABLES["responses"].description,
-)
 @recorded
 def responses(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
@@ -87,13 +113,6 @@ class Rejudge(dg.Config):
     judge: str = Field("", description="YAML of a shadow judge: judge, battles (left out: all)")
 
 
-@dg.asset(
-    group_name="flywheel",
-    partitions_def=rounds_partitions,
-    deps=[responses, "prompts_curated", "models"],
-    kinds={"parquet"},
-    description=TABLES["judgments"].description,
-)
 @recorded
 def judgments(
     context: dg.AssetExecutionContext, config: Rejudge, arena: dg.ResourceParam[Arena]
@@ -107,37 +126,15 @@ def judgments(
     return judge_and_report(context, arena, "judgments", "responses", members)
 
 
-@dg.asset(
-    group_name="arena",
-    partitions_def=rounds_partitions,
-    deps=["checkpoint", "models", "arena_testset", "prompts_curated"],
-    kinds={"vllm", "parquet"},
-    description="One row per test prompt and contestant: base, checkpoints, opponents.",
-)
 @recorded
 def arena_responses(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    prompts = arena.lake.query(
-        """
-        select prompts.prompt_id, prompts.messages, prompts.constraints
-        from prompts join testset on testset.prompt_id = prompts.prompt_id
-        order by prompts.prompt_id
-        """,
-        prompts=("prompts_curated", "all"),
-        testset=("arena_testset", "all"),
-    )
+    prompts = testset_prompts(arena.lake)
     contestants = _group(arena_contestants, arena, context.partition_key)
     return answer_all(context, arena, "arena_responses", contestants, prompts)
 
 
-@dg.asset(
-    group_name="arena",
-    partitions_def=rounds_partitions,
-    deps=[arena_responses, "prompts_curated"],
-    kinds={"parquet"},
-    description="One row per game on the arena test set.",
-)
 @recorded
 def arena_judgments(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
@@ -186,21 +183,18 @@ def answer_all(
         {name: count for name, count in counted.items() if count}
         for counted in (progress.failed, progress.refused)
     )
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            arena.lake,
-            table,
-            key,
-            generated=progress.generated,
-            reused=progress.found,
-            failed=sum(failed.values()),
-            failed_by_contestant=failed,
-            refused_by_contestant=refused,
-            completion_tokens=progress.completion_tokens,
-            tokens_per_second=progress.tokens_per_second,
-            contestants=", ".join(contestant.name for contestant in contestants),
-        ),
-        data_version=dg.DataVersion(arena.lake.digest(table, key)),
+    return publish(
+        arena,
+        table,
+        key,
+        generated=progress.generated,
+        reused=progress.found,
+        failed=sum(failed.values()),
+        failed_by_contestant=failed,
+        refused_by_contestant=refused,
+        completion_tokens=progress.completion_tokens,
+        tokens_per_second=progress.tokens_per_second,
+        contestants=", ".join(contestant.name for contestant in contestants),
     )
 
 
@@ -221,34 +215,17 @@ def judge_and_report(
     except (BackendDown, NotWritable) as down:
         raise dg.Failure(f"{table} {key}: {down}", allow_retries=False) from down
     anew = sum(judged.values())
-    (counted,) = lake.query(
-        """
-        select count(*) as games, count(*) filter (where status = 'failed') as failed,
-               coalesce(avg((status = 'failed')::int), 0) as failed_rate,
-               count(*) filter (where status = 'abstained') as abstained
-        from judgments
-        """,
-        judgments=(table, key),
-    ).to_pylist()
-    failures = lake.query(
-        """
-        select judge, failure, count(*) as games from judgments where failure is not null
-        group by all order by games desc
-        """,
-        judgments=(table, key),
-    )
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            lake,
-            table,
-            key,
-            judged=anew,
-            reused=counted["games"] - anew - counted["abstained"],
-            failed=counted["failed"],
-            failed_rate=round(counted["failed_rate"], 4),
-            failures=dg.MetadataValue.md(markdown_table(failures)),
-        ),
-        data_version=dg.DataVersion(lake.digest(table, key)),
+    counted = counted_games(lake, table, key)
+    failures = counted_failures(lake, table, key)
+    return publish(
+        arena,
+        table,
+        key,
+        judged=anew,
+        reused=counted["games"] - anew - counted["abstained"],
+        failed=counted["failed"],
+        failed_rate=round(counted["failed_rate"], 4),
+        failures=dg.MetadataValue.md(markdown_table(failures)),
     )
 
 

@@ -2,23 +2,28 @@
 
 import dagster as dg
 
-from arena_assets.assets.metadata import table_metadata
-from arena_assets.assets.partitions import rounds_partitions
+from arena_assets.assets.declaration import declare
+from arena_assets.assets.metadata import publish
 from arena_assets.assets.records import recorded
 from arena_assets.config.places import resolve
 from arena_assets.flywheel.arena import Arena
-from arena_assets.lake.tables import TABLES
 from arena_assets.ratings.consistency import consistency as compare
 from arena_assets.ratings.consistency import read_names, read_reference
 
 
-@dg.asset(
-    group_name="reports",
-    partitions_def=rounds_partitions,
-    deps=["ratings"],
-    kinds={"parquet"},
-    description=TABLES["consistency"].description,
-)
+def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """What Dagster is told of this asset."""
+    return [
+        declare(
+            consistency,
+            group_name="reports",
+            partitions_def=rounds,
+            deps=["ratings"],
+            kinds={"parquet"},
+        )
+    ]
+
+
 @recorded
 def consistency(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
@@ -33,7 +38,4 @@ def consistency(
     row |= {"agreement": found.agreement, "differentiation": found.differentiation}
     arena.lake.write("consistency", [row | {"mean": found.mean}], key)
     shown = {"spearman": found.spearman, "compared": ", ".join(found.models)}
-    return dg.MaterializeResult(
-        metadata=table_metadata(arena.lake, "consistency", key, **shown),
-        data_version=dg.DataVersion(arena.lake.digest("consistency", key)),
-    )
+    return publish(arena, "consistency", key, **shown)

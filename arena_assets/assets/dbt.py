@@ -17,15 +17,13 @@ from dagster_dbt import (
 
 from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.metadata import markdown_table, table_metadata
-from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.checks.expectations import checked_partition
 from arena_assets.config.rounds import until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint, settings_fingerprint
+from arena_assets.flywheel.made_from import Making
+from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import exclusive
 from arena_assets.lake.lake import MissingPartition
-
-dbt_project = parsed_project()
 
 _ARENA = {"arena_battles", "leaderboard"}
 
@@ -33,10 +31,20 @@ _ARENA = {"arena_battles", "leaderboard"}
 class ArenaTranslator(DagsterDbtTranslator):
     """Groups models with the assets beside them; their tests belong to the round."""
 
+    def __init__(self, rounds: dg.PartitionsDefinition) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True))
+        self.rounds = rounds
+
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         if dbt_resource_props["name"] in _ARENA:
             return "arena"
         return "reports" if dbt_resource_props["fqn"][1] == "marts" else "flywheel"
+
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The version that rounds are told apart by, which comments in the SQL do not change."""
+        if dbt_resource_props["resource_type"] == "model":
+            return code_version(dbt_resource_props["name"])
+        return super().get_code_version(dbt_resource_props)
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         if dbt_resource_props["resource_type"] == "model":
@@ -46,18 +54,23 @@ class ArenaTranslator(DagsterDbtTranslator):
     def get_asset_check_spec(self, asset_spec, manifest, unique_id, project):
         """dbt tests read one round at a time, so their results belong to that round."""
         spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
-        return spec._replace(partitions_def=rounds_partitions) if spec else None
+        return spec._replace(partitions_def=self.rounds) if spec else None
 
 
-@dbt_assets(
-    manifest=dbt_project.manifest_path,
-    project=dbt_project,
-    partitions_def=rounds_partitions,
-    dagster_dbt_translator=ArenaTranslator(
-        settings=DagsterDbtTranslatorSettings(enable_source_tests_as_checks=True)
-    ),
-    exclude="resource_type:unit_test",
-)
+def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """What Dagster is told of the dbt models."""
+    project = parsed_project()
+    return [
+        dbt_assets(
+            manifest=project.manifest_path,
+            project=project,
+            partitions_def=rounds,
+            dagster_dbt_translator=ArenaTranslator(rounds),
+            exclude="resource_type:unit_test",
+        )(arena_dbt)
+    ]
+
+
 def arena_dbt(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena]
 ) -> Iterator[Any]:
@@ -71,11 +84,9 @@ def _build(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena], key: str
 ) -> Iterator[Any]:
     round_ = arena.round(key)
-    settings = settings_fingerprint(arena, key)
     made = {asset.path[-1] for asset in context.selected_asset_keys}
     # those of other assets may be made anew while dbt works; what it read is what they were before
-    read = {above for table in made for above in PROMOTED_FROM.get(table, ())} - made
-    found = {table: arena.digest(table, key) for table in read}
+    making = Making(arena, made, key)
     for table in made:  # DuckDB's COPY makes no folders
         (arena.lake.root / table).mkdir(parents=True, exist_ok=True)
     os.environ["ARENA_LAKE"] = str(arena.lake.root)
@@ -98,13 +109,19 @@ def _build(
             if isinstance(event, dg.Output):
                 # what dagster-dbt can fetch itself takes longer than the models do
                 table = context.asset_key_for_output(event.output_name).path[-1]
-                inputs = inputs_fingerprint(arena, table, key, settings, found)
-                arena.record(table, key, inputs)
-                shown = table_metadata(arena.lake, table, key)
+                making.ended(table)
+                shown = table_metadata(arena.lake, table, key, held=_columns_held(context, table))
                 if table == "selection_drops":
                     shown["reasons"] = _counted_reasons(arena, key)
                 event = event.with_metadata({**event.metadata, **shown})
             yield event
+
+
+def _columns_held(context: dg.AssetExecutionContext, table: str) -> dict[str, str]:
+    """What dbt's YAML says of the columns of a model."""
+    spec = context.assets_def.specs_by_key[dg.AssetKey(table)]
+    schema = spec.metadata["dagster/column_schema"]
+    return {column.name: column.description or "" for column in schema.columns}
 
 
 def _counted_reasons(arena: Arena, key: str) -> dg.MarkdownMetadataValue:

@@ -1,4 +1,4 @@
-"""What every table shows in the UI: its rows, its columns and a preview."""
+"""What every table shows in the UI: where it lies, its rows, its columns and a preview."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,26 +7,65 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from arena_assets.flywheel.arena import Arena
 from arena_assets.hostile_text import in_markdown
 from arena_assets.lake.lake import ALL, Lake
+from arena_assets.lake.tables import TABLES
 from arena_assets.plots import markdown_image
 
 _PREVIEW_ROWS, _PREVIEW_CHARACTERS = 5, 160
 
 
-def table_metadata(lake: Lake, table: str, partition: str = ALL, **more: Any) -> dict[str, Any]:
-    """Dagster's standard keys for a partition, and its first rows as Markdown."""
-    with pq.ParquetFile(lake.present(table, partition)) as file:
+def publish(arena: Arena, table: str, partition: str = ALL, **more: Any) -> dg.MaterializeResult:
+    """What an asset says of the partition that it wrote; its data version is the file's digest.
+
+    `more` is metadata of the asset's own.
+    """
+    return dg.MaterializeResult(
+        asset_key=table,
+        metadata=table_metadata(arena.lake, table, partition, **more),
+        data_version=dg.DataVersion(arena.lake.digest(table, partition)),
+    )
+
+
+def table_metadata(
+    lake: Lake,
+    table: str,
+    partition: str = ALL,
+    held: Mapping[str, str] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Dagster's standard keys for a partition, and its first rows as Markdown.
+
+    `held` says what the columns hold, of a table that Python does not write.
+    """
+    place = lake.present(table, partition)
+    with pq.ParquetFile(place) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
         first = next(file.iter_batches(_PREVIEW_ROWS), None)
     preview = pa.Table.from_batches([first] if first else [], schema)
-    columns = [dg.TableColumn(field.name, str(field.type)) for field in schema]
     return {
         "dagster/row_count": rows,
-        "dagster/column_schema": dg.TableSchema(columns=columns),
+        "dagster/column_schema": _columns(schema, TABLES[table].columns if held is None else held),
+        "dagster/table_name": table,
+        "dagster/uri": place.as_uri(),
         "preview": dg.MetadataValue.md(markdown_table(preview)),
         **more,
     }
+
+
+def _columns(schema: pa.Schema, held: Mapping[str, str]) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                field.name,
+                str(field.type),
+                held.get(field.name) or None,
+                dg.TableColumnConstraints(nullable=field.nullable),
+            )
+            for field in schema
+        ]
+    )
 
 
 def plot_metadata(lake: Lake, key: str, plots: Mapping[str, bytes]) -> dict[str, dg.MetadataValue]:

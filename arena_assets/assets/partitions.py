@@ -1,13 +1,14 @@
-"""The partitions of the profile in use: one a round, and one a source of prompts."""
-
-from __future__ import annotations
+"""The partitions of an arena: one a round, and one a source of prompts."""
 
 import dagster as dg
 
-from arena_assets.config.profile import load_profile
+from arena_assets.config.profile import Profile
 
-PROFILE = load_profile()
 
-# Static and sorting in time order: Dagster's backfills run partitions sorted by key.
-rounds_partitions = dg.StaticPartitionsDefinition(sorted(PROFILE.rounds))
-sources_partitions = dg.StaticPartitionsDefinition([s.name for s in PROFILE.prompts.sources])
+def rounds_of(profile: Profile) -> dg.StaticPartitionsDefinition:
+    """Static and sorting in time order: Dagster's backfills run partitions sorted by key."""
+    return dg.StaticPartitionsDefinition(sorted(profile.rounds))
+
+
+def sources_of(profile: Profile) -> dg.StaticPartitionsDefinition:
+    return dg.StaticPartitionsDefinition([source.name for source in profile.prompts.sources])

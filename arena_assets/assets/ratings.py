@@ -1,35 +1,34 @@
 """Ratings on the arena test set, and the promotion of the best checkpoint."""
 
+from functools import partial
+
 import dagster as dg
 
-from arena_assets.assets.battles import target_metadata, target_model
-from arena_assets.assets.metadata import markdown_table, plot_metadata, table_metadata
-from arena_assets.assets.partitions import rounds_partitions
+from arena_assets.assets.battles import target_metadata
+from arena_assets.assets.declaration import declare
+from arena_assets.assets.metadata import markdown_table, plot_metadata, publish
 from arena_assets.assets.records import recorded
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    OUT_OF_DATE,
-    PROMOTED_FROM,
-    base_model,
-    outdated,
-    round_fingerprint,
-)
+from arena_assets.flywheel.promotion import promotion_of
+from arena_assets.flywheel.state import outdated_round
+from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.generation.best_of import note_on_picks
-from arena_assets.lake.tables import TABLES
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
 from arena_assets.ratings.battles import BadBattles, read_battles
 from arena_assets.ratings.bradley_terry import Anchor, Intervals, pair_table, rate
 from arena_assets.ratings.comparisons import UnratableBattles
 
 
-@dg.asset(
-    group_name="arena",
-    partitions_def=rounds_partitions,
-    deps=["arena_battles"],
-    kinds={"parquet"},
-    description=TABLES["ratings"].description,
-)
+def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """What Dagster is told of these assets."""
+    table = partial(declare, group_name="arena", partitions_def=rounds, kinds={"parquet"})
+    return [
+        table(ratings, deps=["arena_battles"]),
+        table(promotions, deps=["ratings", "checkpoint", "models"]),
+    ]
+
+
 @recorded
 def ratings(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
@@ -58,56 +57,30 @@ def ratings(
         "win_rates": win_rate_plot(pairs, best_first, f"win rates after {key}"),
         "target_progress": progress_plot(of_target, "the target's checkpoints"),
     }
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            arena.lake,
-            "ratings",
-            key,
-            leaderboard=dg.MetadataValue.md(markdown_table(board)),
-            note=note_on_picks(arena.profile) or "-",
-            target_rating=of_target[-1]["rating"],
-            **plot_metadata(arena.lake, key, plots),
-        ),
-        data_version=dg.DataVersion(arena.lake.digest("ratings", key)),
+    return publish(
+        arena,
+        "ratings",
+        key,
+        leaderboard=dg.MetadataValue.md(markdown_table(board)),
+        note=note_on_picks(arena.profile) or "-",
+        target_rating=next((row["rating"] for row in of_target if row["contestant"] == key), "-"),
+        **plot_metadata(arena.lake, key, plots),
     )
 
 
-@dg.asset(
-    group_name="arena",
-    partitions_def=rounds_partitions,
-    deps=[ratings, "checkpoint", "models"],
-    kinds={"parquet"},
-)
+@recorded
 def promotions(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     """The gate: the best rated of the base model and all checkpoints fights next."""
     key = context.partition_key
-    rated = {row["contestant"]: row for row in arena.lake.read("ratings", key).to_pylist()}
-    candidates = [name for name in (BASE, *until(arena.rounds, key)) if name in rated]
-    if arena.profile.promotion == "latest":
-        chosen, reason = key, "the newest checkpoint fights on (promotion: latest)"
-    else:
-        # among equals the newer one: it has seen more
-        chosen = max(candidates, key=lambda name: (rated[name]["rating"], candidates.index(name)))
-        others = ", ".join(f"{name} {rated[name]['rating']:.0f}" for name in candidates)
-        reason = f"the best rating of {others}"
-    if chosen == BASE:
-        base = base_model(arena)
-        path, digest = base.path, base.digest
-    else:
-        path, digest = arena.checkpoints.path(chosen), arena.checkpoints.manifest(chosen).digest
-    row = {
-        "round": key,
-        "contestant": chosen,
-        "model": str(path),
-        "model_digest": digest,
-        **{name: rated[chosen][name] for name in ("rating", "lower", "upper")},
-        "reason": reason,
-    }
-    old = outdated(arena, PROMOTED_FROM, key)
-    fingerprint = OUT_OF_DATE if old else round_fingerprint(arena, key)
-    arena.lake.write("promotions", [row], key, fingerprint=fingerprint)
+    try:
+        row = promotion_of(arena, key)
+    except BrokenChain as broken:
+        raise dg.Failure(f"promotions {key}: {broken}", allow_retries=False) from broken
+    chosen, reason = row["contestant"], row["reason"]
+    arena.lake.write("promotions", [row], key)
+    old = outdated_round(arena, key)
     context.log.info(f"{chosen} is promoted after {key}: {reason}")
     if old:
         context.log.warning(
@@ -121,21 +94,18 @@ def promotions(
         # sees an update.
         context.log_event(
             dg.AssetMaterialization(
-                target_model.key,
+                "target_model",
                 partition=following,
-                metadata=target_metadata(arena, following),
-                tags={"dagster/data_version": digest},
+                metadata=target_metadata(chosen, key, row["model"], row["model_digest"]),
+                tags={"dagster/data_version": row["model_digest"]},
             )
         )
-    return dg.MaterializeResult(
-        metadata=table_metadata(
-            arena.lake,
-            "promotions",
-            key,
-            promoted=chosen,
-            reason=reason,
-            fights_in=following or "-",
-            out_of_date=", ".join(old) or "-",
-        ),
-        data_version=dg.DataVersion(f"{digest}-{fingerprint[:12]}"),
+    return publish(
+        arena,
+        "promotions",
+        key,
+        promoted=chosen,
+        reason=reason,
+        fights_in=following or "-",
+        out_of_date=", ".join(old) or "-",
     )

@@ -1,50 +1,33 @@
 """The checkpoint of a round: TRL on the round's training set."""
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import dagster as dg
-import pyarrow as pa
 
-from arena_assets.assets.battles import target_model
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table
-from arena_assets.assets.partitions import rounds_partitions
 from arena_assets.assets.records import recorded
-from arena_assets.checks.expectations import failed_expectations
-from arena_assets.config.places import resolve
-from arena_assets.config.rounds import BASE
+from arena_assets.checks.expectations import known_failures
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import BrokenChain, TargetModel, base_model, target_of
-from arena_assets.models.machine import number_type
-from arena_assets.models.opening import make_room
-from arena_assets.models.prompting import read_system_prompt
+from arena_assets.flywheel.handover import TargetModel, base_model, target_of
+from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.plots import loss_plot, markdown_image
-from arena_assets.training.checkpoints import (
-    ROWS,
-    VERIFIED,
-    CorruptCheckpoint,
-    Manifest,
-    now,
-    read_metrics,
-    training_fingerprint,
-    verified_digest,
-    versions,
-)
-from arena_assets.training.job import Job
-from arena_assets.training.process import TrainingFailed, run_job
-
-# raise it when the same settings learn something else: checkpoints are then trained again
-_ROWS_VERSION = 2
+from arena_assets.training.making import Course, found, train
+from arena_assets.training.process import TrainingFailed
+from arena_assets.training.summaries import left_out, read_metrics
 
 
-@dg.asset(
-    group_name="flywheel",
-    partitions_def=rounds_partitions,
-    deps=["training_set", target_model, "models"],
-    kinds={"trl", "safetensors"},
-)
+def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """What Dagster is told of this asset."""
+    return [
+        declare(
+            checkpoint,
+            group_name="flywheel",
+            partitions_def=rounds,
+            deps=["training_set", "target_model", "models"],
+            kinds={"trl", "safetensors"},
+        )
+    ]
+
+
 @recorded
 def checkpoint(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
@@ -55,34 +38,26 @@ def checkpoint(
     with store.locked(key, context.log.info):
         _refuse_bad_rows(arena, key, context.run_id)
         parent = _parent(arena, key)
-        training_set = arena.lake.digest("training_set", key)
-        config = _stage_config(arena, round_.stage, parent)
-        fingerprint = training_fingerprint(
-            round_.stage, parent.model.digest, training_set, config, arena.profile.seed
-        )
-        manifest = _found(arena, key, fingerprint, context.log.info)
+        course = Course(round_, parent.contestant, parent.model, arena.lake, arena.profile)
+        manifest = found(store, key, course.fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:
-            made_from = {
-                "parent": parent.contestant,
-                "parent_digest": parent.model.digest,
-                "training_set_digest": training_set,
-                "fingerprint": fingerprint,
-                "config": config,
-                "run_id": context.run_id,
-            }
-            manifest = _train(arena, key, parent, made_from, context.log.info)
+            try:
+                manifest = train(store, course, context.run_id, context.log.info)
+            except TrainingFailed as failed:
+                raise dg.Failure(f"checkpoint {key}: {failed}", allow_retries=False) from failed
     logged = read_metrics(store.path(key))
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(str(store.path(key))),
+            "dagster/uri": store.path(key).as_uri(),
             "digest": manifest.digest,
             "trained_from": f"{manifest.parent} ({manifest.parent_digest[:12]})",
             "trained_on": ", ".join(round_.trains_on),
             "reused": reused,
             "loss": dg.MetadataValue.md(markdown_image(loss_plot(logged, f"training {key}"))),
             "rows": dg.MetadataValue.json(manifest.metrics.get("rows", {})),
-            "left_out": dg.MetadataValue.md(markdown_table(_left_out(store.path(key)))),
+            "left_out": dg.MetadataValue.md(markdown_table(left_out(store.path(key)))),
             "manifest": dg.MetadataValue.json(manifest.model_dump(mode="json")),
             **{f"final_{name}": v for name, v in manifest.metrics.items() if name != "rows"},
         },
@@ -90,76 +65,10 @@ def checkpoint(
     )
 
 
-def _found(arena: Arena, key: str, fingerprint: str, log: Callable[[str], None]) -> Manifest | None:
-    """The checkpoint that is there already, if it was made from the same things and is whole."""
-    try:
-        manifest = arena.checkpoints.manifest(key)
-        if manifest is None or manifest.fingerprint != fingerprint:
-            return None
-        manifest = arena.checkpoints.verify(key)
-    except CorruptCheckpoint as corrupt:
-        log(f"{corrupt}; it is trained again now")
-        return None
-    log(f"checkpoint {key} was made from the same things: not trained again")
-    return manifest
-
-
-def _train(
-    arena: Arena,
-    key: str,
-    parent: TargetModel,
-    made_from: dict[str, Any],
-    log: Callable[[str], None],
-) -> Manifest:
-    """Train the round and commit its checkpoint; what is not finished is removed."""
-    make_room()
-    store, stage = arena.checkpoints, arena.round(key).stage
-    chosen = number_type(arena.profile.training.dtype, "training")
-    log(f"{stage}: training in {chosen.name}, {chosen.reason}")
-    scratch = store.scratch(key)
-    job = Job(
-        stage=stage,
-        model=parent.model.path,
-        training_set=arena.lake.path("training_set", key),
-        output=scratch,
-        training=arena.profile.training.model_copy(update={"dtype": chosen.name}),
-        trust_remote_code=parent.model.trust_remote_code,
-        chat_template=_chat_template(parent),
-        system_prompt=read_system_prompt(arena.profile.target.system_prompt),
-        seed=arena.profile.seed,
-    )
-    try:
-        run_job(job, log)
-        if arena.lake.digest("training_set", key) != made_from["training_set_digest"]:
-            raise TrainingFailed("training_set was made anew while it was learned; train again")
-        manifest = Manifest(
-            round=key,
-            stage=stage,
-            dtype=chosen.name,
-            digest=verified_digest(scratch, scratch / VERIFIED),
-            versions=versions(),
-            metrics=summary(read_metrics(scratch)) | {"rows": rows_summary(scratch)},
-            created_at=now(),
-            **made_from,
-        )
-    except BaseException as error:
-        store.discard(scratch)
-        if isinstance(error, TrainingFailed):
-            raise dg.Failure(f"checkpoint {key}: {error}", allow_retries=False) from error
-        raise
-    store.commit(scratch, manifest)
-    return manifest
-
-
-def _chat_template(parent: TargetModel) -> str | None:
-    template = parent.model.chat_template
-    return resolve(template).read_text("utf-8") if template else None
-
-
 def _parent(arena: Arena, key: str) -> TargetModel:
     """The model that training starts from: the round's own fighter, or the base model."""
     if arena.profile.rounds[key].trains_from == "base":
-        return TargetModel(BASE, base_model(arena), None)
+        return base_model(arena)
     try:
         return target_of(arena, key)
     except BrokenChain as broken:
@@ -167,8 +76,8 @@ def _parent(arena: Arena, key: str) -> TargetModel:
 
 
 def _refuse_bad_rows(arena: Arena, key: str, run: str) -> None:
-    """Blocking checks hold within a run only; one that starts here looks itself."""
-    failed = failed_expectations(arena, "training_set", key, run)
+    """Blocking checks hold within a run only; one that starts here asks what they found."""
+    failed = known_failures(arena, "training_set", key, run)
     if failed:
         raise dg.Failure(
             f"training_set {key} fails its blocking checks: {'; '.join(failed)}. Nothing was "
@@ -176,52 +85,3 @@ def _refuse_bad_rows(arena: Arena, key: str, run: str) -> None:
             "materialize it again.",
             allow_retries=False,
         )
-
-
-def _stage_config(arena: Arena, stage: str, parent: TargetModel) -> dict[str, Any]:
-    """The settings that determine the checkpoint of a stage."""
-    training = arena.profile.training.model_dump(mode="json")
-    sections = {"sft": ["sft"], "dpo": ["dpo"], "rl": ["reward_model", "rl"]}[stage]
-    prompt = read_system_prompt(arena.profile.target.system_prompt)
-    return {name: training[name] for name in ["dtype", *sections]} | {
-        "rows_version": _ROWS_VERSION,
-        "system_prompt": prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
-        "chat_template": _chat_template(parent),
-    }
-
-
-def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last loss of every phase, the last reward, and the seconds that training took."""
-    last: dict[str, Any] = {}
-    for entry in metrics:
-        for name in ("loss", "reward", "train_runtime"):
-            if name in entry:
-                last[f"{entry['phase']}_{name}"] = round(float(entry[name]), 4)
-    return last
-
-
-def rows_summary(folder: Path) -> dict[str, Any]:
-    """How many rows each phase learned from, and how many were left out for which reason."""
-    return {
-        phase: {
-            "learned": found["rows"],
-            "left_out": {reason: len(ids) for reason, ids in found["dropped"].items()},
-        }
-        for phase, found in _read_rows(folder).items()
-    }
-
-
-def _left_out(folder: Path) -> pa.Table:
-    """The rows that a checkpoint did not learn from, a row a phase and reason."""
-    rows = [
-        {"phase": phase, "reason": reason, "rows": len(ids), "row_ids": ", ".join(ids)}
-        for phase, found in _read_rows(folder).items()
-        for reason, ids in found["dropped"].items()
-    ]
-    names = [("phase", pa.string()), ("reason", pa.string()), ("rows", pa.int64())]
-    return pa.Table.from_pylist(rows, schema=pa.schema([*names, ("row_ids", pa.string())]))
-
-
-def _read_rows(folder: Path) -> dict[str, Any]:
-    file = folder / ROWS
-    return json.loads(file.read_text("utf-8")) if file.exists() else {}

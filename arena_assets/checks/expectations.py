@@ -11,8 +11,9 @@ from typing import Any
 
 import dagster as dg
 
-from arena_assets.assets.partitions import PROFILE, rounds_partitions, sources_partitions
+from arena_assets.checks.results import looked_at, record, recorded_failures, tables_of
 from arena_assets.checks.suites import Suite, suites
+from arena_assets.config.profile import Profile
 from arena_assets.curation.text import with_words
 from arena_assets.flywheel.arena import Arena
 from arena_assets.hostile_text import in_markdown, visible
@@ -40,26 +41,27 @@ def validate(
     """Great Expectations' result for one partition of a table.
 
     `names` are the expectations to look at (default: all). All of them together write the
-    partition's page, which names `run`, the run that looked. Raises MissingPartition.
+    partition's page, which names `run`, the run that looked, and record what failed. Raises
+    MissingPartition.
     """
     import great_expectations as gx
-
-    from arena_assets.checks.data_docs import pages_of, write_page
 
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
+    whole = names is None or {rule["name"] for rule in suite.expectations} <= set(names)
+    seen = looked_at(arena.lake, suite, partition) if whole else None
     batch = (
         context.data_sources.add_pandas("lake")
         .add_dataframe_asset(suite.table)
         .add_batch_definition_whole_dataframe(partition)
-        .get_batch({"dataframe": _looked_at(arena, suite, partition)})
+        .get_batch({"dataframe": _frame(arena.lake, suite, partition)})
     )
     expectations = [
         {name: rule[name] for name in ("type", "kwargs", "severity")}
         | {"meta": {"name": rule["name"]}}
         for rule in suite.expectations
-        if names is None or rule["name"] in names
+        if whole or rule["name"] in names
     ]
     result = batch.validate(
         gx.ExpectationSuite(name=suite.table, expectations=expectations), result_format="SUMMARY"
@@ -68,23 +70,34 @@ def validate(
         # Great Expectations reports means as NumPy scalars, which its own pages cannot show
         if hasattr(observed := found.result.get("observed_value"), "item"):
             found.result["observed_value"] = observed.item()
-    if len(expectations) == len(suite.expectations):
-        # where Great Expectations' renderer looks for the names that it shows
-        result.meta["run_id"] = gx.RunIdentifier(run_name=partition, run_time=datetime.now(UTC))
-        result.meta["batch_spec"] = {
-            "arena": arena.profile.name,
-            "data_asset_name": suite.table,
-            "partition": partition,
-            **({"run": run} if run else {}),
-        }
-        write_page(result, pages_of(arena.profile.name), suite.table, partition)
+    if whole:
+        _show(result, arena, suite, partition, run)
+        if looked_at(arena.lake, suite, partition) == seen:  # else nobody knows which rows it saw
+            record(arena.lake, suite, partition, seen, _critical_failures(result))
     return result
 
 
-def _looked_at(arena: Arena, suite: Suite, partition: str) -> Any:
+def _show(result: Any, arena: Arena, suite: Suite, partition: str, run: str | None) -> None:
+    """Write the page of a validation."""
+    from great_expectations import RunIdentifier
+
+    from arena_assets.checks.data_docs import pages_of, write_page
+
+    # where Great Expectations' renderer looks for the names that it shows
+    result.meta["run_id"] = RunIdentifier(run_name=partition, run_time=datetime.now(UTC))
+    result.meta["batch_spec"] = {
+        "arena": arena.profile.name,
+        "data_asset_name": suite.table,
+        "partition": partition,
+        **({"run": run} if run else {}),
+    }
+    write_page(result, pages_of(arena.profile.name), suite.table, partition)
+
+
+def _frame(lake: Lake, suite: Suite, partition: str) -> Any:
     """The partition as the suite's SQL shows it, a pandas frame."""
-    tables = {suite.table: partition} | dict.fromkeys(suite.others, ALL)
-    with arena.lake.connect(**{name: (name, part) for name, part in tables.items()}) as connection:
+    tables = {name: (name, part) for name, part in tables_of(suite, partition).items()}
+    with lake.connect(**tables) as connection:
         sql = suite.sql.format(table=suite.table)
         table = with_words(connection).sql(sql, params=dict(suite.parameters)).to_arrow_table()
     # what is no scalar cannot be checked and would only be slow
@@ -96,7 +109,21 @@ def failed_expectations(
     arena: Arena, table: str, partition: str, run: str | None = None
 ) -> list[str]:
     """The names of the critical expectations that a partition fails; `run` looked."""
-    result = validate(arena, suites(arena.profile)[table], partition, run=run)
+    return _critical_failures(validate(arena, suites(arena.profile)[table], partition, run=run))
+
+
+def known_failures(arena: Arena, table: str, partition: str, run: str | None = None) -> list[str]:
+    """As `failed_expectations`, from the record of the last validation of these rows and rules.
+
+    Only where nobody has looked at them yet, also after a limit of the profile was changed, they
+    are looked at now.
+    """
+    suite = suites(arena.profile)[table]
+    recorded = recorded_failures(arena.lake, suite, partition)
+    return failed_expectations(arena, table, partition, run) if recorded is None else recorded
+
+
+def _critical_failures(result: Any) -> list[str]:
     return [
         found.expectation_config.meta["name"]
         for found in result.results
@@ -104,15 +131,17 @@ def failed_expectations(
     ]
 
 
-def expectation_checks() -> list[dg.AssetChecksDefinition]:
+def expectation_checks(
+    profile: Profile, rounds: dg.PartitionsDefinition, sources: dg.PartitionsDefinition
+) -> list[dg.AssetChecksDefinition]:
     """One multi-check a table; each expectation is a check of its own, critical ones block."""
-    return [_checks_of(suite) for suite in suites(PROFILE).values()]
+    partitions = {"round": rounds, "source": sources, "none": None}
+    return [_checks_of(suite, partitions[suite.partitions]) for suite in suites(profile).values()]
 
 
-def _checks_of(suite: Suite) -> dg.AssetChecksDefinition:
-    partitions = {"round": rounds_partitions, "source": sources_partitions, "none": None}[
-        suite.partitions
-    ]
+def _checks_of(
+    suite: Suite, partitions: dg.PartitionsDefinition | None
+) -> dg.AssetChecksDefinition:
     specs = [
         dg.AssetCheckSpec(
             rule["name"],

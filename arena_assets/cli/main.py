@@ -184,7 +184,7 @@ def status(format: FormatOption = Format.table) -> None:
         _print_json(states)
         return
     columns = ("round", "state", "slice", "minimum_gap", "fights_with", "trains_from", "trains_on")
-    print_table("rounds", (*columns, "promoted", "rating"), states)
+    print_table("rounds", (*columns, "promoted", "rating", "out_of_date"), states)
 
 
 @app.command()
@@ -276,7 +276,7 @@ def plan(
 @app.command()
 def verify(format: FormatOption = Format.table) -> None:
     """Read the files of all models and checkpoints and compare them with what was recorded."""
-    from arena_assets.flywheel.lineage import verify_weights
+    from arena_assets.flywheel.weights import verify_weights
     from arena_assets.lake.lake import MissingPartition
 
     try:
@@ -347,7 +347,7 @@ def _fail(message: str) -> None:
 def _explains_itself(error: Exception) -> bool:
     """Whether an error is a sentence for the person who runs the command."""
     from arena_assets.config.settings_files import ProfileError
-    from arena_assets.flywheel.lineage import BrokenChain
+    from arena_assets.flywheel.weights import BrokenChain
     from arena_assets.lake.lake import MissingPartition
     from arena_assets.models.weights import MissingWeights
     from arena_assets.training.checkpoints import CorruptCheckpoint

@@ -6,15 +6,21 @@ hundred times faster than a small transformer on a CPU. Packages are located, ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Encoder
+from arena_assets.curation.text import TEXT
+from arena_assets.lake.tables import PROMPT_EMBEDDINGS
+
+BATCH = 10_000  # rows that are in memory at once
 
 _WORDLLAMA = ("weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json")
 _KMEANS_SAMPLE = 256  # prompts a cluster that its centre is computed from
@@ -54,6 +60,26 @@ def encode(encoder: Any, texts: Sequence[str], batch: int) -> np.ndarray:
     return encoder.encode(
         list(texts), batch_size=batch, normalize_embeddings=True, show_progress_bar=False
     ).astype(np.float32)
+
+
+def embedded(connection: duckdb.DuckDBPyConnection, settings: Encoder) -> Iterator[pa.RecordBatch]:
+    """Rows of prompt_embeddings for the prompts that remain, by prompt_id."""
+    encoder = load_encoder(settings)
+    texts = connection.sql(f"select prompt_id, {TEXT} as text from remaining order by prompt_id")
+    for batch in texts.to_arrow_reader(BATCH):
+        vectors = encode(encoder, batch.column("text").to_pylist(), settings.batch)
+        offsets = pa.array(np.arange(len(vectors) + 1) * vectors.shape[1], pa.int32())
+        lists = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))
+        yield pa.RecordBatch.from_arrays(
+            [batch.column("prompt_id"), lists], schema=PROMPT_EMBEDDINGS.schema
+        )
+
+
+def stacked(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
+    """(rows, dimensions) float32 of the column embedding."""
+    column = rows.column("embedding")
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
 
 
 def clusters(vectors: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from arena_assets.config.prompts import Slices
+from arena_assets.lake.lake import ALL, Lake
 from arena_assets.lake.tables import SLICES
 
 _TAKE = """
@@ -20,6 +21,15 @@ _TAKE = """
     where $source::varchar is null or source = $source
     order by md5($seed || '|' || $slice || '|' || prompt_id) limit $rows
 """
+
+
+def unused_prompts(lake: Lake) -> pa.Table:
+    """The curated prompts that are not in the test set: prompt_id and source."""
+    return lake.query(
+        "select prompt_id, source from prompts anti join testset using (prompt_id)",
+        prompts=("prompts_curated", ALL),
+        testset=("arena_testset", ALL),
+    )
 
 
 def draw_slices(prompts: pa.Table, settings: Slices, seed: int) -> pa.Table:

@@ -7,18 +7,20 @@ the reason and its text, so that nothing vanishes. What of a usable row was left
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.curation.shapes import ANSWERS, UNDERSTOOD, Shape, Shaped, present
-from arena_assets.lake.store import content_key
-from arena_assets.lake.tables import PROMPTS, QUARANTINE
+from arena_assets.lake.tables import BENCHMARKS, PROMPTS, QUARANTINE
 from arena_assets.reading.files import read_records
 from arena_assets.reading.places import locate
 from arena_assets.reading.records import ArrowRows, Record
@@ -60,6 +62,47 @@ class Notes:
 def _counted(counts: Counter[str]) -> str:
     shown = ", ".join(f"{name} ({rows})" for name, rows in counts.most_common(_SHOWN))
     return shown + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")
+
+
+def collect(source: Source, log: Callable[[str], None]) -> tuple[pa.Table, pa.Table, Notes]:
+    """As `read_source`, from where the source lies, with what was left out of it; `log` is told."""
+    notes = Notes()
+    place: Path | str | None = source.path  # None: the hub
+    if source.path is not None and not source.remote:
+        place = resolve(source.path)
+    prompts, quarantine = read_source(source, place, notes)
+    log(f"{source.name}: {prompts.num_rows} prompts, {quarantine.num_rows} rows quarantined")
+    for what, said in notes.summary().items():
+        log(f"{source.name}: {what.replace('_', ' ')}: {said}")
+    return prompts, quarantine, notes
+
+
+def read_benchmarks(sources: Sequence[Source], log: Callable[[str], None]) -> pa.Table:
+    """Rows of benchmarks. Raises ValueError for one that is not read whole: it protects nothing."""
+    rows = [BENCHMARKS.schema.empty_table()]
+    for source in sources:
+        try:
+            items, quarantine, _ = collect(source, log)
+        except (ValueError, FileNotFoundError) as error:
+            raise ValueError(f"benchmark {source.name}: {error}") from error
+        if quarantine.num_rows or not items.num_rows:
+            raise ValueError(
+                f"benchmark {source.name}: {first_quarantined(quarantine)}; "
+                "a benchmark that is read in part protects nothing"
+            )
+        names = {"source": "benchmark", "prompt_id": "item_id", "messages": "messages"}
+        rows.append(items.select([*names]).rename_columns(names))
+    return pa.concat_tables(rows)
+
+
+def first_quarantined(quarantine: pa.Table) -> str:
+    """The first row of a quarantine as a sentence, or that there is none."""
+    if not quarantine.num_rows:
+        return "it has no rows"
+    (first,) = quarantine.slice(0, 1).to_pylist()
+    return f"of {quarantine.num_rows} quarantined rows the first: " + (
+        f"{first['path']}, line {first['line']}: {first['reason']}"
+    )
 
 
 def read_source(
@@ -119,7 +162,7 @@ def _prompt(
     if record.problem:
         raise ValueError(record.problem)
     found = shape.read(record.row)
-    prompt_id = found.prompt_id or content_key(source, found.messages)
+    prompt_id = found.prompt_id or _id_of(source, found.messages)
     said = [text for message in found.messages for text in message.values()]
     for text in (*said, prompt_id, found.category, found.reference or ""):
         text.encode()  # refuses what is not valid Unicode
@@ -143,6 +186,15 @@ def _prompt(
         "difficulty": found.difficulty,
         "reference": found.reference,
     }
+
+
+def _id_of(source: str, messages: Any) -> str:
+    """The identifier of a prompt whose source gives none.
+
+    It is no identity with a version: slices are drawn by it, so it never becomes another one.
+    """
+    text = json.dumps([source, messages], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _note(notes: Notes, file: str, record: Record, found: Shaped) -> None:

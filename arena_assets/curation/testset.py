@@ -7,20 +7,37 @@ never changed; it holds its prompts whole, so that it outlives the collection th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
 from arena_assets.config.prompts import Testset
-from arena_assets.curation.embeddings import clusters
-from arena_assets.lake.lake import Lake
-from arena_assets.lake.store import content_key
+from arena_assets.curation.collection import remaining
+from arena_assets.curation.embeddings import clusters, stacked
+from arena_assets.lake.identity import identity
+from arena_assets.lake.lake import ALL, Lake
 from arena_assets.lake.tables import PROMPTS, TESTSET_VERSIONS
 
 Rate = Callable[[pa.Table], dict[str, float]]
 ORDER = "md5($seed || '|' || prompt_id)"  # random, and the same when prompts are added
+
+
+def candidates(lake: Lake, sources: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
+    """What remains after all steps, ordered by prompt_id, and its embeddings, a row each."""
+    columns = PROMPTS.schema.names
+    with remaining(lake, sources) as connection:
+        connection.register(
+            "embedded", connection.read_parquet(str(lake.present("prompt_embeddings")))
+        )
+        found = connection.sql(
+            f"""
+            select {", ".join(f"remaining.{name}" for name in columns)}, embedding
+            from remaining join embedded using (prompt_id) order by remaining.prompt_id
+            """
+        ).to_arrow_table()
+    return found.select(columns), stacked(found)
 
 
 def build_testset(
@@ -128,12 +145,44 @@ def _fill_difficulty(
     )
 
 
+def current_version(lake: Lake) -> str:
+    """The name of the version that `arena_testset` is."""
+    return lake.read("arena_testset", columns=["version"])["version"][0].as_py()
+
+
 def freeze(lake: Lake, testset: pa.Table) -> str:
-    """Write a test set as the next version and make it the current one; returns its name."""
+    """Write a test set as the next version; returns its name."""
     number = len(lake.partitions("testset_versions")) + 1
-    version = f"v{number:03d}-{content_key(testset.to_pylist())[:8]}"
+    version = f"v{number:03d}-{identity('test set', rows=testset.to_pylist())[:8]}"
     if lake.exists("testset_versions", version):
         raise FileExistsError(f"test set {version} is there already and never changes")
     named = testset.append_column("version", pa.array([version] * testset.num_rows, pa.string()))
     lake.write("testset_versions", named, version)
     return version
+
+
+def counted_parts(lake: Lake) -> pa.Table:
+    """The parts of the current test set and the mix of both, with what is in them."""
+    return lake.query(
+        """
+        select part, count(*) as prompts, count(distinct cluster) as clusters,
+               count(distinct category) as categories, avg(difficulty) as difficulty,
+               avg((turns > 1)::int) as multi_turn_share, any_value(version) as version
+        from (select * from testset union all by name select * replace ('mix' as part) from testset)
+        group by part order by part
+        """,
+        testset=("arena_testset", ALL),
+    )
+
+
+def testset_prompts(lake: Lake) -> pa.Table:
+    """The prompts of the current test set, to be answered: prompt_id, messages, constraints."""
+    return lake.query(
+        """
+        select prompts.prompt_id, prompts.messages, prompts.constraints
+        from prompts join testset on testset.prompt_id = prompts.prompt_id
+        order by prompts.prompt_id
+        """,
+        prompts=("prompts_curated", ALL),
+        testset=("arena_testset", ALL),
+    )

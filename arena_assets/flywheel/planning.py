@@ -20,13 +20,9 @@ from arena_assets.config.judges import LLMJudge
 from arena_assets.config.profile import Profile
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    BrokenChain,
-    arena_contestants,
-    known_models,
-    recording,
-    round_contestants,
-)
+from arena_assets.flywheel.group import recording
+from arena_assets.flywheel.handover import arena_contestants, round_contestants
+from arena_assets.flywheel.weights import BrokenChain, known_models
 from arena_assets.generation import responses as answering
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
 from arena_assets.judging import games as judging

@@ -38,7 +38,6 @@ CUT_OFF = {
 }
 INCOMPLETE = REFUSED | FAILED | CUT_OFF
 
-RULE = "best-of-3"  # part of the key of every choice: count on when the rule changes
 _WORD = re.compile(r"[^\W_]+")
 
 

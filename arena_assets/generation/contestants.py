@@ -9,7 +9,8 @@ from typing import Any
 
 from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.models import Sampling
-from arena_assets.lake.store import content_key
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
 from arena_assets.models.dialogue import Message
 from arena_assets.models.model import Local, Model
 from arena_assets.models.prompting import SystemPrompt, read_system_prompt
@@ -39,12 +40,14 @@ class Contestant:
 
         The seed matters only where text is drawn at random.
         """
-        prompt = self.system_prompt
-        return content_key(
-            self.model.digest,
-            prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
-            self.sampling_json(),
-            seed if self.sampling.temperature > 0 else None,
+        return identity(
+            "answer",
+            code=code_version("answer"),
+            model=self.model.identity,
+            system_prompt=self.system_prompt,
+            sampling=self.sampling,
+            best_of=self.best_of,
+            seed=seed if self.sampling.temperature > 0 else None,
         )
 
 

@@ -6,6 +6,7 @@ Parquet file a round (or a source); a row carries keys, never positions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,20 +16,27 @@ MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, the columns that identify a row, and a sentence that starts with "One row per"."""
+    """A sentence that starts with "One row per", the columns, those that identify a row.
+
+    `columns` says of each column what it holds, empty where its name says it.
+    """
 
     description: str
     schema: pa.Schema
     key: tuple[str, ...]
+    columns: Mapping[str, str]
 
 
-def _table(description: str, key: tuple[str, ...], **columns: pa.DataType) -> Table:
-    optional = {name.removesuffix("__null") for name in columns if name.endswith("__null")}
-    fields = [
-        pa.field(name.removesuffix("__null"), kind, name.removesuffix("__null") in optional)
-        for name, kind in columns.items()
-    ]
-    return Table(description, pa.schema(fields), key)
+def _table(
+    description: str, key: tuple[str, ...], **columns: pa.DataType | tuple[pa.DataType, str]
+) -> Table:
+    fields, held = [], {}
+    for marked, column in columns.items():
+        kind, what = column if isinstance(column, tuple) else (column, "")
+        name = marked.removesuffix("__null")
+        fields.append(pa.field(name, kind, nullable=name != marked))
+        held[name] = what
+    return Table(description, pa.schema(fields), key, held)
 
 
 _TEXT, _INT, _FLOAT = pa.string(), pa.int64(), pa.float64()
@@ -39,9 +47,9 @@ PROMPTS = _table(
     prompt_id=_TEXT,
     source=_TEXT,
     messages=MESSAGES,
-    constraints=_TEXT,  # a JSON list; "[]" where nothing can be verified
+    constraints=(_TEXT, "a JSON list; [] where nothing can be verified"),
     category=_TEXT,
-    difficulty__null=_FLOAT,  # 0-10
+    difficulty__null=(_FLOAT, "0-10"),
     reference__null=_TEXT,
 )
 MODELS = _table(
@@ -56,8 +64,8 @@ QUARANTINE = _table(
     "One row per row of a source that could not be read, with its file and line.",
     ("path", "line", "raw"),
     source=_TEXT,
-    path=_TEXT,  # of the file, also where a source is a folder
-    line=_INT,  # where the row begins, from 1; the row of a Parquet file or data set
+    path=(_TEXT, "of the file, also where a source is a folder"),
+    line=(_INT, "where the row begins, from 1; the row of a Parquet file or data set"),
     reason=_TEXT,
     raw=_TEXT,
 )
@@ -74,9 +82,9 @@ PROMPT_DROPS = _table(
     prompt_id=_TEXT,
     step=_TEXT,
     reason=_TEXT,
-    against__null=_TEXT,  # the benchmark that it repeats
-    match__null=_TEXT,  # the prompt or the item that it repeats
-    score__null=_FLOAT,  # how similar it is, or what the classifier or detector said (0-1)
+    against__null=(_TEXT, "the benchmark that it repeats"),
+    match__null=(_TEXT, "the prompt or the item that it repeats"),
+    score__null=(_FLOAT, "how similar it is, or what the classifier or detector said (0-1)"),
 )
 DECONTAMINATION_REPORT = _table(
     "One row per benchmark and rule: how many prompts it dropped, with examples.",
@@ -84,7 +92,7 @@ DECONTAMINATION_REPORT = _table(
     against=_TEXT,
     reason=_TEXT,
     rows=_INT,
-    examples=_TEXT,  # JSON: prompt_id, text, match, item, score
+    examples=(_TEXT, "JSON: prompt_id, text, match, item, score"),
 )
 PROMPT_EMBEDDINGS = _table(
     "One row per prompt that is not a duplicate: its embedding, of length 1.",
@@ -102,17 +110,17 @@ ARENA_TESTSET = _table(
     "One row per held-out prompt of the arena.",
     ("prompt_id",),
     prompt_id=_TEXT,
-    part=_TEXT,  # diverse or hard
+    part=(_TEXT, "diverse or hard"),
     cluster=_INT,
     category=_TEXT,
     difficulty__null=_FLOAT,
-    turns__null=_INT,  # of the user
+    turns__null=(_INT, "of the user"),
     version__null=_TEXT,
 )
 TESTSET_VERSIONS = _table(
     "One row per prompt of one version of the arena test set, complete: a version never changes.",
     ("prompt_id",),
-    **{f.name + "__null" * f.nullable: f.type for f in PROMPTS.schema},
+    **{f.name + "__null" * f.nullable: (f.type, PROMPTS.columns[f.name]) for f in PROMPTS.schema},
     part=_TEXT,
     cluster=_INT,
     turns=_INT,
@@ -121,51 +129,54 @@ TESTSET_VERSIONS = _table(
 RESPONSES = _table(
     "One row per prompt and contestant: the answer and all that determined it.",
     ("prompt_id", "contestant"),
-    response_id=_TEXT,  # hash of model digest, rendered messages and sampling
+    response_id=(_TEXT, "hash of model digest, rendered messages and sampling"),
     round=_TEXT,
     prompt_id=_TEXT,
     contestant=_TEXT,
-    role=_TEXT,  # target or opponent
+    role=(_TEXT, "target or opponent"),
     model=_TEXT,
     model_digest=_TEXT,
-    system_prompt=_TEXT,  # its version; "none" without
-    sampling=_TEXT,  # JSON
-    status=_TEXT,  # ok, refused (by a filter), or failed where the backend gave no answer
-    error__null=_TEXT,  # why not
-    text=_TEXT,  # without the reasoning; of a refusal, its words
-    reasoning__null=_TEXT,  # what the model thought before it answered
-    dtype__null=_TEXT,  # the number type that the model computed in; null where nobody says
-    turns=pa.list_(pa.string()),  # its answer to every open turn; the last one is the text
-    finish_reason=_TEXT,  # stop, length, recorded, refused, error, unknown, or a server's own word
-    prompt_tokens__null=_INT,  # null where the server does not say
+    system_prompt=(_TEXT, "its version; none without"),
+    sampling=(_TEXT, "JSON"),
+    status=(_TEXT, "ok, refused (by a filter), or failed where the backend gave no answer"),
+    error__null=(_TEXT, "why not"),
+    text=(_TEXT, "without the reasoning; of a refusal, its words"),
+    reasoning__null=(_TEXT, "what the model thought before it answered"),
+    dtype__null=(_TEXT, "the number type that the model computed in; null where nobody says"),
+    turns=(pa.list_(pa.string()), "its answer to every open turn; the last one is the text"),
+    finish_reason=(
+        _TEXT,
+        "stop, length, recorded, refused, error, unknown, or a server's own word",
+    ),
+    prompt_tokens__null=(_INT, "null where the server does not say"),
     completion_tokens__null=_INT,
-    sample=_INT,  # which of the samples of a best-of-n contestant was kept
+    sample=(_INT, "which of the samples of a best-of-n contestant was kept"),
 )
 JUDGMENTS = _table(
     "One row per game: one judge call on two responses in one order.",
     ("prompt_id", "contestant_a", "contestant_b", "judge"),
-    judgment_id=_TEXT,  # hash of judge, template and both responses in this order
+    judgment_id=(_TEXT, "hash of judge, template and both responses in this order"),
     round=_TEXT,
     prompt_id=_TEXT,
-    game=_INT,  # 1: contestants in alphabetical order; 2: swapped
+    game=(_INT, "1: contestants in alphabetical order; 2: swapped"),
     contestant_a=_TEXT,
     contestant_b=_TEXT,
     response_a=_TEXT,
     response_b=_TEXT,
     judge=_TEXT,
     judge_version=_TEXT,
-    role=_TEXT,  # deciding, juror or shadow
-    jury__null=_TEXT,  # the jury that a juror sits on
-    weight=_FLOAT,  # of a juror's scores
-    status=_TEXT,  # ok, failed or abstained
-    failure__null=_TEXT,  # truncated, unparsable, out of range, refused or backend error
-    score_a__null=_FLOAT,  # 1-10
+    role=(_TEXT, "deciding, juror or shadow"),
+    jury__null=(_TEXT, "the jury that a juror sits on"),
+    weight=(_FLOAT, "of a juror's scores"),
+    status=(_TEXT, "ok, failed or abstained"),
+    failure__null=(_TEXT, "truncated, unparsable, out of range, refused or backend error"),
+    score_a__null=(_FLOAT, "1-10"),
     score_b__null=_FLOAT,
     explanation__null=_TEXT,
-    raw__null=_TEXT,  # the judge's own words where they could not be used
-    reasoning__null=_TEXT,  # what the judge thought before it answered
+    raw__null=(_TEXT, "the judge's own words where they could not be used"),
+    reasoning__null=(_TEXT, "what the judge thought before it answered"),
     attempts=_INT,
-    prompt_tokens__null=_INT,  # of all attempts; null where the server does not say
+    prompt_tokens__null=(_INT, "of all attempts; null where the server does not say"),
     completion_tokens__null=_INT,
     seconds=_FLOAT,
 )
@@ -174,22 +185,22 @@ JUDGE_AUDIT = _table(
     ("judge",),
     round=_TEXT,
     judge=_TEXT,
-    role=_TEXT,  # deciding, juror or shadow
-    version__null=_TEXT,  # null for a jury
+    role=(_TEXT, "deciding, juror or shadow"),
+    version__null=(_TEXT, "null for a jury"),
     battles=_INT,
-    games__null=_INT,  # judge calls; null for a jury, whose members make them
-    failed_rate__null=_FLOAT,  # share of games without a usable verdict
+    games__null=(_INT, "judge calls; null for a jury, whose members make them"),
+    failed_rate__null=(_FLOAT, "share of games without a usable verdict"),
     abstained_rate__null=_FLOAT,
-    flip_rate__null=_FLOAT,  # share of battles whose winner changed with the order
-    first_position_preference__null=_FLOAT,  # share of games won by the answer shown first
-    longer_preference__null=_FLOAT,  # share of decided battles won by the longer answer
-    reference__null=_TEXT,  # the deciding judge, or "labels"
-    battles_compared=_INT,  # that both settled
+    flip_rate__null=(_FLOAT, "share of battles whose winner changed with the order"),
+    first_position_preference__null=(_FLOAT, "share of games won by the answer shown first"),
+    longer_preference__null=(_FLOAT, "share of decided battles won by the longer answer"),
+    reference__null=(_TEXT, "the deciding judge, or labels"),
+    battles_compared=(_INT, "that both settled"),
     agreement__null=_FLOAT,
     kappa__null=_FLOAT,
     prompt_tokens__null=_INT,
     completion_tokens__null=_INT,
-    cost__null=_FLOAT,  # in the currency of the profile's prices; null where they are unknown
+    cost__null=(_FLOAT, "in the currency of the profile's prices; null where they are unknown"),
 )
 RATINGS = _table(
     "One row per contestant: its Bradley-Terry rating on the arena test set.",
@@ -209,10 +220,10 @@ CONSISTENCY = _table(
     "One row per round: how far its ratings agree with the reference leaderboard of the profile.",
     ("round",),
     round=_TEXT,
-    models=_INT,  # that both leaderboards hold
+    models=(_INT, "that both leaderboards hold"),
     spearman=_FLOAT,
-    agreement__null=_FLOAT,  # with 95 % CI; null where the reference separates no pair
-    differentiation=_FLOAT,  # with 95 % CI
+    agreement__null=(_FLOAT, "with 95 % CI; null where the reference separates no pair"),
+    differentiation=(_FLOAT, "with 95 % CI"),
     mean__null=_FLOAT,
 )
 PROMOTIONS = _table(
@@ -220,7 +231,7 @@ PROMOTIONS = _table(
     ("round",),
     round=_TEXT,
     contestant=_TEXT,
-    model=_TEXT,  # folder of the weights
+    model=(_TEXT, "folder of the weights"),
     model_digest=_TEXT,
     rating=_FLOAT,
     lower=_FLOAT,

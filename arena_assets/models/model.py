@@ -7,23 +7,35 @@ be trained, so whoever trains takes a Local. Heavy libraries are imported when a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from arena_assets.config.models import Endpoint
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
 from arena_assets.models.engine import Engine
 
 
 @dataclass(frozen=True)
 class Local:
-    """Weights in a folder, which vLLM and TRL load; `chat_template` is a Jinja file."""
+    """Weights in a folder, which vLLM and TRL load; `chat_template` is a Jinja file.
+
+    `engine_settings` are those of vllm.LLM that may change what the model says.
+    """
 
     name: str
     path: Path
     digest: str
     trust_remote_code: bool = False
     chat_template: str | None = None
+    engine_settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def identity(self) -> str:
+        """What determines what the model says, but for what it is asked and how, as one hash."""
+        return _identity("local engine", self.digest, self.engine_settings)
 
     def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
         """vLLM in this process; `settings` are those of vllm.LLM."""
@@ -41,6 +53,11 @@ class Served:
     digest: str
     endpoint: Endpoint
 
+    @property
+    def identity(self) -> str:
+        """As of Local."""
+        return _identity("served engine", self.digest)
+
     def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
         """A client of the servers, which were started with settings of their own."""
         from arena_assets.models.served.openai_engine import OpenAIEngine
@@ -57,6 +74,11 @@ class Recorded:
     path: Path
     digest: str
 
+    @property
+    def identity(self) -> str:
+        """As of Local."""
+        return _identity("recording", self.digest)
+
     def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
         """A reader of the files; what they say was said already."""
         from arena_assets.models.recorded import RecordedEngine
@@ -65,3 +87,7 @@ class Recorded:
 
 
 Model = Local | Served | Recorded
+
+
+def _identity(code: str, digest: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
+    return identity("model", code=code_version(code), weights=digest, engine=settings)

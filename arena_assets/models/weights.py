@@ -7,9 +7,10 @@ import uuid
 from importlib import metadata
 from pathlib import Path
 
+from arena_assets.config.contents import template_tokens
 from arena_assets.config.models import Endpoint, ModelSettings
 from arena_assets.config.places import resolve
-from arena_assets.lake.store import content_key
+from arena_assets.lake.identity import identity
 
 # Weights are safetensors: what else a repository holds of them can be pickles, which run code.
 _WEIGHTS = ("*.safetensors",)
@@ -33,14 +34,16 @@ def origin_of(model: ModelSettings) -> str:
 
 def served_digest(endpoint: Endpoint) -> str:
     """What determines a served model's answers, as far as a server shows it."""
-    return content_key("endpoint", *endpoint.identity())
+    return identity("served model", endpoint=endpoint)
 
 
 def templated(digest: str, chat_template: str | None) -> str:
     """The digest of weights that are asked through a chat template of the profile."""
     if chat_template is None:
         return digest
-    return content_key(digest, resolve(chat_template).read_text("utf-8"))
+    return identity(
+        "templated weights", weights=digest, chat_template=template_tokens(chat_template)
+    )
 
 
 def base_weights(model: ModelSettings, cache: Path, name: str) -> Path:

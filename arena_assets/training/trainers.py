@@ -37,7 +37,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from arena_assets.config.training import Optimisation
-from arena_assets.training.checkpoints import ROWS
+from arena_assets.training.checkpoints import LEARNED, ROWS
 from arena_assets.training.job import Job
 from arena_assets.training.rows import Encoder, build
 
@@ -236,7 +236,7 @@ def _dataset(
     job: Job, phase: str, kind: str, make: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Dataset:
     """What a phase learns from; rows that are left out are told and go to rows.json, by reason."""
-    columns = ["row_id", "kind", "messages", "chosen_turns", "rejected_turns"]
+    columns = ["row_id", *LEARNED]
     table = pq.read_table(
         job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
     )

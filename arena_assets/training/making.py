@@ -1,0 +1,159 @@
+"""Makes the checkpoint of a round: finds one that was made from the same things, or trains it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from arena_assets.config.contents import template_tokens
+from arena_assets.config.places import resolve
+from arena_assets.config.profile import Profile
+from arena_assets.config.rounds import Round
+from arena_assets.config.training import SECTIONS
+from arena_assets.lake.identity import canonical
+from arena_assets.lake.lake import Lake
+from arena_assets.models.machine import number_type
+from arena_assets.models.model import Local
+from arena_assets.models.opening import make_room
+from arena_assets.models.prompting import SystemPrompt, read_system_prompt
+from arena_assets.training.checkpoints import (
+    VERIFIED,
+    CheckpointStore,
+    CorruptCheckpoint,
+    Manifest,
+    learned_digest,
+    now,
+    training_fingerprint,
+    verified_digest,
+    versions,
+)
+from arena_assets.training.job import Job
+from arena_assets.training.process import TrainingFailed, run_job
+from arena_assets.training.summaries import read_metrics, rows_summary, summary
+
+
+@dataclass(frozen=True)
+class Course:
+    """All that determines a checkpoint: the model it starts from, its rows, the settings.
+
+    `parent` is the name of the contestant whose weights are trained. Files are read once, when they
+    are first asked for.
+    """
+
+    round: Round
+    parent: str
+    model: Local
+    lake: Lake
+    profile: Profile
+
+    @cached_property
+    def learned(self) -> str:
+        """The digest of what is learned of the training set as it is when this is first asked."""
+        return learned_digest(self.training_set)
+
+    @property
+    def training_set(self) -> Path:
+        return self.lake.present("training_set", self.round.key)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The settings that determine the checkpoint of a stage, without what changes no value."""
+        training, template = self.profile.training, self.model.chat_template
+        return canonical(
+            {
+                "dtype": training.dtype,
+                **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
+                "system_prompt": self.system_prompt,
+                "chat_template": template_tokens(template) if template else None,
+            }
+        )
+
+    @cached_property
+    def system_prompt(self) -> SystemPrompt | None:
+        return read_system_prompt(self.profile.target.system_prompt)
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        template = self.model.chat_template
+        return resolve(template).read_text("utf-8") if template else None
+
+    @property
+    def fingerprint(self) -> str:
+        return training_fingerprint(
+            self.round.stage,
+            self.model.digest,
+            self.learned,
+            self.config,
+            self.profile.seed,
+        )
+
+
+def found(
+    store: CheckpointStore, key: str, fingerprint: str, log: Callable[[str], None]
+) -> Manifest | None:
+    """The checkpoint that is there already, if it was made from the same things and is whole."""
+    try:
+        manifest = store.manifest(key)
+        if manifest is None or manifest.fingerprint != fingerprint:
+            return None
+        manifest = store.verify(key)
+    except CorruptCheckpoint as corrupt:
+        log(f"{corrupt}; it is trained again now")
+        return None
+    log(f"checkpoint {key} was made from the same things: not trained again")
+    return manifest
+
+
+def train(
+    store: CheckpointStore, course: Course, run_id: str, log: Callable[[str], None]
+) -> Manifest:
+    """Train a round and commit its checkpoint; what is not finished is removed.
+
+    Raises TrainingFailed, also where the training set was replaced meanwhile.
+    """
+    make_room()
+    key, stage = course.round.key, course.round.stage
+    chosen = number_type(course.profile.training.dtype, "training")
+    log(f"{stage}: training in {chosen.name}, {chosen.reason}")
+    scratch = store.scratch(key)
+    made_from = {
+        "parent": course.parent,
+        "parent_digest": course.model.digest,
+        "training_set_digest": course.learned,
+        "fingerprint": course.fingerprint,
+        "config": course.config,
+    }
+    job = Job(
+        stage=stage,
+        model=course.model.path,
+        training_set=course.training_set,
+        output=scratch,
+        training=course.profile.training.model_copy(update={"dtype": chosen.name}),
+        trust_remote_code=course.model.trust_remote_code,
+        chat_template=course.chat_template,
+        system_prompt=course.system_prompt,
+        seed=course.profile.seed,
+    )
+    try:
+        run_job(job, log)
+        if learned_digest(course.training_set) != course.learned:
+            raise TrainingFailed("training_set was made anew while it was learned; train again")
+        manifest = Manifest(
+            round=key,
+            stage=stage,
+            dtype=chosen.name,
+            digest=verified_digest(scratch, scratch / VERIFIED),
+            versions=versions(),
+            metrics=summary(read_metrics(scratch)) | {"rows": rows_summary(scratch)},
+            run_id=run_id,
+            created_at=now(),
+            **made_from,
+        )
+    except BaseException:
+        store.discard(scratch)
+        raise
+    store.commit(scratch, manifest)
+    return manifest
