@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.cli.migrate import migrate_command
 from arena_assets.cli.printing import print_table
 from arena_assets.cli.rate import rate_command
 from arena_assets.config.places import profile_path
@@ -110,6 +111,7 @@ def run(
     from arena_assets.config.rounds import UnknownRound
 
     arena = _arena()
+    arena.lake.refuse_unmigrated()
     for finding in _examined(arena):
         if finding.state != "ok":
             typer.echo(f"{finding.what}: {finding.found}; {finding.advice}", err=True)
@@ -304,6 +306,7 @@ def profile(format: FormatOption = Format.table) -> None:
 
 
 app.command("rate")(rate_command)
+app.command("migrate")(migrate_command)
 
 
 def _examined(arena):
@@ -348,12 +351,12 @@ def _explains_itself(error: Exception) -> bool:
     """Whether an error is a sentence for the person who runs the command."""
     from arena_assets.config.settings_files import ProfileError
     from arena_assets.flywheel.lineage import BrokenChain
-    from arena_assets.lake.lake import MissingPartition
+    from arena_assets.lake.lake import MissingPartition, UnmigratedStore
     from arena_assets.models.weights import MissingWeights
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
     kinds = (ProfileError, BrokenChain, CorruptCheckpoint, MissingPartition, MissingWeights)
-    return isinstance(error, kinds)
+    return isinstance(error, (*kinds, UnmigratedStore))
 
 
 def main() -> None:

@@ -202,16 +202,20 @@ class Lake:
     def store(self, kind: str) -> Path:
         """The folder of what was paid for: "responses", "judgments" or "difficulty".
 
-        Raises UnmigratedStore where such rows lie there under keys of an earlier version: what goes
-        on would pay for them again.
+        Raises UnmigratedStore as `refuse_unmigrated` does.
         """
-        old = self.root / "store" / kind
-        if not self.migrated.exists() and has_rows(old):
-            raise UnmigratedStore(
-                f"{old}: what is stored there was made by an earlier version, under other keys, "
-                "and would be paid for again: run `arena migrate` once, which keeps it"
-            )
+        self.refuse_unmigrated(kind)
         return self.stores / kind
+
+    def refuse_unmigrated(self, *kinds: str) -> None:
+        """UnmigratedStore where rows lie under keys of an earlier version: they'd be paid again."""
+        for kind in kinds or ("responses", "judgments", "difficulty"):
+            old = self.root / "store" / kind
+            if not self.migrated.exists() and has_rows(old):
+                raise UnmigratedStore(
+                    f"{old}: what is stored there was made by an earlier version, under other "
+                    "keys, and would be paid for again: run `arena migrate` once, which keeps it"
+                )
 
     @property
     def stores(self) -> Path:
