@@ -160,7 +160,8 @@ def arena_testset(
     else:
         version = freeze(lake, _drawn_testset(arena, context.log.info))
         context.log.info(f"new version {version}")
-        lake.write("arena_testset", lake.read("testset_versions", version), fingerprint=spec)
+        rows = lake.read("testset_versions", version, TABLES["arena_testset"].schema.names)
+        lake.write("arena_testset", rows, fingerprint=spec)
     return materialized(lake, "arena_testset", **_testset_metadata(lake))
 
 

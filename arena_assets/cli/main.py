@@ -159,12 +159,13 @@ def leaderboard(
             "run `arena run`"
         )
     rows = arena.lake.query("select * from board order by rating desc", board=("leaderboard", key))
-    board = rows.to_pylist()
+    columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
+    # a board of an earlier version may lack what boards have now
+    board = [dict.fromkeys(columns) | row for row in rows.to_pylist()]
     comparison, note = _progress(arena, key, board), note_on_picks(arena.profile)
     if format is Format.json:
         _print_json({"round": key, "leaderboard": board, "progress": comparison, "note": note})
         return
-    columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
     print_table(f"leaderboard after {key}", columns, board)
     if note:
         typer.echo(note)
