@@ -89,5 +89,5 @@ class Recorded:
 Model = Local | Served | Recorded
 
 
-def _identity(code: str, digest: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
-    return identity("model", code=code_version(code), weights=digest, engine=settings)
+def _identity(kind: str, digest: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
+    return identity("model", kind=kind, code=code_version(kind), weights=digest, engine=settings)
