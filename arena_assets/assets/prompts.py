@@ -184,7 +184,8 @@ def arena_testset(
             "no version of the test set is as the profile asks: materialize testset_versions",
             allow_retries=False,
         )
-    lake.write("arena_testset", lake.read("testset_versions", version))
+    rows = lake.read("testset_versions", version, TABLES["arena_testset"].schema.names)
+    lake.write("arena_testset", rows)
     return materialized(lake, "arena_testset", **_testset_metadata(lake))
 
 
