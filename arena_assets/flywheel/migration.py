@@ -23,6 +23,7 @@ from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import recording
 from arena_assets.flywheel.old_checkpoints import migrate_checkpoints
+from arena_assets.flywheel.old_testset import migrate_testset
 from arena_assets.flywheel.weights import base_of, known_models
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
 from arena_assets.generation.responses import STORE_SCHEMA as ANSWERS
@@ -67,6 +68,7 @@ def migrate(arena: Arena, log: Callable[[str], None]) -> list[Moved]:
             migration = _Migration(arena, connection, log)
             moved = [*migration.answers(), *migration.verdicts(), *migration.difficulties()]
         moved += [Moved(*said) for said in migrate_checkpoints(arena, migration.new_digests, log)]
+        moved += [Moved(*said) for said in migrate_testset(arena)]
         moved += _nobodys(lake.root / "store", migration.seen)
         lake.migrated.parent.mkdir(parents=True, exist_ok=True)
         lake.migrated.touch()

@@ -13,6 +13,7 @@ from typing import Any
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.config.places import resolve
+from arena_assets.config.profile import Profile
 from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.judges import JudgeTemplate
 from arena_assets.lake.store import content_key_sql
@@ -20,6 +21,7 @@ from arena_assets.lake.store import content_key_sql
 VERIFIER = "verifier-1"
 _RENDERING = 2
 _SAMPLING = {"temperature", "top_p", "max_tokens", "repetition_penalty", "stop", "seed"}
+_ORIGIN = {"path", "hub", "revision", "package"}
 _ROWS_VERSION = 2  # of what checkpoints learn
 
 
@@ -30,6 +32,28 @@ def content_key(*parts: Any) -> str:
 
 def served(endpoint: Endpoint) -> str:
     """The digest of a served model."""
+    return content_key("endpoint", *_said_of(endpoint))
+
+
+def testset(profile: Profile) -> str:
+    """What a version of the test set was drawn by."""
+    settings, encoder = profile.prompts.testset, profile.prompts.encoder
+    names = {"clusters", "diverse_per_cluster", "hard", "hard_candidates_per_cluster"}
+    drawn = settings.model_dump(mode="json", include=names | {"constrained_only", "edition"})
+    rater, rates = settings.rater, None
+    drawn["rater"] = None
+    if rater:
+        drawn["rater"] = rater.model_dump(mode="json", include={"model", "template", "attempts"})
+        drawn["rater"]["sampling"] = _sampling(rater.sampling)
+        model = profile.models[rater.model]
+        names = {*_ORIGIN, "trust_remote_code", "chat_template"}
+        rates = model.model_dump(mode="json", include=names)
+        rates["endpoint"] = _said_of(model.endpoint) if model.endpoint else None
+    parts = [profile.seed, drawn, encoder.model_dump(mode="json", include=_ORIGIN), rates]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _said_of(endpoint: Endpoint) -> list[Any]:
     left_out = sorted(name for name, theirs in endpoint.parameters.items() if theirs is None)
     changes = {
         "left_out": [name for name in left_out if name != "n"],
@@ -38,8 +62,7 @@ def served(endpoint: Endpoint) -> str:
         "unstructured": not endpoint.structured_outputs,
     }
     changes = {name: value for name, value in changes.items() if value}
-    said = [endpoint.model, endpoint.version, *([changes] if changes else [])]
-    return content_key("endpoint", *said)
+    return [endpoint.model, endpoint.version, *([changes] if changes else [])]
 
 
 def templated(digest: str, chat_template: str) -> str:
