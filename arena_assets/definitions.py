@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dagster as dg
-from dagster_dbt import DbtCliResource
 
 from arena_assets.assets import audit, battles, consistency, curation, prompts, ratings, training
-from arena_assets.assets.dbt import arena_dbt, dbt_project
+from arena_assets.assets.dbt import arena_dbt
 from arena_assets.automation import advance_rounds
 from arena_assets.checks.expectations import expectation_checks
 from arena_assets.console import console_logger
@@ -55,7 +54,7 @@ defs = dg.Definitions(
     asset_checks=expectation_checks(),
     jobs=[collect_job, prepare_job, round_job, rejudge_job],
     sensors=[advance_rounds],
-    resources={"arena": arena_resource(), "dbt": DbtCliResource(project_dir=dbt_project)},
+    resources={"arena": arena_resource()},
     executor=executors[ARENA.executor],
     loggers={"console": console_logger},
 )

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arena_assets.assets.training import summary
+from arena_assets.checkpoints import read_metrics
 from arena_assets.config import Sampling, load_arena
 from arena_assets.generation.contestants import Contestant, SystemPrompt
 from arena_assets.generation.dialogue import open_turns, with_answers
@@ -334,6 +336,8 @@ def test_dpo_sums_over_the_answers_of_all_turns_and_nothing_else(job, tokenizer)
         by_hand = each[torch.tensor(tokens.learned[1:])].sum().item()
         found = trainer.train_dataset[1][f"ref_{side}_logps"]
         assert found == pytest.approx(by_hand, abs=1e-3)
+    took = summary(read_metrics(job.output))  # the pass is model work, and told as such
+    assert list(took) == ["dpo_reference_runtime"] and took["dpo_reference_runtime"] > 0
 
 
 @pytest.mark.parametrize(
