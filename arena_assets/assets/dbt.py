@@ -1,20 +1,16 @@
 """The dbt models as assets: battles, selections, leaderboards, judge quality."""
 
-import json
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import (
     DagsterDbtTranslator,
     DagsterDbtTranslatorSettings,
-    DbtCliResource,
     dbt_assets,
 )
 
+from arena_assets.assets.dbt_build import build
 from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checks.expectations import checked_partition
@@ -71,50 +67,40 @@ def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     ]
 
 
-def arena_dbt(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena]
-) -> Iterator[Any]:
+def arena_dbt(context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]) -> Iterator[Any]:
     key = _round_of(context, arena)
     # DuckDB writes a table beside its place under one name, so two runs must not meet there
     with exclusive(arena.lake.root / ".locks" / key, f"the tables of {key}", context.log.info):
-        yield from _build(context, dbt, arena, key)
+        yield from _build(context, arena, key)
 
 
-def _build(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena], key: str
-) -> Iterator[Any]:
+def _build(context: dg.AssetExecutionContext, arena: Arena, key: str) -> Iterator[Any]:
     round_ = arena.round(key)
     made = {asset.path[-1] for asset in context.selected_asset_keys}
     # those of other assets may be made anew while dbt works; what it read is what they were before
     making = Making(arena, made, key)
     for table in made:  # DuckDB's COPY makes no folders
         (arena.lake.root / table).mkdir(parents=True, exist_ok=True)
-    os.environ["ARENA_LAKE"] = str(arena.lake.root)
-    with TemporaryDirectory() as scratch:  # a database file of its own: runs never wait for a lock
-        variables = {
-            "round": round_.key,
-            "stage": round_.stage,
-            "minimum_gap": round_.minimum_gap,
-            "trains_on": list(round_.trains_on),
-            "rounds_so_far": until(arena.rounds, round_.key),
-            "flips": arena.profile.battles.flips,
-            "quorum": getattr(arena.profile.judge, "quorum", 1.0),
-            "scratch": scratch,
-        }
-        arguments = ["build", "--vars", json.dumps(variables)]
-        # unit tests are for `make test`; selecting a part of the models forgets the exclusion above
-        arguments += ["--exclude", "resource_type:unit_test"]
-        run = dbt.cli(arguments, context=context, target_path=Path(scratch) / "target")
-        for event in run.stream():
-            if isinstance(event, dg.Output):
-                # what dagster-dbt can fetch itself takes longer than the models do
-                table = context.asset_key_for_output(event.output_name).path[-1]
-                making.ended(table)
-                shown = table_metadata(arena.lake, table, key, held=_columns_held(context, table))
-                if table == "selection_drops":
-                    shown["reasons"] = _counted_reasons(arena, key)
-                event = event.with_metadata({**event.metadata, **shown})
-            yield event
+    variables = {
+        "lake": str(arena.lake.root),
+        "round": round_.key,
+        "stage": round_.stage,
+        "minimum_gap": round_.minimum_gap,
+        "trains_on": list(round_.trains_on),
+        "rounds_so_far": until(arena.rounds, round_.key),
+        "flips": arena.profile.battles.flips,
+        "quorum": getattr(arena.profile.judge, "quorum", 1.0),
+    }
+    for event in build(context, variables):
+        if isinstance(event, dg.Output):
+            # what dagster-dbt can fetch itself takes longer than the models do
+            table = context.asset_key_for_output(event.output_name).path[-1]
+            making.ended(table)
+            shown = table_metadata(arena.lake, table, key, held=_columns_held(context, table))
+            if table == "selection_drops":
+                shown["reasons"] = _counted_reasons(arena, key)
+            event = event.with_metadata({**event.metadata, **shown})
+        yield event
 
 
 def _columns_held(context: dg.AssetExecutionContext, table: str) -> dict[str, str]:
@@ -133,7 +119,7 @@ def _counted_reasons(arena: Arena, key: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(markdown_table(counted))
 
 
-def _round_of(context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]) -> str:
+def _round_of(context: dg.AssetExecutionContext, arena: Arena) -> str:
     """The round of a run; one that only checks may come without, and makes no table."""
     if context.selected_asset_keys:
         return context.partition_key
