@@ -207,7 +207,7 @@ def test_rejudging_finds_edited_weights_first(edited, monkeypatch):
         wheel, "_run", lambda _, __, job, key, *___, only=None: runs.append((job, key, only))
     )
     for arena in (edited(), edited(tiny={"path": "/other"})):
-        monkeypatch.setattr(wheel, "arena_resource", lambda arena=arena: arena)
+        monkeypatch.setattr(wheel, "open_arena", lambda arena=arena: arena)
         wheel.rejudge([ROUND], None)
     assert runs == [
         ("rejudge", ROUND, None),

@@ -294,13 +294,13 @@ def verify(format: FormatOption = Format.table) -> None:
 @app.command()
 def profile(format: FormatOption = Format.table) -> None:
     """Check the profile and print it as it is understood, defaults included."""
-    arena = _arena().arena
+    settings = _arena().profile.model_dump(mode="json")
     if format is Format.json:
-        _print_json(arena.model_dump(mode="json"))
+        _print_json(settings)
         return
     import yaml
 
-    typer.echo(yaml.safe_dump(arena.model_dump(mode="json"), sort_keys=False, width=100))
+    typer.echo(yaml.safe_dump(settings, sort_keys=False, width=100))
 
 
 app.command("rate")(rate_command)
