@@ -72,12 +72,13 @@ bench-curation: setup ## measure: curation of 69K, 138K and 276K prompts, MinHas
 manifest: setup $(DAGSTER_HOME)/dagster.yaml # what Dagster knows of the dbt models; in seconds, without a network
 	@$(BIN)/python -c "from arena_assets.assets.dbt_project import parsed_project; parsed_project()"
 
-lint: types ## check style, the arrows between rooms, what is declared, types and SQL
+lint: setup ## check style, the arrows between rooms, what is declared, types and SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry arena_assets
 	$(BIN)/sqlfluff lint --quiet dbt_project/models
+	$(BIN)/mypy
 
 types: setup ## check types
 	$(BIN)/mypy

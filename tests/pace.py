@@ -1,8 +1,8 @@
 """Which tests are slow: told by what they use, so that nobody has to mark them.
 
-Slow is what starts a process (dbt, a server, `arena`), a browser, a model of real weights or a run of
-Dagster, itself or through the helpers and fixtures of the tests. `make test-fast` leaves those out,
-and what carries the mark `slow` by hand: simulations.
+Slow is what starts a process (dbt, a server, `arena`), a browser, a model of real weights or a run
+of Dagster, itself or through the helpers and fixtures of the tests. `make test-fast` leaves those
+out, and what carries the mark `slow` by hand: simulations.
 """
 
 from __future__ import annotations
