@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dagster as dg
-from dagster_dbt import DbtCliResource
 
 from arena_assets.assets import (
     audit,
@@ -17,7 +16,6 @@ from arena_assets.assets import (
 )
 from arena_assets.assets.automation import advance_rounds
 from arena_assets.assets.console import console_logger
-from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.partitions import rounds_of, sources_of
 from arena_assets.assets.resource import resource_of
 from arena_assets.checks.expectations import expectation_checks
@@ -44,10 +42,7 @@ def definitions(arena: Arena) -> dg.Definitions:
         asset_checks=expectation_checks(arena.profile, rounds, sources),
         jobs=_jobs(rounds, sources),
         sensors=[advance_rounds],
-        resources={
-            "arena": resource_of(arena),
-            "dbt": DbtCliResource(project_dir=parsed_project()),
-        },
+        resources={"arena": resource_of(arena)},
         executor=_EXECUTORS[arena.profile.executor],
         loggers={"console": console_logger},
     )

@@ -25,11 +25,12 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 import yaml
+from pace import is_slow
 from xdist.scheduler import LoadFileScheduling
 
 from arena_assets.config.models import Endpoint
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint
+from arena_assets.flywheel.made_from import OF_ROUND, Making
 from arena_assets.lake.lake import write_atomically
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -135,7 +136,11 @@ _TOGETHER = {
 _GROUPS = {file: group for group, files in _TOGETHER.items() for file in files}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the mark
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        if is_slow(item):
+            item.add_marker("slow")
     order = list(_TOGETHER)
     items.sort(
         key=lambda item: (
@@ -268,13 +273,28 @@ def _end_group(server: subprocess.Popen[bytes]) -> None:
             continue
 
 
+PROMOTED_FROM = [table for table in OF_ROUND if table != "promotions"]
+
+
 def record_round(arena: Arena, key: str) -> None:
     """Note that all a promotion rests on was made from the present inputs; what lacks is empty."""
     arena = Arena(arena.profile_path, arena.lake.root)
+    record_testset(arena)
     for table in PROMOTED_FROM:
         if table != "checkpoint" and not arena.lake.exists(table, key):
             write_atomically(pa.table({"round": [key]}).to_reader(), arena.lake.path(table, key))
-        arena.record(table, key, inputs_fingerprint(arena, table, key))
+        if arena.digest(table, key):
+            Making(arena, [table], key).ended(table)
+
+
+def record_testset(arena: Arena) -> None:
+    """A test set as the profile asks for it; where there was none of any kind, it is empty."""
+    if not arena.lake.exists("arena_testset"):
+        arena.lake.write("testset_versions", [], "v001")
+        arena.lake.write("arena_testset", [])
+    version = arena.lake.partitions("testset_versions")[-1]
+    Making(arena, ["testset_versions"]).ended("testset_versions", version)
+    Making(arena, ["arena_testset"]).ended("arena_testset")
 
 
 def asset_named(name: str) -> dg.AssetsDefinition:

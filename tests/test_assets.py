@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -20,15 +19,12 @@ from arena_assets.checks.expectations import failed_expectations, validate
 from arena_assets.checks.suites import suites
 from arena_assets.config.places import PROJECT
 from arena_assets.definitions import defs
-from arena_assets.flywheel.arena import Arena, open_arena
-from arena_assets.flywheel.lineage import (
-    BrokenChain,
-    arena_contestants,
-    round_contestants,
-    round_fingerprint,
-    state_of,
-    target_of,
-)
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.handover import arena_contestants, round_contestants, target_of
+from arena_assets.flywheel.made_from import Making, identity_of
+from arena_assets.flywheel.moment import Moment
+from arena_assets.flywheel.state import State, state_of
+from arena_assets.flywheel.weights import BrokenChain
 
 FIRST, SECOND, THIRD = "i01.1-sft", "i01.2-dpo", "i01.3-rl"
 
@@ -253,7 +249,9 @@ def test_a_source_without_prompts_fails_and_writes_no_prompts(arena):
 def promote(arena, key, contestant, digest, path="x", **changes):
     row = {"round": key, "contestant": contestant, "model": str(path), "model_digest": digest}
     row |= {"rating": 1.0, "lower": 0.0, "upper": 2.0, "reason": "test"} | changes
-    arena.lake.write("promotions", [row], key, fingerprint=round_fingerprint(arena, key))
+    record_round(arena, key)
+    arena.lake.write("promotions", [row], key)
+    Making(arena, ["promotions"], key).ended("promotions")
 
 
 def checkpoint_of(arena, key, content=b"weights"):
@@ -269,6 +267,7 @@ def test_the_first_round_fights_with_the_base_model_and_later_ones_with_the_prom
     target = target_of(arena, SECOND)
     assert (target.contestant, target.model.digest) == (FIRST, digest)
     assert target.promoted_after == FIRST
+    checkpoint_of(arena, SECOND, b"trained, but not better")
     promote(arena, SECOND, "base", "base-digest")
     assert target_of(arena, THIRD).contestant == "base"
     group = [(c.name, c.role) for c in round_contestants(arena, SECOND)]
@@ -293,10 +292,9 @@ def test_a_missing_link_stops_the_round_with_advice(arena):
 def test_an_outdated_round_stops_the_next_one(arena):
     digest = checkpoint_of(arena, FIRST)
     promote(arena, FIRST, FIRST, digest)
-    assert state_of(arena, FIRST) == "done" and state_of(arena, SECOND) == "missing"
-    row = arena.lake.read("promotions", FIRST)
-    arena.lake.write("promotions", row, FIRST, fingerprint="of other settings")
-    assert state_of(arena, FIRST) == "out of date"
+    assert state_of(arena, FIRST).name == "done" and state_of(arena, SECOND).name == "missing"
+    arena.record("ratings", FIRST, "other settings")
+    assert state_of(arena, FIRST) == State("out of date", ("ratings", FIRST))
     with pytest.raises(BrokenChain, match=r"is out of date .*materialize i01.1-sft again"):
         target_of(arena, SECOND)
 
@@ -382,6 +380,7 @@ def test_the_sensor_starts_a_round_once_the_one_before_has_promoted(arena):
     assert advance_rounds.default_status == dg.DefaultSensorStatus.STOPPED
     with dg.DagsterInstance.ephemeral() as instance:
         assert "start it by hand" in tick(arena, instance).skip_message
+        checkpoint_of(arena, FIRST)
         promote(arena, FIRST, "base", "base-digest")
         request = tick(arena, instance)
         assert request.partition_key == SECOND
@@ -393,33 +392,9 @@ def test_the_sensor_starts_a_round_once_the_one_before_has_promoted(arena):
         )
         assert "under way" in tick(arena, instance).skip_message, "a backfill may have it already"
         for key in (SECOND, THIRD):
+            checkpoint_of(arena, key, key.encode())
             promote(arena, key, "base", "base-digest")
         assert "every round is done" in tick(arena, instance).skip_message
-
-
-def test_every_profile_key_of_a_round_changes_its_fingerprint(arena, tmp_path):
-    fingerprint = round_fingerprint(arena, FIRST)
-    profile = yaml.safe_load(arena.profile_path.read_text("utf-8"))
-    changes = {
-        "target/sampling/max_tokens": 13,
-        "training/sft/epochs": 2,
-        "rounds/i01.1-sft/minimum_gap": 1.0,
-        "prompts/testset/edition": 2,
-        "seed": 4,
-        "opponents/1/sampling/temperature": 0.5,
-    }
-    for number, (path, value) in enumerate(changes.items()):
-        changed = json.loads(json.dumps(profile))
-        *parents, last = path.split("/")
-        section = changed
-        for part in parents:
-            section = section[int(part) if part.isdigit() else part]
-        section[last] = value
-        file = tmp_path / f"{number}.yaml"
-        file.write_text(yaml.safe_dump(changed), encoding="utf-8")
-        other = Arena(str(file), arena.lake.root)
-        assert round_fingerprint(other, FIRST) != fingerprint, path
-    assert open_arena().rounds.keys() == {FIRST, SECOND, THIRD}
 
 
 def test_a_round_is_out_of_date_when_a_prompt_of_its_slice_changes_and_not_when_others_come(arena):
@@ -430,7 +405,7 @@ def test_a_round_is_out_of_date_when_a_prompt_of_its_slice_changes_and_not_when_
             for name, text in texts.items()
         ]
         arena.lake.write("prompts_curated", rows)
-        return [round_fingerprint(arena, key) for key in (FIRST, SECOND)]
+        return [identity_of(Moment(arena), "responses", key) for key in (FIRST, SECOND)]
 
     slices = {"p1": "D1", "p2": "D2"}
     arena.lake.write("slices", [{"prompt_id": p, "slice": s} for p, s in slices.items()])

@@ -11,7 +11,7 @@ import yaml
 from arena_assets.assets import curation, prompts
 from arena_assets.assets.partitions import sources_of
 from arena_assets.flywheel.arena import Arena, open_arena
-from arena_assets.flywheel.lineage import prompts_fingerprint
+from arena_assets.flywheel.state import outdated
 
 ASSETS = [*prompts.assets(sources_of(open_arena().profile)), *curation.assets()]
 QUESTION = "Why do tides lag behind the moon?"
@@ -86,7 +86,7 @@ def test_what_was_left_out_of_a_source_is_in_its_metadata(collect):
 def test_a_source_without_a_prompt_is_told_and_takes_none_away(collect):
     arena, result = collect({"a.jsonl": [{"prompt": QUESTION}]})
     assert result.success
-    before = prompts_fingerprint(arena.profile)
+    assert outdated(arena, ["prompts"], "seed") == []
     arena, result = collect({"a.jsonl": ["{broken"]})
     assert failure(result).startswith(
         "source seed: no prompt in it; of 1 quarantined rows the first"
@@ -94,7 +94,7 @@ def test_a_source_without_a_prompt_is_told_and_takes_none_away(collect):
     assert "a.jsonl, line 1: not JSON" in failure(result)
     assert arena.lake.read("prompts", "seed").num_rows == 1
     assert arena.lake.read("quarantine", "seed").num_rows == 1
-    assert prompts_fingerprint(arena.profile) != before
+    assert outdated(arena, ["prompts"], "seed") == ["prompts"]
     assert failure(collect({"a.jsonl": []})[1]) == "source seed: no prompt in it; it has no rows"
 
 

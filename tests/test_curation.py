@@ -224,9 +224,8 @@ def remaining():
     """DuckDB with the relation that steps look at, over the prompts given."""
     with duckdb.connect() as connection:
 
-        def over(prompts, settled=()):
-            marked = pa.array([p in settled for p in prompts["prompt_id"].to_pylist()])
-            connection.register("remaining", prompts.append_column("settled", marked))
+        def over(prompts):
+            connection.register("remaining", prompts)
             return connection
 
         yield over
@@ -275,12 +274,10 @@ def test_length_is_counted_in_words_and_systems_say_nothing(remaining):
     assert filters.short(remaining(as_table(spoken)), 3).num_rows == 1
 
 
-def test_a_prefix_is_kept_once_and_settled_prompts_win(remaining):
+def test_a_prefix_is_kept_once(remaining):
     prompts = said(["a b c d", "A, b C! e", "a b", "a b", "x y z"])
     drops = filters.repeated_prefixes(remaining(prompts), 3)
     assert by_prompt(drops, "match") == {"p1": ("p0",), "p3": ("p2",)}
-    drops = filters.repeated_prefixes(remaining(prompts, settled=["p1"]), 3)
-    assert by_prompt(drops, "match") == {"p0": ("p1",), "p3": ("p2",)}
     whole = filters.repeated_prefixes(remaining(prompts), None)
     assert by_prompt(whole, "match", "reason") == {"p3": ("p2", "same words")}
 
@@ -361,10 +358,12 @@ def test_neither_row_order_nor_shards_change_what_is_a_near_duplicate(shards):
         assert found.equals(expected)
 
 
-def test_settled_prompts_are_never_dropped_as_near_duplicates():
+def test_of_near_duplicates_the_first_stays():
     table = said([*["one two three four five six seven eight nine ten"] * 3, "quite another text"])
-    found = near_duplicates(words_of(table), 0.8, 3, settled={"p1", "p2"})
-    assert found.to_pylist() == [{"prompt_id": "p0", "match": "p1", "score": 1.0}]
+    found = near_duplicates(words_of(table), 0.8, 3)
+    assert found.to_pylist() == [
+        {"prompt_id": name, "match": "p0", "score": 1.0} for name in ("p1", "p2")
+    ]
     assert near_duplicates([], 0.8, 3).num_rows == 0
 
 

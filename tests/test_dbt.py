@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import random
 import subprocess
 import sys
@@ -20,21 +19,24 @@ CONTESTANTS = {"base": "target", "ann": "opponent", "bob": "opponent"}
 
 
 def dbt(lake: Lake, round_: str, scratch: Path, select: str) -> str:
-    """`dbt build` on one round, as the asset runs it."""
+    """`dbt build` on one round, told what the asset tells it."""
     variables = {
+        "lake": str(lake.root),
         "round": round_,
         "stage": round_.split("-")[1],
         "minimum_gap": GAP[round_],
         "trains_on": [key for key in sorted(GAP) if key <= round_ and key[4:] == round_[4:]],
+        "rounds_so_far": [key for key in sorted(GAP) if key <= round_],
+        "flips": "inconsistent",
+        "quorum": 0.5,
         "scratch": str(scratch),
     }
     command = [Path(sys.executable).with_name("dbt"), "build", "--vars", json.dumps(variables)]
     command += ["--project-dir", "dbt_project", "--profiles-dir", "dbt_project"]
     command += ["--target-path", scratch / "target", "--select", *select.split()]
-    environment = os.environ | {"ARENA_LAKE": str(lake.root)}
     for table in ("battles", "sft_rows", "preference_pairs", "rl_prompts", "training_set"):
         (lake.root / table).mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     return done.stdout
 

@@ -8,14 +8,11 @@ from conftest import asset_named
 
 from arena_assets.cli import wheel
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    BrokenChain,
-    known_models,
-    models,
-    prompts_fingerprint,
-    round_fingerprint,
-)
+from arena_assets.flywheel.made_from import identity_of
+from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.planning import plan
+from arena_assets.flywheel.state import round_identity
+from arena_assets.flywheel.weights import BrokenChain, known_models, models
 from arena_assets.lake.tables import PROMPTS, RESPONSES
 from tests.fault_server import FaultServer
 
@@ -50,8 +47,9 @@ def edited(tmp_path, tiny_profile):
     return build
 
 
-def fingerprints(arena):
-    return round_fingerprint(arena, ROUND), prompts_fingerprint(arena.profile)
+def identities(arena):
+    """Of a round, and of the models to find."""
+    return round_identity(arena, ROUND), identity_of(Moment(arena), "models", "all")
 
 
 def digest(arena, name="served"):
@@ -85,7 +83,7 @@ def test_a_served_model_stays_the_same_wherever_it_is_served(edited, change):
     before = edited()
     moved = edited(served=change)
     assert digest(moved) == digest(before)
-    assert fingerprints(moved) == fingerprints(before), "no round is out of date by that"
+    assert identities(moved) == identities(before), "no round is out of date by that"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +96,7 @@ def test_a_served_model_stays_the_same_wherever_it_is_served(edited, change):
     ],
 )
 def test_a_round_is_out_of_date_where_its_models_answers_may_be_others(edited, change, same):
-    assert (fingerprints(edited(**change)) == fingerprints(edited())) is same
+    assert (identities(edited(**change)) == identities(edited())) is same
 
 
 @pytest.mark.parametrize(
@@ -134,11 +132,11 @@ def test_an_edited_chat_template_is_seen_without_finding_the_weights_anew(edited
     template = tmp_path / "template.jinja"
     template.write_text("one", "utf-8")
     arena = edited(tiny={"chat_template": str(template)})
-    before = digest(arena, "tiny"), round_fingerprint(arena, ROUND)
+    before = digest(arena, "tiny"), round_identity(arena, ROUND)
     assert before[0] != "tiny's weights"
     template.write_text("two", "utf-8")
     assert digest(arena, "tiny") != before[0]
-    assert round_fingerprint(arena, ROUND) != before[1], "the round is out of date"
+    assert round_identity(arena, ROUND) != before[1], "the round is out of date"
 
 
 def write_answers(lake):
@@ -211,6 +209,6 @@ def test_rejudging_finds_edited_weights_first(edited, monkeypatch):
         wheel.rejudge([ROUND], None)
     assert runs == [
         ("rejudge", ROUND, None),
-        ("prepare", None, "models"),
+        ("prepare", None, ["models"]),
         ("rejudge", ROUND, None),
     ]

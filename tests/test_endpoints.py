@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.config.profile import load_profile
 from arena_assets.config.settings_files import ProfileError
-from arena_assets.lake.store import content_key
+from arena_assets.lake.identity import identity as identity_of
 from arena_assets.models.engine import Request
 from arena_assets.models.served.openai_engine import OpenAIEngine
 from arena_assets.models.served.parameters import folded
@@ -151,7 +151,7 @@ def identity(**settings) -> str:
 
 def test_what_determines_the_text_makes_another_model_and_the_rest_does_not():
     plain = identity()
-    assert plain == content_key("endpoint", "m", ""), "keys of stored answers stay"
+    assert plain == identity_of("served model", endpoint={"model": "m"}), "defaults are left out"
     for neutral in (
         {"urls": ("http://b/v1",)},
         {"timeout": 5, "retries": 1, "concurrency": 2, "api_key_env": "KEY", "seeds": False},

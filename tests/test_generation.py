@@ -163,7 +163,7 @@ def test_the_best_of_several_samples_is_the_one_the_verifier_scores_highest(lake
     assert progress.completion_tokens == 6, "all samples were paid for"
     (row,), _ = answer(lake, best_of, [prompt(2, "[]")], Echo())
     assert row["sample"] == 0, "nothing to choose by"
-    shard = min((lake.root / "store" / "responses").rglob("*.parquet"))
+    shard = min(lake.store("responses").rglob("*.parquet"))
     kept = pq.read_table(shard)["samples"].to_pylist()
     assert kept[0] == ["Question 1,,", "Question 1,", "Question 1"], "the others are not lost"
 

@@ -58,10 +58,9 @@ def installed(tmp_path_factory) -> Installed:
     # the libraries only: .pth files of a folder that stands in one are not read, so that the
     # repository, which is installed there to be edited, is not found
     (packages / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    for name in ("dagster", "dbt"):
-        script = Path(sys.executable).with_name(name).read_text("utf-8").partition("\n")[2]
-        (home / "bin" / name).write_text(f"#!{python}\n{script}")
-        (home / "bin" / name).chmod(0o755)
+    script = Path(sys.executable).with_name("dagster").read_text("utf-8").partition("\n")[2]
+    (home / "bin" / "dagster").write_text(f"#!{python}\n{script}")
+    (home / "bin" / "dagster").chmod(0o755)
     return Installed(python)
 
 

@@ -15,7 +15,10 @@ from arena_assets.assets.partitions import sources_of
 from arena_assets.checks.expectations import failed_expectations
 from arena_assets.curation.collection import STEPS
 from arena_assets.flywheel.arena import Arena, open_arena
-from arena_assets.flywheel.lineage import prompts_fingerprint, round_fingerprint, round_prompts
+from arena_assets.flywheel.handover import round_prompts
+from arena_assets.flywheel.made_from import identity_of
+from arena_assets.flywheel.moment import Moment
+from arena_assets.flywheel.state import outdated_preparation
 
 ASSETS = [*prompts.assets(sources_of(open_arena().profile)), *curation.assets()]
 COLLECTED = dg.AssetSelection.assets("prompts", "quarantine")
@@ -91,7 +94,7 @@ def test_every_collected_prompt_is_curated_or_dropped_with_a_reason(arena):
     steps = {name: drops[name]["step"] for name in ("harmful", "short", "planted", "spanish")}
     assert list(steps.values()) == ["unsafe", "minimum length", "decontamination", "language"]
     assert drops["planted"]["against"] == "geography"
-    assert arena.lake.fingerprint("prompt_drops") == prompts_fingerprint(arena.profile)
+    assert outdated_preparation(arena) == ["models"], "which this test makes not"
     for table in (*STEPS, "dropped_near_testset", *TABLES, "prompt_embeddings", "benchmarks"):
         assert failed_expectations(arena, table, "all") == [], table
 
@@ -119,7 +122,7 @@ def sliced(arena):
 
 def test_what_was_added_and_taken_away_again_leaves_everything_as_it_was(arena, workshop):
     before, drawn = digests(arena), sliced(arena)
-    fingerprint = round_fingerprint(arena, FIRST)
+    made_from = identity_of(Moment(arena), "responses", FIRST)
     source = workshop / "prompts.jsonl"
     text = source.read_text("utf-8")
     known = {row["prompt_id"]: row for row in map(json.loads, text.splitlines())}
@@ -135,7 +138,8 @@ def test_what_was_added_and_taken_away_again_leaves_everything_as_it_was(arena, 
     assert len(drawn.items() - sliced(more).items()) <= 3 * 2, "two new ones, one gone"
     source.write_text(text, "utf-8")
     again = prepared(workshop)
-    assert digests(again) == before and round_fingerprint(again, FIRST) == fingerprint
+    assert digests(again) == before and outdated_preparation(again) == ["models"]
+    assert identity_of(Moment(again), "responses", FIRST) == made_from
 
 
 def test_half_a_source_is_refused_before_rounds_lose_prompts(arena, workshop):

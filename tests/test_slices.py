@@ -12,7 +12,8 @@ from arena_assets.checks.suites import suites
 from arena_assets.config.prompts import Slices
 from arena_assets.curation.slices import draw_slices
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import BrokenChain, round_prompts
+from arena_assets.flywheel.handover import round_prompts
+from arena_assets.flywheel.weights import BrokenChain
 
 FIRST, THIRD = "i01.1-sft", "i01.3-rl"
 

@@ -20,6 +20,7 @@ from arena_assets.models.dialogue import open_turns, with_answers
 from arena_assets.models.model import Local
 from arena_assets.models.prompting import SystemPrompt
 from arena_assets.training.job import Job
+from arena_assets.training.summaries import read_metrics, summary
 
 FEW_SHOT = SystemPrompt.model_validate(
     {
@@ -337,6 +338,8 @@ def test_dpo_sums_over_the_answers_of_all_turns_and_nothing_else(job, tokenizer)
         by_hand = each[torch.tensor(tokens.learned[1:])].sum().item()
         found = trainer.train_dataset[1][f"ref_{side}_logps"]
         assert found == pytest.approx(by_hand, abs=1e-3)
+    took = summary(read_metrics(job.output))  # the pass is model work, and told as such
+    assert list(took) == ["dpo_reference_runtime"] and took["dpo_reference_runtime"] > 0
 
 
 @pytest.mark.parametrize(

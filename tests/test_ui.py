@@ -162,16 +162,40 @@ def page(server):
         browser.close()
 
 
+def dialog_for(page, round_: str, seconds: float) -> Any:
+    """The dialog that materializes the asset of this page, with one round chosen and no list open.
+
+    The page behind the dialog names rounds too, so all is looked for in the dialog and its list.
+    """
+    page.set_default_timeout(seconds * 1000)
+    page.get_by_role("button", name="Materialize").first.click()
+    dialog, choices = page.locator(".dagster-dialog"), page.locator(".dagster-popover")
+    dialog.get_by_text("Select a partition or create one").click()
+    filter_ = choices.get_by_placeholder("Filter partitions")
+    filter_.fill(round_)
+    choices.get_by_role("menuitem").filter(has=page.get_by_text(round_, exact=True)).click()
+    dialog.get_by_text("1 partition", exact=True).wait_for()
+    filter_.press("Escape")
+    choices.wait_for(state="hidden")
+    dialog.get_by_title(round_, exact=True).wait_for()
+    return dialog
+
+
 def materialize_by_clicking(page, server, asset: str, round_: str) -> dict[str, Any]:
     """Materialize one round of an asset through its page; returns the finished run."""
+    from playwright.sync_api import TimeoutError as TookTooLong
+
     known = {run["runId"] for run in server.runs(**{"dagster/partition": round_})}
-    page.goto(f"{server.url}/assets/{asset}")
-    page.get_by_role("button", name="Materialize").first.click()
-    page.get_by_text("Select a partition or create one").click()
-    page.get_by_placeholder("Filter partitions").fill(round_)
-    page.get_by_text(round_).locator("visible=true").last.click()
-    page.keyboard.press("Escape")
-    page.get_by_role("button", name="Launch 1 run").click()
+    for patience in (10, 20, 60):  # a slow machine's list may stay empty, until the page is new
+        page.goto(f"{server.url}/assets/{asset}", timeout=60_000)
+        try:
+            dialog = dialog_for(page, round_, patience)
+            break
+        except TookTooLong:
+            if patience == 60:
+                raise
+    page.set_default_timeout(60_000)
+    dialog.get_by_role("button", name="Launch 1 run").click()
 
     def done() -> dict[str, Any] | None:
         runs = server.runs(**{"dagster/partition": round_})

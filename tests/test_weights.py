@@ -10,7 +10,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from arena_assets.config.models import ModelSettings
 from arena_assets.flywheel.arena import Arena, open_arena
-from arena_assets.flywheel.lineage import models
+from arena_assets.flywheel.weights import models
 from arena_assets.models.weights import MissingWeights, base_weights, hub_patterns, present_weights
 from arena_assets.training.checkpoints import CheckpointStore, CorruptCheckpoint, Manifest, now
 

@@ -11,8 +11,8 @@ from conftest import arena_command
 from safetensors import safe_open
 
 from arena_assets.flywheel.arena import open_arena
-from arena_assets.flywheel.lineage import models
-from arena_assets.training.checkpoints import digest_weights
+from arena_assets.flywheel.weights import models
+from arena_assets.training.checkpoints import digest_weights, learned_digest
 
 ROUNDS = ["i01.1-sft", "i01.2-dpo", "i01.3-rl"]
 
@@ -93,7 +93,7 @@ def test_checkpoints_are_whole_and_say_where_they_come_from(arena):
             parent = promoted["model_digest"]
             assert manifest.parent == promoted["contestant"]
         assert manifest.parent_digest == parent
-        assert manifest.training_set_digest == arena.lake.digest("training_set", key)
+        assert manifest.training_set_digest == learned_digest(arena.lake.path("training_set", key))
         assert digest_weights(folder) == manifest.digest != parent
         with safe_open(folder / "model.safetensors", "pt") as weights:
             assert len(list(weights.keys())) > 10

@@ -49,13 +49,12 @@ def conversation(*turns):
 
 
 def table(conversations):
-    """Prompts p0, p1, ... of these texts or lists of messages, settled none."""
+    """Prompts p0, p1, ... of these texts or lists of messages."""
     made = [c if isinstance(c, list) else conversation(("user", c)) for c in conversations]
     return pa.table(
         {
             "prompt_id": [f"p{number}" for number in range(len(made))],
             "messages": pa.array(made, MESSAGES),
-            "settled": [False] * len(made),
         }
     )
 

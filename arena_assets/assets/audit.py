@@ -2,23 +2,23 @@
 
 import dagster as dg
 
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import publish
 from arena_assets.assets.records import recorded
 from arena_assets.flywheel.arena import Arena
 from arena_assets.judging.audit import audit_judges, judge_prices
-from arena_assets.lake.tables import TABLES
 
 
 def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of this asset."""
     return [
-        dg.asset(
+        declare(
+            judge_audit,
             group_name="reports",
             partitions_def=rounds,
             deps=["judgments", "battles", "responses"],
             kinds={"parquet"},
-            description=TABLES["judge_audit"].description,
-        )(judge_audit)
+        )
     ]
 
 

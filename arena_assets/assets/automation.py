@@ -20,10 +20,10 @@ _UNFINISHED = [
     description="Starts the first round that is not done, once the one before has promoted.",
 )
 def advance_rounds(context: dg.SensorEvaluationContext, arena: dg.ResourceParam[Arena]):
-    from arena_assets.flywheel.lineage import round_fingerprint, state_of
+    from arena_assets.flywheel.state import round_identity, states
 
-    for key in arena.rounds:
-        if state_of(arena, key) == "done":
+    for key, state in states(arena).items():
+        if state.name == "done":
             continue
         if arena.round(key).previous is None:
             return dg.SkipReason(
@@ -33,6 +33,6 @@ def advance_rounds(context: dg.SensorEvaluationContext, arena: dg.ResourceParam[
         if context.instance.get_runs_count(under_way):  # a backfill may have started it
             return dg.SkipReason(f"{key} is under way")
         # the run key holds what the round is made from: a failed round is not started forever
-        fingerprint = round_fingerprint(arena, key)
-        return dg.RunRequest(run_key=f"{key}-{fingerprint[:16]}", partition_key=key)
+        made_from = round_identity(arena, key)
+        return dg.RunRequest(run_key=f"{key}-{made_from[:16]}", partition_key=key)
     return dg.SkipReason("every round is done")

@@ -6,18 +6,18 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field
 
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
 from arena_assets.curation.testset import testset_prompts
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    BrokenChain,
+from arena_assets.flywheel.handover import (
     arena_contestants,
-    models,
     round_contestants,
     round_prompts,
     target_of,
 )
+from arena_assets.flywheel.weights import BrokenChain, models
 from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.outcome import counted_failures, counted_games
@@ -29,37 +29,34 @@ from arena_assets.judging.panel import (
     read_shadow_judge,
 )
 from arena_assets.lake.lake import NotWritable
-from arena_assets.lake.tables import TABLES
 from arena_assets.models.engine import BackendDown
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
 def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
-    flywheel = partial(dg.asset, group_name="flywheel", partitions_def=rounds)
-    arena = partial(dg.asset, group_name="arena", partitions_def=rounds)
+    flywheel = partial(declare, group_name="flywheel", partitions_def=rounds)
+    arena = partial(declare, group_name="arena", partitions_def=rounds)
     return [
-        flywheel(deps=["models"])(target_model),
+        flywheel(target_model, deps=["models"]),
         flywheel(
+            responses,
             deps=["target_model", "models", "slices", "prompts_curated"],
             kinds={"vllm", "parquet"},
-            description=TABLES["responses"].description,
-        )(responses),
-        flywheel(
-            deps=["responses", "prompts_curated", "models"],
-            kinds={"parquet"},
-            description=TABLES["judgments"].description,
-        )(judgments),
+        ),
+        flywheel(judgments, deps=["responses", "prompts_curated", "models"], kinds={"parquet"}),
         arena(
+            arena_responses,
             deps=["checkpoint", "models", "arena_testset", "prompts_curated"],
             kinds={"vllm", "parquet"},
             description="One row per test prompt and contestant: base, checkpoints, opponents.",
-        )(arena_responses),
+        ),
         arena(
-            deps=["arena_responses", "prompts_curated"],
+            arena_judgments,
+            deps=["arena_responses", "prompts_curated", "models"],
             kinds={"parquet"},
             description="One row per game on the arena test set.",
-        )(arena_judgments),
+        ),
     ]
 
 
@@ -72,19 +69,25 @@ def target_model(
     except (BrokenChain, CorruptCheckpoint) as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
     return dg.MaterializeResult(
-        metadata=target_metadata(arena, context.partition_key),
+        metadata=target_metadata(
+            target.contestant,
+            target.promoted_after,
+            str(target.model.path),
+            target.model.digest,
+        ),
         data_version=dg.DataVersion(target.model.digest),
     )
 
 
-def target_metadata(arena: Arena, key: str) -> dict[str, str]:
+def target_metadata(
+    contestant: str, promoted_after: str | None, model: str, digest: str
+) -> dict[str, str]:
     """Which checkpoint a round fights with and where it came from, for the UI."""
-    target = target_of(arena, key)
     return {
-        "checkpoint": target.contestant,
-        "promoted_after": target.promoted_after or "-",
-        "model": str(target.model.path),
-        "digest": target.model.digest,
+        "checkpoint": contestant,
+        "promoted_after": promoted_after or "-",
+        "model": model,
+        "digest": digest,
     }
 
 
@@ -145,7 +148,7 @@ def _group(find, arena: Arena, key: str) -> list[Contestant]:
         contestants = find(arena, key)
     except BrokenChain as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
-    digests = [contestant.model.digest for contestant in contestants]
+    digests = [contestant.asked.digest for contestant in contestants]
     by_weights = zip(digests, contestants, strict=True)
     return [contestant for _, contestant in sorted(by_weights, key=lambda p: digests.index(p[0]))]
 

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import publish
 from arena_assets.assets.records import recorded
 from arena_assets.config.places import resolve
 from arena_assets.flywheel.arena import Arena
-from arena_assets.lake.tables import TABLES
 from arena_assets.ratings.consistency import consistency as compare
 from arena_assets.ratings.consistency import read_names, read_reference
 
@@ -14,13 +14,13 @@ from arena_assets.ratings.consistency import read_names, read_reference
 def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of this asset."""
     return [
-        dg.asset(
+        declare(
+            consistency,
             group_name="reports",
             partitions_def=rounds,
             deps=["ratings"],
             kinds={"parquet"},
-            description=TABLES["consistency"].description,
-        )(consistency)
+        )
     ]
 
 

@@ -7,66 +7,55 @@ from functools import partial
 import dagster as dg
 import pyarrow as pa
 
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
 from arena_assets.curation.collection import STEPS, all_drops, count, remaining
 from arena_assets.curation.embeddings import BATCH, embedded
 from arena_assets.curation.report import counted_reasons, decontamination
 from arena_assets.curation.steps import DROPS, nothing_left
-from arena_assets.curation.text import TEXT
+from arena_assets.curation.testset import current_version
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    OUT_OF_DATE,
-    outdated_preparation,
-    prompts_fingerprint,
-    settled_prompts,
-    testset_version,
-)
-from arena_assets.lake.tables import PROMPT_EMBEDDINGS, TABLES
+from arena_assets.lake.tables import PROMPT_EMBEDDINGS
 
 
 def assets() -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
-    table = partial(dg.asset, group_name="prompts", kinds={"parquet"})
+    table = partial(declare, group_name="prompts", kinds={"parquet"})
     steps = {
         "dropped_unsafe": (
             ["prompts"],
             "Prompts that are unsafe or toxic: a phrase of the lexicon, or the classifier's score.",
         ),
-        "dropped_short": (["dropped_unsafe"], "Prompts with fewer words than minimum_words."),
+        "dropped_short": (["prompts", *STEPS[:1]], "Prompts with fewer words than minimum_words."),
         "dropped_prefixes": (
-            ["dropped_short"],
+            ["prompts", *STEPS[:2]],
             "Prompts that begin with the same prefix_words words as another one.",
         ),
         "dropped_near_duplicates": (
-            ["dropped_prefixes"],
+            ["prompts", *STEPS[:3]],
             "Prompts that nearly repeat another one, by MinHash-LSH and exact Jaccard similarity.",
         ),
         "dropped_contaminated": (
-            ["dropped_near_duplicates", "prompt_embeddings", "benchmarks"],
+            ["prompts", *STEPS[:4], "prompt_embeddings", "benchmarks"],
             "Prompts that repeat a benchmark: the same words, its n-grams, or a nearest neighbour.",
         ),
         "dropped_languages": (
-            ["dropped_contaminated"],
+            ["prompts", *STEPS[:5]],
             "Prompts in other languages than those that stay.",
         ),
     }
     return [
         *(
-            table(name=name, deps=deps, description=description)(_step(name))
+            table(_step(name), name, description, deps=deps)
             for name, (deps, description) in steps.items()
         ),
+        table(prompt_embeddings, deps=["prompts", *STEPS[:4]]),
+        table(prompt_drops, deps=[*STEPS, "dropped_near_testset", "arena_testset"]),
         table(
-            deps=["dropped_near_duplicates"], description=TABLES["prompt_embeddings"].description
-        )(prompt_embeddings),
-        table(
-            deps=["slices", "dropped_near_testset", *STEPS],
-            description=TABLES["prompt_drops"].description,
-        )(prompt_drops),
-        table(
-            deps=["prompt_drops", "benchmarks", "arena_testset"],
-            description=TABLES["decontamination_report"].description,
-        )(decontamination_report),
+            decontamination_report,
+            deps=["prompts", "prompt_drops", "benchmarks", "arena_testset", "testset_versions"],
+        ),
     ]
 
 
@@ -81,10 +70,9 @@ def _step(table: str) -> Callable[..., dg.MaterializeResult]:
     def step(
         context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
     ) -> dg.MaterializeResult:
-        settled = settled_prompts(arena)
-        with remaining(arena.lake, source_names(arena), table, settled) as connection:
+        with remaining(arena.lake, source_names(arena), table) as connection:
             before = count(connection, "remaining")
-            dropped = DROPS[table](connection, arena.profile.prompts, arena.lake, settled)
+            dropped = DROPS[table](connection, arena.profile.prompts, arena.lake)
         written = publish_drops(context, arena, table, dropped, before)
         if before == dropped.num_rows:
             raise dg.Failure(nothing_left(source_names(arena), dropped), allow_retries=False)
@@ -116,30 +104,20 @@ def prompt_embeddings(
 ) -> dg.MaterializeResult:
     settings = arena.profile.prompts.encoder
     with remaining(arena.lake, source_names(arena), "dropped_contaminated") as connection:
-        texts = connection.sql(
-            f"select prompt_id, {TEXT} as text from remaining order by prompt_id"
-        )
-        batches = embedded(texts.to_arrow_reader(BATCH), settings)
+        batches = embedded(connection, settings)
         rows = pa.RecordBatchReader.from_batches(PROMPT_EMBEDDINGS.schema, batches)
         arena.lake.write("prompt_embeddings", rows)
     encoder = settings.package or settings.hub or settings.path
     return publish(arena, "prompt_embeddings", encoder=encoder)
 
 
+@recorded
 def prompt_drops(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     with arena.lake.connect() as connection:
         rows = all_drops(connection, arena.lake)
-        # written last, so its fingerprint says that all of the preparation was finished
-        old = outdated_preparation(arena)
-        fingerprint = OUT_OF_DATE if old else prompts_fingerprint(arena.profile)
-        arena.lake.write("prompt_drops", rows.to_arrow_reader(BATCH), fingerprint=fingerprint)
-    if old:
-        context.log.warning(
-            f"the preparation stays out of date: {', '.join(old)} were not made from the present "
-            "sources and settings; materialize the sources and then all of it"
-        )
+        arena.lake.write("prompt_drops", rows.to_arrow_reader(BATCH))
     return publish(arena, "prompt_drops", reasons=_reasons(arena, "prompt_drops"))
 
 
@@ -147,7 +125,7 @@ def prompt_drops(
 def decontamination_report(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    counted = decontamination(arena.lake, source_names(arena), testset_version(arena))
+    counted = decontamination(arena.lake, source_names(arena), current_version(arena.lake))
     arena.lake.write("decontamination_report", counted)
     examples = [row | {"examples": json.loads(row["examples"])} for row in counted.to_pylist()]
     return publish(

@@ -1,26 +1,23 @@
 """The dbt models as assets: battles, selections, leaderboards, judge quality."""
 
-import json
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import (
     DagsterDbtTranslator,
     DagsterDbtTranslatorSettings,
-    DbtCliResource,
     dbt_assets,
 )
 
+from arena_assets.assets.dbt_build import build
 from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checks.expectations import checked_partition
 from arena_assets.config.rounds import until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import PROMOTED_FROM, inputs_fingerprint, settings_fingerprint
+from arena_assets.flywheel.made_from import Making
+from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import exclusive
 from arena_assets.lake.lake import MissingPartition
 
@@ -38,6 +35,12 @@ class ArenaTranslator(DagsterDbtTranslator):
         if dbt_resource_props["name"] in _ARENA:
             return "arena"
         return "reports" if dbt_resource_props["fqn"][1] == "marts" else "flywheel"
+
+    def get_code_version(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The version that rounds are told apart by, which comments in the SQL do not change."""
+        if dbt_resource_props["resource_type"] == "model":
+            return code_version(dbt_resource_props["name"])
+        return super().get_code_version(dbt_resource_props)
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         if dbt_resource_props["resource_type"] == "model":
@@ -64,53 +67,47 @@ def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     ]
 
 
-def arena_dbt(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena]
-) -> Iterator[Any]:
+def arena_dbt(context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]) -> Iterator[Any]:
     key = _round_of(context, arena)
     # DuckDB writes a table beside its place under one name, so two runs must not meet there
     with exclusive(arena.lake.root / ".locks" / key, f"the tables of {key}", context.log.info):
-        yield from _build(context, dbt, arena, key)
+        yield from _build(context, arena, key)
 
 
-def _build(
-    context: dg.AssetExecutionContext, dbt: DbtCliResource, arena: dg.ResourceParam[Arena], key: str
-) -> Iterator[Any]:
+def _build(context: dg.AssetExecutionContext, arena: Arena, key: str) -> Iterator[Any]:
     round_ = arena.round(key)
-    settings = settings_fingerprint(arena, key)
     made = {asset.path[-1] for asset in context.selected_asset_keys}
     # those of other assets may be made anew while dbt works; what it read is what they were before
-    read = {above for table in made for above in PROMOTED_FROM.get(table, ())} - made
-    found = {table: arena.digest(table, key) for table in read}
+    making = Making(arena, made, key)
     for table in made:  # DuckDB's COPY makes no folders
         (arena.lake.root / table).mkdir(parents=True, exist_ok=True)
-    os.environ["ARENA_LAKE"] = str(arena.lake.root)
-    with TemporaryDirectory() as scratch:  # a database file of its own: runs never wait for a lock
-        variables = {
-            "round": round_.key,
-            "stage": round_.stage,
-            "minimum_gap": round_.minimum_gap,
-            "trains_on": list(round_.trains_on),
-            "rounds_so_far": until(arena.rounds, round_.key),
-            "flips": arena.profile.battles.flips,
-            "quorum": getattr(arena.profile.judge, "quorum", 1.0),
-            "scratch": scratch,
-        }
-        arguments = ["build", "--vars", json.dumps(variables)]
-        # unit tests are for `make test`; selecting a part of the models forgets the exclusion above
-        arguments += ["--exclude", "resource_type:unit_test"]
-        run = dbt.cli(arguments, context=context, target_path=Path(scratch) / "target")
-        for event in run.stream():
-            if isinstance(event, dg.Output):
-                # what dagster-dbt can fetch itself takes longer than the models do
-                table = context.asset_key_for_output(event.output_name).path[-1]
-                inputs = inputs_fingerprint(arena, table, key, settings, found)
-                arena.record(table, key, inputs)
-                shown = table_metadata(arena.lake, table, key)
-                if table == "selection_drops":
-                    shown["reasons"] = _counted_reasons(arena, key)
-                event = event.with_metadata({**event.metadata, **shown})
-            yield event
+    variables = {
+        "lake": str(arena.lake.root),
+        "round": round_.key,
+        "stage": round_.stage,
+        "minimum_gap": round_.minimum_gap,
+        "trains_on": list(round_.trains_on),
+        "rounds_so_far": until(arena.rounds, round_.key),
+        "flips": arena.profile.battles.flips,
+        "quorum": getattr(arena.profile.judge, "quorum", 1.0),
+    }
+    for event in build(context, variables):
+        if isinstance(event, dg.Output):
+            # what dagster-dbt can fetch itself takes longer than the models do
+            table = context.asset_key_for_output(event.output_name).path[-1]
+            making.ended(table)
+            shown = table_metadata(arena.lake, table, key, held=_columns_held(context, table))
+            if table == "selection_drops":
+                shown["reasons"] = _counted_reasons(arena, key)
+            event = event.with_metadata({**event.metadata, **shown})
+        yield event
+
+
+def _columns_held(context: dg.AssetExecutionContext, table: str) -> dict[str, str]:
+    """What dbt's YAML says of the columns of a model."""
+    spec = context.assets_def.specs_by_key[dg.AssetKey(table)]
+    schema = spec.metadata["dagster/column_schema"]
+    return {column.name: column.description or "" for column in schema.columns}
 
 
 def _counted_reasons(arena: Arena, key: str) -> dg.MarkdownMetadataValue:
@@ -122,7 +119,7 @@ def _counted_reasons(arena: Arena, key: str) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(markdown_table(counted))
 
 
-def _round_of(context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]) -> str:
+def _round_of(context: dg.AssetExecutionContext, arena: Arena) -> str:
     """The round of a run; one that only checks may come without, and makes no table."""
     if context.selected_asset_keys:
         return context.partition_key

@@ -3,20 +3,23 @@
 An installed project may be read-only, and dbt writes beside its project unless told otherwise.
 """
 
+from __future__ import annotations
+
 import hashlib
-import os
 import shutil
-import sys
 import uuid
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import dagster as dg
 from dagster_dbt import DbtProject
 
 from arena_assets.config.places import PROJECT, workspace
 
-# dagster-dbt looks for `dbt` on the path; it stands beside this Python, activated or not
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
 
 _FOLDER = PROJECT / "dbt_project"
 
@@ -29,13 +32,50 @@ def parsed_project() -> DbtProject:
     if not project.manifest_path.exists():
         # beside its place, so that nobody reads half a manifest; several processes may be at it
         scratch = target.with_name(f".partial-{digest}-{uuid.uuid4().hex[:8]}")
-        unparsed = DbtProject(_FOLDER, target_path=scratch, profiles_dir=_FOLDER)
-        unparsed.preparer.prepare(unparsed)
+        parse(scratch)
         try:
             scratch.rename(target)
         except OSError:  # another process was faster
             shutil.rmtree(scratch)
     return project
+
+
+def parse(target: Path, known: Path | None = None) -> Manifest:
+    """The models as dbt runs them, also written to `target`; `known` is an earlier partial parse.
+
+    Raises dg.Failure with what dbt says of a project that it cannot read.
+    """
+    earlier = ["--partial-parse-file-path", str(known)] if known else []
+    result, _ = run_dbt(["--quiet", "parse", *earlier], target)
+    if not result.success:
+        raise dg.Failure(f"dbt cannot read its project: {result.exception}")
+    return result.result
+
+
+def run_dbt(
+    arguments: list[str], target: Path, manifest: Manifest | None = None
+) -> tuple[dbtRunnerResult, list[dict[str, Any]]]:
+    """What came of a command of dbt in this process, and what it said, as its JSON log tells it."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.adapters.factory import adapter_management
+    from dbt.cli.main import dbtRunner
+    from dbt_common.events.functions import msg_to_dict
+
+    said: list[dict[str, Any]] = []
+
+    def hear(message: Any) -> None:
+        if message.info.level != "debug":
+            said.append(msg_to_dict(message))
+
+    arguments = ["--log-level-file", "none", "--no-use-colors", *arguments]
+    arguments += ["--project-dir", str(_FOLDER), "--profiles-dir", str(_FOLDER)]
+    arguments += ["--target-path", str(target), "--log-path", str(target)]
+    with adapter_management():
+        result = dbtRunner(manifest, [hear]).invoke(arguments)
+    DuckDBConnectionManager.close_all_connections()  # else until the process ends
+    if result.exception and not isinstance(result.exception, Exception):
+        raise result.exception  # the run was cancelled
+    return result, said
 
 
 def _targets() -> Path:

@@ -28,8 +28,17 @@ def publish(arena: Arena, table: str, partition: str = ALL, **more: Any) -> dg.M
     )
 
 
-def table_metadata(lake: Lake, table: str, partition: str = ALL, **more: Any) -> dict[str, Any]:
-    """Dagster's standard keys for a partition, and its first rows as Markdown."""
+def table_metadata(
+    lake: Lake,
+    table: str,
+    partition: str = ALL,
+    held: Mapping[str, str] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Dagster's standard keys for a partition, and its first rows as Markdown.
+
+    `held` says what the columns hold, of a table that Python does not write.
+    """
     place = lake.present(table, partition)
     with pq.ParquetFile(place) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
@@ -37,7 +46,7 @@ def table_metadata(lake: Lake, table: str, partition: str = ALL, **more: Any) ->
     preview = pa.Table.from_batches([first] if first else [], schema)
     return {
         "dagster/row_count": rows,
-        "dagster/column_schema": _columns(table, schema),
+        "dagster/column_schema": _columns(schema, TABLES[table].columns if held is None else held),
         "dagster/table_name": table,
         "dagster/uri": place.as_uri(),
         "preview": dg.MetadataValue.md(markdown_table(preview)),
@@ -45,15 +54,13 @@ def table_metadata(lake: Lake, table: str, partition: str = ALL, **more: Any) ->
     }
 
 
-def _columns(table: str, schema: pa.Schema) -> dg.TableSchema:
-    """The columns, with what they hold where Python writes them; dbt's say so beside the SQL."""
-    known = TABLES.get(table)
+def _columns(schema: pa.Schema, held: Mapping[str, str]) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
                 field.name,
                 str(field.type),
-                known.columns.get(field.name) or None if known else None,
+                held.get(field.name) or None,
                 dg.TableColumnConstraints(nullable=field.nullable),
             )
             for field in schema

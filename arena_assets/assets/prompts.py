@@ -8,57 +8,57 @@ import dagster as dg
 import pyarrow as pa
 
 from arena_assets.assets.curation import publish_drops, source_names
+from arena_assets.assets.declaration import declare, declare_tables
 from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
-from arena_assets.curation.collection import curated, remaining
+from arena_assets.curation.collection import STEPS, curated, remaining
 from arena_assets.curation.difficulty import rate
 from arena_assets.curation.embeddings import BATCH
 from arena_assets.curation.slices import draw_slices, unused_prompts, wanted_rows
 from arena_assets.curation.sources import collect, first_quarantined, read_benchmarks
 from arena_assets.curation.steps import near_testset
-from arena_assets.curation.testset import build_testset, candidates, counted_parts, freeze
-from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    inputs_fingerprint,
-    models_note,
-    testset_fingerprint,
-    testset_version,
+from arena_assets.curation.testset import (
+    build_testset,
+    candidates,
+    counted_parts,
+    current_version,
+    freeze,
 )
-from arena_assets.flywheel.lineage import models as known_models
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.ingredients import testset_version
+from arena_assets.flywheel.made_from import Making
+from arena_assets.flywheel.moment import Moment
+from arena_assets.flywheel.taking_in import take_in_models
+from arena_assets.flywheel.weights import models as known_models
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import TABLES
-from arena_assets.models.weights import base_weights, origin_of, served_digest
-from arena_assets.training.checkpoints import verified_digest
 
 
 def assets(sources: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
-    described = {name: table.description for name, table in TABLES.items()}
-    table = partial(dg.asset, group_name="prompts", kinds={"parquet"})
+    table = partial(declare, group_name="prompts", kinds={"parquet"})
     return [
-        dg.asset(group_name="models", kinds={"safetensors"})(models),
-        dg.multi_asset(
+        declare(models, group_name="models", kinds={"safetensors"}),
+        declare_tables(
+            prompts_of_source,
+            ["prompts", "quarantine"],
             group_name="prompts",
             partitions_def=sources,
-            specs=[
-                dg.AssetSpec(name, description=described[name], kinds={"parquet"})
-                for name in ("prompts", "quarantine")
-            ],
-        )(prompts_of_source),
-        table(description=described["benchmarks"])(benchmarks),
+        ),
+        table(benchmarks),
+        table(testset_versions, deps=["prompts", *STEPS, "prompt_embeddings", "models"]),
+        table(arena_testset, deps=["testset_versions"]),
         table(
-            deps=["dropped_languages", "prompt_embeddings", "models"],
-            description=described["arena_testset"],
-        )(arena_testset),
-        table(
-            deps=["arena_testset", "dropped_languages", "prompt_embeddings"],
+            dropped_near_testset,
             description="Prompts that repeat one of the arena test set.",
-        )(dropped_near_testset),
+            deps=["prompts", *STEPS, "prompt_embeddings", "testset_versions", "arena_testset"],
+        ),
         table(
-            deps=["dropped_near_testset", "arena_testset"],
+            prompts_curated,
             description="The prompts of all sources that curation kept, and those of the test set.",
-        )(prompts_curated),
-        table(deps=["prompts_curated", "arena_testset"], description=described["slices"])(slices),
+            deps=["prompts", *STEPS, "dropped_near_testset", "testset_versions", "arena_testset"],
+        ),
+        table(slices, deps=["prompts_curated", "arena_testset"]),
     ]
 
 
@@ -67,18 +67,7 @@ def models(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     """Every model of the profile with its digest; weights are fetched or converted."""
-    rows = []
-    for name, model in arena.profile.models.items():
-        if model.endpoint:
-            # a server does not show its weights: its name for them has to do
-            path, digest = "", served_digest(model.endpoint)
-        else:
-            path = base_weights(model, arena.models_cache, name)
-            digest = verified_digest(path, models_note(arena.lake, name), thorough=True)
-        origin = origin_of(model)
-        context.log.info(f"{name}: {origin} -> {path}, digest {digest[:12]}")
-        rows.append({"name": name, "origin": origin, "path": str(path), "digest": digest})
-    arena.lake.write("models", rows)
+    arena.lake.write("models", take_in_models(arena, context.log.info))
     return publish(arena, "models")
 
 
@@ -88,7 +77,7 @@ def prompts_of_source(
     """Reads one source; rows that cannot be read go to quarantine with their file and line."""
     name = context.partition_key
     source = next(source for source in arena.profile.prompts.sources if source.name == name)
-    fingerprint = inputs_fingerprint(arena, "prompts", name)
+    making = Making(arena, ["prompts", "quarantine"], name)
     try:
         prompts, quarantine, notes = collect(source, context.log.info)
     except (ValueError, FileNotFoundError) as error:
@@ -98,7 +87,7 @@ def prompts_of_source(
         tables.append(("prompts", prompts, notes.summary()))
     for table, rows, more in tables:
         arena.lake.write(table, rows, name)
-        arena.record(table, name, fingerprint)
+        making.ended(table)
         yield publish(arena, table, name, **more)
     if not prompts.num_rows:  # earlier prompts stay: an empty file would take them out of slices
         raise dg.Failure(
@@ -119,22 +108,41 @@ def benchmarks(
     return publish(arena, "benchmarks")
 
 
+def testset_versions(
+    context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
+) -> dg.MaterializeResult:
+    lake, version = arena.lake, testset_version(Moment(arena))
+    if version:
+        context.log.info(f"frozen: {version}, which the profile asks for, is there")
+    else:
+        making = Making(arena, ["testset_versions"])
+        version = freeze(lake, _drawn_testset(arena, context.log.info))
+        making.ended("testset_versions", version)
+        context.log.info(f"new version {version}")
+    versions = ", ".join(lake.partitions("testset_versions"))
+    return publish(arena, "testset_versions", version, version=version, versions=versions)
+
+
 @recorded
 def arena_testset(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    lake, spec = arena.lake, testset_fingerprint(arena.profile)
-    if lake.fingerprint("arena_testset") == spec:
-        context.log.info("frozen: the version that the profile asks for is there")
-    else:
-        settings = arena.profile.prompts.testset
-        rater = _rater(arena, context.log.info) if settings.rater else None
-        found, vectors = candidates(lake, source_names(arena))
-        drawn = build_testset(found, vectors, settings, arena.profile.seed, rater)
-        version = freeze(lake, drawn)
-        context.log.info(f"new version {version}")
-        lake.write("arena_testset", lake.read("testset_versions", version), fingerprint=spec)
+    lake, version = arena.lake, testset_version(Moment(arena))
+    if version is None:
+        raise dg.Failure(
+            "no version of the test set is as the profile asks: materialize testset_versions",
+            allow_retries=False,
+        )
+    rows = lake.read("testset_versions", version, TABLES["arena_testset"].schema.names)
+    lake.write("arena_testset", rows)
     return publish(arena, "arena_testset", **_testset_metadata(lake))
+
+
+def _drawn_testset(arena: Arena, log: Callable[[str], None]) -> pa.Table:
+    settings = arena.profile.prompts.testset
+    rater = _rater(arena, log) if settings.rater else None
+    found, vectors = candidates(arena.lake, source_names(arena))
+    return build_testset(found, vectors, settings, arena.profile.seed, rater)
 
 
 def _rater(arena: Arena, log: Callable[[str], None]) -> Callable[[pa.Table], dict[str, float]]:
@@ -146,9 +154,9 @@ def _rater(arena: Arena, log: Callable[[str], None]) -> Callable[[pa.Table], dic
         return rate(
             prompts,
             settings,
-            model.digest,
+            model.identity,
             lambda: arena.open_engine(model),
-            arena.lake.root / "store" / "difficulty",
+            arena.lake.store("difficulty"),
             arena.profile.generation.batch,
             log,
         )
@@ -163,7 +171,6 @@ def _testset_metadata(lake: Lake) -> dict[str, Any]:
         "parts": dg.MetadataValue.md(markdown_table(counted)),
         "version": mix["version"] or "-",
         "multi_turn_share": round(mix["multi_turn_share"] or 0.0, 4),
-        "versions": ", ".join(lake.partitions("testset_versions")),
     }
 
 
@@ -173,7 +180,7 @@ def dropped_near_testset(
 ) -> dg.MaterializeResult:
     with remaining(arena.lake, source_names(arena)) as connection:
         before, dropped = near_testset(
-            connection, arena.profile.prompts, arena.lake, testset_version(arena)
+            connection, arena.profile.prompts, arena.lake, current_version(arena.lake)
         )
     return publish_drops(context, arena, "dropped_near_testset", dropped, before)
 
@@ -183,7 +190,7 @@ def prompts_curated(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     with remaining(arena.lake, source_names(arena)) as connection:
-        kept, free = curated(connection, arena.lake, testset_version(arena))
+        kept, free = curated(connection, arena.lake, current_version(arena.lake))
         # too few to fill the slices: refused before the prompts that rounds were turned on are gone
         wanted_rows(free.to_arrow_table(), arena.profile.prompts.slices)
         arena.lake.write("prompts_curated", kept.to_arrow_reader(BATCH))

@@ -5,20 +5,15 @@ from functools import partial
 import dagster as dg
 
 from arena_assets.assets.battles import target_metadata
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table, plot_metadata, publish
 from arena_assets.assets.records import recorded
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import (
-    OUT_OF_DATE,
-    PROMOTED_FROM,
-    BrokenChain,
-    outdated,
-    round_fingerprint,
-)
 from arena_assets.flywheel.promotion import promotion_of
+from arena_assets.flywheel.state import outdated_round
+from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.generation.best_of import note_on_picks
-from arena_assets.lake.tables import TABLES
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
 from arena_assets.ratings.battles import BadBattles, read_battles
 from arena_assets.ratings.bradley_terry import Anchor, Intervals, pair_table, rate
@@ -27,10 +22,10 @@ from arena_assets.ratings.comparisons import UnratableBattles
 
 def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
-    table = partial(dg.asset, group_name="arena", partitions_def=rounds, kinds={"parquet"})
+    table = partial(declare, group_name="arena", partitions_def=rounds, kinds={"parquet"})
     return [
-        table(deps=["arena_battles"], description=TABLES["ratings"].description)(ratings),
-        table(deps=["ratings", "checkpoint", "models"])(promotions),
+        table(ratings, deps=["arena_battles"]),
+        table(promotions, deps=["ratings", "checkpoint", "models"]),
     ]
 
 
@@ -73,6 +68,7 @@ def ratings(
     )
 
 
+@recorded
 def promotions(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
@@ -83,9 +79,8 @@ def promotions(
     except BrokenChain as broken:
         raise dg.Failure(f"promotions {key}: {broken}", allow_retries=False) from broken
     chosen, reason = row["contestant"], row["reason"]
-    old = outdated(arena, PROMOTED_FROM, key)
-    fingerprint = OUT_OF_DATE if old else round_fingerprint(arena, key)
-    arena.lake.write("promotions", [row], key, fingerprint=fingerprint)
+    arena.lake.write("promotions", [row], key)
+    old = outdated_round(arena, key)
     context.log.info(f"{chosen} is promoted after {key}: {reason}")
     if old:
         context.log.warning(
@@ -101,7 +96,7 @@ def promotions(
             dg.AssetMaterialization(
                 "target_model",
                 partition=following,
-                metadata=target_metadata(arena, following),
+                metadata=target_metadata(chosen, key, row["model"], row["model_digest"]),
                 tags={"dagster/data_version": row["model_digest"]},
             )
         )

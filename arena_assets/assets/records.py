@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from arena_assets.flywheel.lineage import inputs_fingerprint
+from arena_assets.flywheel.made_from import Making
 from arena_assets.lake.lake import ALL
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
@@ -29,11 +29,11 @@ def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..
         partition = context.partition_key if context.has_partition_key else ALL
         name = table or asset.__name__
         try:
-            fingerprint = inputs_fingerprint(arena, name, partition)
+            making = Making(arena, [name], partition)
             result = asset(*args, **kwargs)
         except CorruptCheckpoint as corrupt:
             raise dg.Failure(str(corrupt), allow_retries=False) from corrupt
-        arena.record(name, partition, fingerprint)
+        making.ended(name)
         return result
 
     return recording

@@ -2,12 +2,13 @@
 
 import dagster as dg
 
+from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table
 from arena_assets.assets.records import recorded
 from arena_assets.checks.expectations import known_failures
-from arena_assets.config.rounds import BASE
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import BrokenChain, TargetModel, base_model, target_of
+from arena_assets.flywheel.handover import TargetModel, base_model, target_of
+from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.plots import loss_plot, markdown_image
 from arena_assets.training.making import Course, found, train
 from arena_assets.training.process import TrainingFailed
@@ -17,12 +18,13 @@ from arena_assets.training.summaries import left_out, read_metrics
 def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of this asset."""
     return [
-        dg.asset(
+        declare(
+            checkpoint,
             group_name="flywheel",
             partitions_def=rounds,
             deps=["training_set", "target_model", "models"],
             kinds={"trl", "safetensors"},
-        )(checkpoint)
+        )
     ]
 
 
@@ -66,7 +68,7 @@ def checkpoint(
 def _parent(arena: Arena, key: str) -> TargetModel:
     """The model that training starts from: the round's own fighter, or the base model."""
     if arena.profile.rounds[key].trains_from == "base":
-        return TargetModel(BASE, base_model(arena), None)
+        return base_model(arena)
     try:
         return target_of(arena, key)
     except BrokenChain as broken:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def pages_of(arena: str) -> Path:
 
 def write_page(result: Any, folder: Path, table: str, partition: str) -> None:
     """The page of one validation in `folder`, and the index over all pages there."""
-    view = OfflinePage()
+    view = _page()
     document = ValidationResultsPageRenderer().render(result)
     title = f"{folder.name} / {table} / {partition}"
     _write(folder / table / f"{partition}.html", view.render(document, title=title))
@@ -48,6 +49,12 @@ def write_page(result: Any, folder: Path, table: str, partition: str) -> None:
     index = view.env.get_template("index.j2")
     title = f"Data quality of {folder.name}"
     _write(folder / "index.html", index.render(title=title, rows=rows))
+
+
+@cache
+def _page() -> OfflinePage:
+    """One for all pages of a process: it compiles its templates once."""
+    return OfflinePage()
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.cli.migrate import migrate_command
 from arena_assets.cli.rate import rate_command
 from arena_assets.cli.results import judges, leaderboard, status
 from arena_assets.cli.run import plan, rejudge, run
@@ -74,18 +75,19 @@ for _command in (
 ):
     app.command()(_command)
 app.command("rate")(rate_command)
+app.command("migrate")(migrate_command)
 
 
 def _explains_itself(error: Exception) -> bool:
     """Whether an error is a sentence for the person who runs the command."""
     from arena_assets.config.settings_files import ProfileError
-    from arena_assets.flywheel.lineage import BrokenChain
-    from arena_assets.lake.lake import MissingPartition
+    from arena_assets.flywheel.weights import BrokenChain
+    from arena_assets.lake.lake import MissingPartition, UnmigratedStore
     from arena_assets.models.weights import MissingWeights
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
     kinds = (ProfileError, BrokenChain, CorruptCheckpoint, MissingPartition, MissingWeights)
-    return isinstance(error, kinds)
+    return isinstance(error, (*kinds, UnmigratedStore))
 
 
 def main() -> None:

@@ -29,14 +29,14 @@ def leaderboard(
             "run `arena run`"
         )
     rows = arena.lake.query("select * from board order by rating desc", board=("leaderboard", key))
-    board = rows.to_pylist()
+    columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
+    # a board of an earlier version may lack what boards have now
+    board = [dict.fromkeys(columns) | row for row in rows.to_pylist()]
     comparison, note = _progress(arena, key, board), note_on_picks(arena.profile)
     if format is Format.json:
         print_json({"round": key, "leaderboard": board, "progress": comparison, "note": note})
         return
-    columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
-    there = [name for name in columns if name in rows.column_names]  # all, but of an older lake
-    print_table(f"leaderboard after {key}", there, board)
+    print_table(f"leaderboard after {key}", columns, board)
     if note:
         typer.echo(note)
     if comparison:
@@ -74,7 +74,7 @@ def status(format: FormatOption = Format.table) -> None:
         print_json(states)
         return
     columns = ("round", "state", "slice", "minimum_gap", "fights_with", "trains_from", "trains_on")
-    print_table("rounds", (*columns, "promoted", "rating"), states)
+    print_table("rounds", (*columns, "promoted", "rating", "out_of_date"), states)
 
 
 def judges(

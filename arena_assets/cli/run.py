@@ -25,6 +25,7 @@ def run(
     from arena_assets.flywheel.arena import open_arena
 
     arena = open_arena()
+    arena.lake.refuse_unmigrated()
     for finding in examine(arena.profile, arena.lake.root, arena.models_cache):
         if finding.state != "ok":
             typer.echo(f"{finding.what}: {finding.found}; {finding.advice}", err=True)

@@ -17,14 +17,15 @@ import dagster as dg
 from arena_assets.assets.console import noise_to
 from arena_assets.config.places import PROJECT, workspace
 from arena_assets.flywheel.arena import Arena, open_arena
-from arena_assets.flywheel.lineage import (
-    known_models,
-    outdated,
-    prompts_fingerprint,
-    round_fingerprint,
+from arena_assets.flywheel.group import promoted
+from arena_assets.flywheel.state import (
+    State,
+    outdated_preparation,
+    outdated_reports,
     state_of,
+    states,
 )
-from arena_assets.lake.lake import ALL
+from arena_assets.flywheel.weights import known_models
 
 _INTERRUPTED = "interrupted; what was finished is kept, `arena run` goes on from there"
 
@@ -50,18 +51,15 @@ def turn(
     turned: list[str] = []
     with open_instance() as instance:
         job = partial(_run, arena, instance)
-        if not prepared(arena):
-            log("preparing prompts and weights")
-            for source in arena.profile.prompts.sources:
-                job("collect", source.name)
-            job("prepare", None)
+        if old := outdated_preparation(arena):
+            _prepare(arena, old, job, log)
         waiting, spent = [key for key in arena.rounds if key <= last], 0.0
         while waiting:
-            key = waiting.pop(0)
-            if state_of(arena, key) == "done" and key not in force:
-                log(f"{key}: done, nothing changed")
+            key, state = waiting[0], state_of(arena, waiting.pop(0))
+            if state.name == "done" and key not in force:
+                _refresh(arena, key, job, log)
                 continue
-            log(f"{key}: turning ({state_of(arena, key)})")
+            log(f"{key}: turning ({_in_words(state)})")
             started = time.monotonic()
             job("turn_round", key)
             spent += time.monotonic() - started
@@ -71,6 +69,31 @@ def turn(
                 left = spent / len(turned) * len(waiting)
                 log(f"still to come: {', '.join(waiting)}, about {_minutes(left)}")
     return turned
+
+
+def _prepare(
+    arena: Arena, old: list[str], job: Callable[..., None], log: Callable[[str], None]
+) -> None:
+    """Make models, prompts, slices and test set anew, where they are out of date."""
+    log(f"preparing prompts and weights (first of all {old[0]})")
+    for source in arena.profile.prompts.sources:
+        if f"prompts of {source.name}" in old:
+            job("collect", source.name)
+    job("prepare", None, only=old if old == ["models"] else None)
+
+
+def _refresh(arena: Arena, key: str, job: Callable[..., None], log: Callable[[str], None]) -> None:
+    """Make those reports of a finished round anew that are out of date."""
+    old = outdated_reports(arena, key)
+    if not old:
+        log(f"{key}: done, nothing changed")
+        return
+    log(f"{key}: done, but for reports: {', '.join(old)}")
+    job("turn_round", key, only=old)
+
+
+def _in_words(state: State) -> str:
+    return f"{state.name}: {state.why}" if state.why else state.name
 
 
 def _minutes(seconds: float) -> str:
@@ -89,15 +112,6 @@ def open_instance() -> dg.DagsterInstance:
     return dg.DagsterInstance.get()
 
 
-def prepared(arena: Arena) -> bool:
-    """Whether models, slices and test set were made from the present settings and files."""
-    # prompt_drops is written when all the rest of the preparation is there
-    current = prompts_fingerprint(arena.profile)
-    drops = arena.lake.fingerprint("prompt_drops")
-    made = drops == current and not outdated(arena, ["models"], ALL)
-    return made and models_found(arena)
-
-
 def models_found(arena: Arena) -> bool:
     """Whether the lake has the weights that the profile names now."""
     return known_models(arena).keys() == arena.profile.models.keys()
@@ -105,26 +119,24 @@ def models_found(arena: Arena) -> bool:
 
 def round_states(arena: Arena) -> list[dict[str, Any]]:
     """Every round: its state, what it fights with and trains on, what it promoted."""
-    states = []
-    for key, round_ in arena.rounds.items():
-        promoted, state = None, state_of(arena, key)
-        if state != "missing":
-            (promoted,) = arena.lake.read("promotions", key).to_pylist()
-        states.append(
+    found = []
+    for key, state in states(arena).items():
+        row, round_ = promoted(arena, key), arena.round(key)
+        found.append(
             {
                 "round": key,
-                "state": state,
+                "state": state.name,
+                "out_of_date": state.why,
                 "slice": round_.slice,
                 "fights_with": round_.fights_with,
                 "trains_from": "the base model" if round_.trains_from == "base" else "its fighter",
                 "trains_on": list(round_.trains_on),
                 "minimum_gap": round_.minimum_gap,
-                "promoted": promoted["contestant"] if promoted else None,
-                "rating": promoted["rating"] if promoted else None,
-                "fingerprint": round_fingerprint(arena, key)[:12],
+                "promoted": row["contestant"] if row else None,
+                "rating": row["rating"] if row else None,
             }
         )
-    return states
+    return found
 
 
 def rejudge(keys: Iterable[str], judge: str | None) -> None:
@@ -137,7 +149,7 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
     known = [arena.round(key).key for key in keys]
     with open_instance() as instance:
         if not models_found(arena):
-            _run(arena, instance, "prepare", None, only="models")
+            _run(arena, instance, "prepare", None, only=["models"])
         for key in known:
             config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
             _run(arena, instance, "rejudge", key, config)
@@ -154,7 +166,7 @@ def _run(
     job: str,
     partition: str | None,
     config: dict[str, Any] | None = None,
-    only: str | None = None,
+    only: list[str] | None = None,
 ) -> None:
     from arena_assets.definitions import definitions
 
@@ -163,16 +175,13 @@ def _run(
     alone = arena.profile.executor == "in_process"
     # without the console logger Dagster prints every event
     with noise_to(noise) if alone else nullcontext():
-        result = (
-            definitions(arena)
-            .resolve_job_def(job)
-            .execute_in_process(
-                instance=instance,
-                partition_key=partition,
-                raise_on_error=False,
-                asset_selection=[dg.AssetKey(only)] if only else None,
-                run_config={"loggers": {"console": {"config": {}}}, **(config or {})},
-            )
+        turned = definitions(arena).resolve_job_def(job)
+        result = turned.execute_in_process(
+            instance=instance,
+            partition_key=partition,
+            raise_on_error=False,
+            asset_selection=[dg.AssetKey(name) for name in only] if only else None,
+            run_config={"loggers": {"console": {"config": {}}}, **(config or {})},
         )
     if result.success:
         return

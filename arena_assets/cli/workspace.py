@@ -44,7 +44,7 @@ def profile(format: FormatOption = Format.table) -> None:
 def verify(format: FormatOption = Format.table) -> None:
     """Read the files of all models and checkpoints and compare them with what was recorded."""
     from arena_assets.flywheel.arena import open_arena
-    from arena_assets.flywheel.lineage import verify_weights
+    from arena_assets.flywheel.weights import verify_weights
     from arena_assets.lake.lake import MissingPartition
 
     try:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
+from arena_assets.config.contents import file_digest, yaml_values
 from arena_assets.config.models import Sampling
 from arena_assets.config.settings import FilePath, Name, Settings
+from arena_assets.lake.identity import As
 
 
 class Target(Settings):
     """The model that learns. Its checkpoints fight under the name of the round that made them."""
 
     model: Name
-    system_prompt: FilePath | None = Field(None, description="path of a system prompt file (YAML)")
+    system_prompt: Annotated[FilePath | None, As(yaml_values)] = Field(
+        None, description="path of a system prompt file (YAML)"
+    )
     sampling: Sampling = Sampling()
 
 
@@ -21,10 +27,10 @@ class Opponent(Settings):
 
     name: Name
     model: Name | None = None
-    recorded: FilePath | None = Field(
+    recorded: Annotated[FilePath | None, As(file_digest)] = Field(
         None, description="files with prompt_id and text, as of a source"
     )
-    system_prompt: FilePath | None = None
+    system_prompt: Annotated[FilePath | None, As(yaml_values)] = None
     sampling: Sampling = Sampling()
     best_of: int = Field(
         1, ge=1, description="samples; kept is the verifier's best, or what most of them say"

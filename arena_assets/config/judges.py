@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from arena_assets.config.contents import template_values
 from arena_assets.config.models import Sampling
 from arena_assets.config.settings import FilePath, Name, Settings
+from arena_assets.lake.identity import As
 
 
 class VerifierJudge(Settings):
@@ -23,7 +25,7 @@ class LLMJudge(Settings):
     kind: Literal["llm"]
     name: Name
     model: Name
-    template: FilePath = Field("profiles/judge_templates/pairwise-v2.yaml")
+    template: Annotated[FilePath, As(template_values)] = "profiles/judge_templates/pairwise-v2.yaml"
     sampling: Sampling = Sampling(max_tokens=512)
     attempts: int = Field(3, ge=1, description="tries for output that cannot be used")
     self_judging: Literal["abstain", "allow"] = Field(

@@ -8,7 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from arena_assets.config.contents import template_tokens
 from arena_assets.config.settings import DataPath, FilePath, Settings
+from arena_assets.lake.identity import NOT_IDENTITY, As
 
 
 def _base_url(url: str) -> str:
@@ -45,28 +47,37 @@ Parameter = Literal[
 ]
 
 
+def _left_out(parameters: dict[Parameter, str | None]) -> list[str]:
+    """What is not sent; another name for it changes nothing, and samples are asked for singly."""
+    return sorted(name for name, theirs in parameters.items() if theirs is None and name != "n")
+
+
 class Endpoint(Settings):
     """A model behind OpenAI-compatible servers: `vllm serve`, a fleet of them, a hosted API."""
 
-    urls: tuple[Annotated[str, AfterValidator(_base_url)], ...] = Field(
+    urls: Annotated[tuple[Annotated[str, AfterValidator(_base_url)], ...], NOT_IDENTITY] = Field(
         description="base URLs, for example .../v1"
     )
     model: str = Field(description="the model's name on the servers")
     version: str = Field("", description="change it when the servers' weights changed")
-    api_key_env: str | None = Field(None, description="environment variable that holds the key")
-    concurrency: int = Field(64, gt=0, description="requests under way at a time, all servers")
-    timeout: float = Field(600.0, gt=0, description="seconds a request")
-    retries: int = Field(
+    api_key_env: Annotated[str | None, NOT_IDENTITY] = Field(
+        None, description="environment variable that holds the key"
+    )
+    concurrency: Annotated[int, NOT_IDENTITY] = Field(
+        64, gt=0, description="requests under way at a time, all servers"
+    )
+    timeout: Annotated[float, NOT_IDENTITY] = Field(600.0, gt=0, description="seconds a request")
+    retries: Annotated[int, NOT_IDENTITY] = Field(
         6, ge=0, description="tries after one with each server: 408, 409, 429, 5xx, connections"
     )
     structured_outputs: bool = Field(True, description="whether response_format takes a schema")
-    seeds: bool = Field(
+    seeds: Annotated[bool, NOT_IDENTITY] = Field(
         True, description="whether the servers take a seed; vllm serve on a CPU may stop at one"
     )
     system_role: bool = Field(
         True, description="whether there is one; else the first user turn says it"
     )
-    parameters: dict[Parameter, str | None] = Field(
+    parameters: Annotated[dict[Parameter, str | None], As(_left_out)] = Field(
         {}, description="the servers' name for one of ours; null: not sent"
     )
     extra_body: dict[str, Any] = Field({}, description="what else a request says, as it is")
@@ -95,21 +106,6 @@ class Endpoint(Settings):
                 )
         return self
 
-    def identity(self) -> list[Any]:
-        """What determines the servers' answers: not where they are, nor how they are asked.
-
-        What has its default is left out, so that a new setting keeps the keys of stored answers.
-        """
-        left_out = sorted(name for name, theirs in self.parameters.items() if theirs is None)
-        changes = {
-            "left_out": [name for name in left_out if name != "n"],
-            "extra_body": self.extra_body,
-            "folded_system": not self.system_role,
-            "unstructured": not self.structured_outputs,
-        }
-        changes = {name: value for name, value in changes.items() if value}
-        return [self.model, self.version, *([changes] if changes else [])]
-
 
 class Price(Settings):
     """What a model costs, in any one currency, a million tokens."""
@@ -127,9 +123,11 @@ class ModelSettings(Settings):
     package: str | None = None
     endpoint: Endpoint | None = None
     trust_remote_code: bool = False
-    chat_template: FilePath | None = Field(None, description="Jinja file; default: the model's own")
-    price: Price | None = None
-    tokens_per_second: float | None = Field(
+    chat_template: Annotated[FilePath | None, As(template_tokens)] = Field(
+        None, description="Jinja file; default: the model's own"
+    )
+    price: Annotated[Price | None, NOT_IDENTITY] = None
+    tokens_per_second: Annotated[float | None, NOT_IDENTITY] = Field(
         None, gt=0, description="completion tokens, for `arena plan`; default: as measured"
     )
 
@@ -145,11 +143,6 @@ class ModelSettings(Settings):
                 "chat_template: servers apply their own; set it where they are started"
             )
         return self
-
-    def identity(self) -> dict[str, Any]:
-        """What determines its answers, as the profile says it: not its price or addresses."""
-        settings = self.model_dump(mode="json", exclude={"price", "tokens_per_second"})
-        return settings | {"endpoint": self.endpoint.identity() if self.endpoint else None}
 
 
 class Sampling(Settings):

@@ -8,7 +8,7 @@ round without a slice is refused with a message that names the key and what woul
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -24,6 +24,7 @@ from arena_assets.config.rounds import ROUND_KEY, parse_key
 from arena_assets.config.settings import Name, Settings
 from arena_assets.config.settings_files import ProfileError, read_settings
 from arena_assets.config.training import RoundSettings, Training
+from arena_assets.lake.identity import NOT_IDENTITY
 
 
 class Quality(Settings):
@@ -37,7 +38,7 @@ class Quality(Settings):
 class Profile(Settings):
     """Everything one arena is made of."""
 
-    name: Name
+    name: Annotated[Name, NOT_IDENTITY]
     seed: int = 0
     models: dict[Name, ModelSettings]
     target: Target
@@ -51,8 +52,8 @@ class Profile(Settings):
     training: Training
     generation: Generation = Generation()
     ratings: Ratings
-    quality: Quality = Quality()
-    executor: Literal["in_process", "multiprocess"] = "in_process"
+    quality: Annotated[Quality, NOT_IDENTITY] = Quality()
+    executor: Annotated[Literal["in_process", "multiprocess"], NOT_IDENTITY] = "in_process"
 
     @property
     def single_judges(self) -> list[VerifierJudge | LLMJudge]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, field_validator, model_validator
 
+from arena_assets.config.contents import file_digest, template_values
 from arena_assets.config.models import Sampling
 from arena_assets.config.settings import DataPath, FilePath, Name, Settings
+from arena_assets.lake.identity import NOT_IDENTITY, As
 
 # What a row of a source can hold, by our names; curation/shapes.py knows the usual columns of each.
 PROMPT_COLUMNS = (
@@ -57,7 +61,9 @@ class Source(Settings):
 class Unsafe(Settings):
     """What is unsafe or toxic: phrases of a lexicon, the scores of a classifier, or both."""
 
-    lexicon: FilePath | None = Field(None, description="text file with a phrase a line")
+    lexicon: Annotated[FilePath | None, As(file_digest)] = Field(
+        None, description="text file with a phrase a line"
+    )
     classifier: str | None = Field(None, description="module:function, texts to scores of 0-1")
     threshold: float = Field(0.5, ge=0, le=1, description="the score that drops a prompt")
 
@@ -100,7 +106,7 @@ class Encoder(Settings):
     hub: str | None = None
     revision: str | None = None
     package: str | None = None
-    batch: int = Field(256, gt=0, description="texts at a time")
+    batch: Annotated[int, NOT_IDENTITY] = Field(256, gt=0, description="texts at a time")
 
     @model_validator(mode="after")
     def one_origin(self) -> Encoder:
@@ -143,7 +149,9 @@ class DifficultyRater(Settings):
     """The model that rates the difficulty of prompts that carry none, from 0 to 10."""
 
     model: Name
-    template: FilePath = "profiles/judge_templates/difficulty-v1.yaml"
+    template: Annotated[FilePath, As(template_values)] = (
+        "profiles/judge_templates/difficulty-v1.yaml"
+    )
     sampling: Sampling = Sampling(max_tokens=256)
     attempts: int = Field(2, ge=1, description="tries for output that cannot be parsed")
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
+from arena_assets.config.contents import file_digest
 from arena_assets.config.settings import FilePath, Settings
+from arena_assets.lake.identity import As
 
 
 class ActiveSampling(Settings):
@@ -23,8 +25,12 @@ class ActiveSampling(Settings):
 class Reference(Settings):
     """A leaderboard of another arena, to compare the ratings of every round with."""
 
-    path: FilePath = Field(description="CSV or Parquet: model, rating, lower, upper")
-    names: FilePath | None = Field(None, description="CSV with a header: our name, the reference's")
+    path: Annotated[FilePath, As(file_digest)] = Field(
+        description="CSV or Parquet: model, rating, lower, upper"
+    )
+    names: Annotated[FilePath | None, As(file_digest)] = Field(
+        None, description="CSV with a header: our name, the reference's"
+    )
     where: dict[str, str] = Field({}, description="rows of the reference, by column and value")
 
 

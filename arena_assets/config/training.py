@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from arena_assets.config.settings import Settings
+from arena_assets.lake.identity import NOT_IDENTITY
 
 
 class RoundSettings(Settings):
@@ -23,7 +24,9 @@ class Optimisation(Settings):
     epochs: float = Field(gt=0)
     learning_rate: float = Field(gt=0)
     batch: int = Field(gt=0)
-    device_batch: int = Field(1, gt=0, description="rows a forward pass on one device")
+    device_batch: Annotated[int, NOT_IDENTITY] = Field(
+        1, gt=0, description="rows a forward pass on one device"
+    )
     max_length: int = Field(
         4096, gt=0, description="tokens of a row; longer ones are left out and counted"
     )
@@ -48,14 +51,17 @@ class Reinforcement(Optimisation):
     max_steps: int | None = Field(None, gt=0)
 
 
+SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # of a stage
+
+
 class Training(Settings):
     """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
 
-    launcher: tuple[str, ...] = ()
+    launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = ()
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"
     )
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
     sft: Optimisation
     dpo: PreferenceOptimisation
     reward_model: Optimisation

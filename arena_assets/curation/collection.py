@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import duckdb
-import pyarrow as pa
 
 from arena_assets.lake.lake import ALL, Lake
 from arena_assets.lake.tables import PROMPTS
@@ -28,27 +27,19 @@ _MEMORY = "1500MB"  # beyond it DuckDB spills to disk
 
 @contextmanager
 def remaining(
-    lake: Lake, sources: Sequence[str], before: str | None = None, settled: Sequence[str] = ()
+    lake: Lake, sources: Sequence[str], before: str | None = None
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """DuckDB with the relations `collected` and `remaining`, the prompts that `before` has to see.
 
     `before` is one of STEPS, or None for what remains after all of them. Both relations have the
-    columns of PROMPTS and `settled`: whether the prompt is among those given, which are in the test
-    set and win over new ones that repeat them.
+    columns of PROMPTS.
     """
     done = STEPS[: STEPS.index(before)] if before else STEPS
     drops = {table: (table, ALL) for table in done}
-    known = pa.table({"prompt_id": pa.array(sorted(set(settled)), pa.string())})
-    with lake.connect(settled_ids=known, **drops) as connection:
+    with lake.connect(**drops) as connection:
         connection.execute(f"set memory_limit = '{_MEMORY}'")
         files = [str(lake.present("prompts", source)) for source in sources]
-        connection.register("sources", connection.read_parquet(files))
-        connection.execute(
-            """
-            create temp view collected as
-            select *, prompt_id in (select prompt_id from settled_ids) as settled from sources
-            """
-        )
+        connection.register("collected", connection.read_parquet(files))
         lost = " union all ".join(f"select prompt_id from {table}" for table in done)
         connection.execute(
             "create temp view remaining as select * from collected"

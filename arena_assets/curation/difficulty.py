@@ -10,10 +10,13 @@ import duckdb
 import pyarrow as pa
 from pydantic import Field, ValidationError
 
+from arena_assets.config.models import Sampling
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import DifficultyRater
 from arena_assets.config.settings_files import read_settings
-from arena_assets.lake.store import Store, content_key
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
+from arena_assets.lake.store import Store
 from arena_assets.models.asking import (
     Asking,
     Row,
@@ -24,6 +27,7 @@ from arena_assets.models.asking import (
     tries,
 )
 from arena_assets.models.conversations import Arrived, Ask, Conversation, converse
+from arena_assets.models.dialogue import Message
 from arena_assets.models.engine import Engine, Request
 from arena_assets.models.json_output import Unread, read_object
 from arena_assets.models.prompting import PromptTemplate
@@ -53,7 +57,7 @@ _RATING_SCHEMA = Rating.json_schema(explanation_characters=160)
 def rate(
     prompts: pa.Table,
     settings: DifficultyRater,
-    model_digest: str,
+    model: str,
     engine: Callable[[], Engine],
     folder: Path,
     batch: int,
@@ -61,11 +65,11 @@ def rate(
 ) -> dict[str, float]:
     """The difficulty of each prompt (prompt_id, messages); what `folder` holds is not asked again.
 
-    A prompt whose rating could not be parsed in `attempts` tries is missing in the result. Raises
-    BackendDown where the backend is gone.
+    `model` is the model's identity. A prompt whose rating could not be parsed in `attempts` tries
+    is missing in the result. Raises BackendDown where the backend is gone.
     """
     store = Store(folder, SCHEMA, "key")
-    requests = _requests(prompts, settings, model_digest)
+    requests = _requests(prompts, settings, model)
     with duckdb.connect() as connection:
         connection.register("requests", requests)
         with store.locked(log):
@@ -76,6 +80,12 @@ def rate(
                 "select prompt_id, difficulty from requests join stored using (key) order by all"
             ).fetchall()
     return dict(rows)
+
+
+def key_of(model: str, sampling: Sampling, messages: list[Message]) -> str:
+    """The key of a rating: what is asked of which model, and how."""
+    code = code_version("difficulty")
+    return identity("difficulty", code=code, model=model, sampling=sampling, messages=messages)
 
 
 def read_rating(text: str) -> Rating | None:
@@ -95,13 +105,12 @@ def read_template(path: str) -> DifficultyTemplate:
     return read_settings(resolve(path), DifficultyTemplate, "difficulty template")
 
 
-def _requests(prompts: pa.Table, settings: DifficultyRater, model_digest: str) -> pa.Table:
+def _requests(prompts: pa.Table, settings: DifficultyRater, model: str) -> pa.Table:
     """What is asked for each prompt, with the key of its rating: key, prompt_id, messages."""
     template = read_template(settings.template)
-    sampling = settings.sampling.model_dump(mode="json")
     asked = prompts.select(["prompt_id", "messages"])
     rendered = [template.render(messages=row["messages"]) for row in asked.to_pylist()]
-    keys = [content_key(model_digest, sampling, messages) for messages in rendered]
+    keys = [key_of(model, settings.sampling, messages) for messages in rendered]
     columns = {"key": keys, "prompt_id": asked["prompt_id"], "messages": rendered}
     return pa.table(columns, schema=pa.schema([("key", pa.string()), *asked.schema]))
 

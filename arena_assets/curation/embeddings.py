@@ -11,11 +11,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Encoder
+from arena_assets.curation.text import TEXT
 from arena_assets.lake.tables import PROMPT_EMBEDDINGS
 
 BATCH = 10_000  # rows that are in memory at once
@@ -37,6 +39,7 @@ def load_encoder(settings: Encoder) -> Any:
         )
     if settings.path:
         return _local(resolve(settings.path))
+    assert settings.package  # one of the three is given: see Encoder
     spec = find_spec(settings.package.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise ValueError(
@@ -60,10 +63,11 @@ def encode(encoder: Any, texts: Sequence[str], batch: int) -> np.ndarray:
     ).astype(np.float32)
 
 
-def embedded(texts: pa.RecordBatchReader, settings: Encoder) -> Iterator[pa.RecordBatch]:
-    """Rows of prompt_embeddings for batches of prompt_id and text."""
+def embedded(connection: duckdb.DuckDBPyConnection, settings: Encoder) -> Iterator[pa.RecordBatch]:
+    """Rows of prompt_embeddings for the prompts that remain, by prompt_id."""
     encoder = load_encoder(settings)
-    for batch in texts:
+    texts = connection.sql(f"select prompt_id, {TEXT} as text from remaining order by prompt_id")
+    for batch in texts.to_arrow_reader(BATCH):
         vectors = encode(encoder, batch.column("text").to_pylist(), settings.batch)
         offsets = pa.array(np.arange(len(vectors) + 1) * vectors.shape[1], pa.int32())
         lists = pa.ListArray.from_arrays(offsets, pa.array(vectors.ravel()))

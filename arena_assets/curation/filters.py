@@ -1,8 +1,8 @@
 """The steps that look at one prompt at a time, and the one that looks at how prompts begin.
 
-Each is given a DuckDB connection with the relation `remaining` (the columns of PROMPTS and
-`settled`, whether the prompt is in the frozen test set) and returns rows of prompt_drops. Sources
-are read by DuckDB in batches, so memory does not grow with the collection.
+Each is given a DuckDB connection with the relation `remaining` (the columns of PROMPTS) and returns
+rows of prompt_drops. Sources are read by DuckDB in batches, so memory does not grow with the
+collection.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def short(connection: duckdb.DuckDBPyConnection, minimum: int) -> pa.Table:
 def repeated_prefixes(connection: duckdb.DuckDBPyConnection, words: int | None) -> pa.Table:
     """Prompts whose first words and signs are those of an earlier one (all where `words` is None).
 
-    The first by prompt_id stays; settled prompts come before all others and always stay.
+    The first by prompt_id stays.
     """
     start = "words[:$words]" if words else "words"
     begun = f"if(len(words) <= $words, text, {BEGINNING})" if words else "text"
@@ -146,17 +146,15 @@ def repeated_prefixes(connection: duckdb.DuckDBPyConnection, words: int | None) 
             select * from started qualify count(*) over (partition by start) > 1
         ), signed as materialized (
             -- signs are read by Python, so only where words are the same
-            select prompt_id, settled, start || signs_of({begun}) as prefix
+            select prompt_id, start || signs_of({begun}) as prefix
             from {spoken("(select * from remaining join alike using (prompt_id))")}
         ), placed as (
-            select prompt_id, settled,
-                   first_value(prompt_id) over (
-                       partition by prefix order by settled desc, prompt_id
-                   ) as match
+            select prompt_id,
+                   first_value(prompt_id) over (partition by prefix order by prompt_id) as match
             from signed
         )
         select prompt_id, 'duplicate prefix' as step, $reason as reason, match from placed
-        where match != prompt_id and not settled
+        where match != prompt_id
         """,
         reason=reason,
         **({"words": words} if words else {}),

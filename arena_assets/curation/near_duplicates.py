@@ -10,7 +10,7 @@ are connected components, and the first of a group is that of the order of the i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,14 +26,11 @@ _PAIRS, _BATCH = 100_000, 20_000  # pairs compared, rows hashed at once
 MATCHES = pa.schema([("prompt_id", pa.string()), ("match", pa.string()), ("score", pa.float64())])
 
 
-def near_duplicates(
-    parts: Iterable[Rows], threshold: float, size: int, settled: Collection[str] = ()
-) -> pa.Table:
+def near_duplicates(parts: Iterable[Rows], threshold: float, size: int) -> pa.Table:
     """Prompts that repeat an earlier one: prompt_id, the match that stays, their similarity.
 
     `parts` are hashed words with their texts, in any order and of any length; `size` is the words
-    of a gram. Prompts in `settled` stay, whatever they repeat. The similarity may be below
-    `threshold` where a group is connected through others.
+    of a gram. The similarity may be below `threshold` where a group is connected through others.
     """
     from rensa import RMinHashLSH
 
@@ -52,15 +49,14 @@ def near_duplicates(
         return MATCHES.empty_table()
     words = together(kept).take(proposed)
     guards = _guards(pa.chunked_array([part.texts for part in kept]).take(proposed))
-    is_settled = np.isin(words.ids.astype(str), np.array(sorted(settled), dtype=str))
-    order = np.lexsort((words.ids.astype(str), ~is_settled))
-    words, is_settled, guards = words.take(order), is_settled[order], guards[order]
+    order = np.argsort(words.ids.astype(str))
+    words, guards = words.take(order), guards[order]
     sets = _Sets(grams(words, size))
     group = _groups(_band_keys(words, size, guards), sets, threshold)
     first = np.full(len(words), len(words))
     np.minimum.at(first, group, np.arange(len(words)))
     match = first[group]
-    dropped = np.flatnonzero((match != np.arange(len(words))) & ~is_settled)
+    dropped = np.flatnonzero(match != np.arange(len(words)))
     found = pa.table(
         {
             "prompt_id": words.ids[dropped],

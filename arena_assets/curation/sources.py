@@ -7,6 +7,8 @@ the reason and its text, so that nothing vanishes. What of a usable row was left
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,6 @@ import pyarrow as pa
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.curation.shapes import ANSWERS, UNDERSTOOD, Shape, Shaped, present
-from arena_assets.lake.store import content_key
 from arena_assets.lake.tables import BENCHMARKS, PROMPTS, QUARANTINE
 from arena_assets.reading.files import read_records
 from arena_assets.reading.places import locate
@@ -161,7 +162,7 @@ def _prompt(
     if record.problem:
         raise ValueError(record.problem)
     found = shape.read(record.row)
-    prompt_id = found.prompt_id or content_key(source, found.messages)
+    prompt_id = found.prompt_id or _id_of(source, found.messages)
     said = [text for message in found.messages for text in message.values()]
     for text in (*said, prompt_id, found.category, found.reference or ""):
         text.encode()  # refuses what is not valid Unicode
@@ -185,6 +186,15 @@ def _prompt(
         "difficulty": found.difficulty,
         "reference": found.reference,
     }
+
+
+def _id_of(source: str, messages: Any) -> str:
+    """The identifier of a prompt whose source gives none.
+
+    It is no identity with a version: slices are drawn by it, so it never becomes another one.
+    """
+    text = json.dumps([source, messages], sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _note(notes: Notes, file: str, record: Record, found: Shaped) -> None:

@@ -25,14 +25,12 @@ from arena_assets.curation.words import words_in
 from arena_assets.lake.lake import ALL, Lake
 from arena_assets.lake.tables import PROMPT_DROPS
 
-# connection, settings, lake, the prompts of the frozen test set -> what is dropped
-Step = Callable[[Connection, Prompts, Lake, Sequence[str]], pa.Table]
+# connection, settings, lake -> what is dropped
+Step = Callable[[Connection, Prompts, Lake], pa.Table]
 _NOTHING = PROMPT_DROPS.schema.empty_table()
 
 
-def unsafe(
-    connection: Connection, prompts: Prompts, lake: Lake, settled: Sequence[str]
-) -> pa.Table:
+def unsafe(connection: Connection, prompts: Prompts, lake: Lake) -> pa.Table:
     """Prompts that hold a phrase of the lexicon or that the classifier scores."""
     refuse_shared_ids(connection)
     if prompts.unsafe is None:
@@ -41,33 +39,25 @@ def unsafe(
     return filters.unsafe(connection, prompts.unsafe, lexicon)
 
 
-def short(connection: Connection, prompts: Prompts, lake: Lake, settled: Sequence[str]) -> pa.Table:
+def short(connection: Connection, prompts: Prompts, lake: Lake) -> pa.Table:
     """Prompts of fewer words than minimum_words."""
     return filters.short(connection, prompts.minimum_words)
 
 
-def repeated_prefixes(
-    connection: Connection, prompts: Prompts, lake: Lake, settled: Sequence[str]
-) -> pa.Table:
+def repeated_prefixes(connection: Connection, prompts: Prompts, lake: Lake) -> pa.Table:
     """Prompts that begin as another one."""
     return filters.repeated_prefixes(connection, prompts.prefix_words)
 
 
-def near_duplicate(
-    connection: Connection, prompts: Prompts, lake: Lake, settled: Sequence[str]
-) -> pa.Table:
-    """Prompts that nearly repeat another one; those in `settled` stay."""
+def near_duplicate(connection: Connection, prompts: Prompts, lake: Lake) -> pa.Table:
+    """Prompts that nearly repeat another one."""
     settings = prompts.near_duplicates
-    found = near_duplicates(
-        words_in(connection, "remaining"), settings.threshold, settings.words, settled
-    )
+    found = near_duplicates(words_in(connection, "remaining"), settings.threshold, settings.words)
     reason = f"word {settings.words}-grams overlap by {settings.threshold:.0%} or more"
     return _as_drops(found.to_pylist(), "near-duplicate", reason)
 
 
-def contaminated(
-    connection: Connection, prompts: Prompts, lake: Lake, settled: Sequence[str]
-) -> pa.Table:
+def contaminated(connection: Connection, prompts: Prompts, lake: Lake) -> pa.Table:
     """Prompts that repeat an item of a benchmark."""
     items = lake.query(
         "select benchmark as against, item_id, messages from benchmarks",
@@ -76,9 +66,7 @@ def contaminated(
     return repeating(connection, prompts, lake, items)
 
 
-def other_languages(
-    connection: Connection, prompts: Prompts, lake: Lake, settled: Sequence[str]
-) -> pa.Table:
+def other_languages(connection: Connection, prompts: Prompts, lake: Lake) -> pa.Table:
     """Prompts in other languages than those that stay."""
     if prompts.language is None:
         return _NOTHING

@@ -16,8 +16,8 @@ import pyarrow as pa
 from arena_assets.config.prompts import Testset
 from arena_assets.curation.collection import remaining
 from arena_assets.curation.embeddings import clusters, stacked
+from arena_assets.lake.identity import identity
 from arena_assets.lake.lake import ALL, Lake
-from arena_assets.lake.store import content_key
 from arena_assets.lake.tables import PROMPTS, TESTSET_VERSIONS
 
 Rate = Callable[[pa.Table], dict[str, float]]
@@ -145,10 +145,15 @@ def _fill_difficulty(
     )
 
 
+def current_version(lake: Lake) -> str:
+    """The name of the version that `arena_testset` is."""
+    return lake.read("arena_testset", columns=["version"])["version"][0].as_py()
+
+
 def freeze(lake: Lake, testset: pa.Table) -> str:
-    """Write a test set as the next version and make it the current one; returns its name."""
+    """Write a test set as the next version; returns its name."""
     number = len(lake.partitions("testset_versions")) + 1
-    version = f"v{number:03d}-{content_key(testset.to_pylist())[:8]}"
+    version = f"v{number:03d}-{identity('test set', rows=testset.to_pylist())[:8]}"
     if lake.exists("testset_versions", version):
         raise FileExistsError(f"test set {version} is there already and never changes")
     named = testset.append_column("version", pa.array([version] * testset.num_rows, pa.string()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from arena_assets.config.places import output_folder, profile_path, resolve
 from arena_assets.config.profile import Profile, load_profile
@@ -11,7 +12,9 @@ from arena_assets.lake.lake import Lake
 from arena_assets.models.engine import Engine
 from arena_assets.models.model import Model
 from arena_assets.models.opening import open_engine
-from arena_assets.training.checkpoints import CheckpointStore
+from arena_assets.training.checkpoints import CheckpointStore, CorruptCheckpoint
+
+CHECKPOINT: Final = "checkpoint"  # beside the tables: a folder with a manifest
 
 
 class Arena:
@@ -20,7 +23,7 @@ class Arena:
     def __init__(self, profile: str | Path, lake: str | Path):
         self.profile_path = resolve(str(profile))
         self.profile: Profile = load_profile(profile)
-        self.lake = Lake(Path(lake))
+        self.lake = Lake(lake)
         self.rounds: dict[str, Round] = plan_rounds(self.profile.rounds)
         self.checkpoints = CheckpointStore(self.lake.root / "checkpoints")
 
@@ -36,9 +39,10 @@ class Arena:
         """The engine of a model with the profile's settings, opened unless it is open."""
         return open_engine(model, self.profile.seed, self.profile.generation.engine)
 
-    def record(self, table: str, partition: str, fingerprint: str) -> None:
+    def record(self, table: str, partition: str, made_from: str) -> None:
         """Note what a partition (or a checkpoint) was made from; see `made_from`."""
-        self.lake.record(_folder(table), partition, fingerprint, self.digest(table, partition))
+        digest = self.digest(table, partition) if table == CHECKPOINT else None
+        self.lake.record(_folder(table), partition, made_from, digest)
 
     def made_from(self, table: str, partition: str) -> str | None:
         """What a partition was made from; None where it is missing or was changed since."""
@@ -46,15 +50,19 @@ class Arena:
         return self.lake.made_from(_folder(table), partition, digest) if digest else None
 
     def digest(self, table: str, partition: str) -> str | None:
-        """The digest of a partition or of a checkpoint; None where it is missing."""
-        if table == "checkpoint":
+        """The digest of a partition or of a checkpoint; None where there is none to be read."""
+        if table != CHECKPOINT:
+            there = self.lake.exists(table, partition)
+            return self.lake.digest(table, partition) if there else None
+        try:
             manifest = self.checkpoints.manifest(partition)
-            return manifest.digest if manifest else None
-        return self.lake.digest(table, partition) if self.lake.exists(table, partition) else None
+        except CorruptCheckpoint:
+            return None
+        return manifest.digest if manifest else None
 
 
 def _folder(table: str) -> str:
-    return "checkpoints" if table == "checkpoint" else table
+    return "checkpoints" if table == CHECKPOINT else table
 
 
 def lake_root(profile: Profile) -> Path:

@@ -22,13 +22,8 @@ from arena_assets.config.rounds import BASE, until
 from arena_assets.curation.testset import testset_prompts
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import group_of_arena, group_of_round
-from arena_assets.flywheel.lineage import (
-    BrokenChain,
-    arena_contestants,
-    known_models,
-    round_contestants,
-    round_prompts,
-)
+from arena_assets.flywheel.handover import arena_contestants, round_contestants, round_prompts
+from arena_assets.flywheel.weights import BrokenChain, known_models
 from arena_assets.generation import responses as answering
 from arena_assets.generation.contestants import Contestant, target_contestant
 from arena_assets.judging import games as judging

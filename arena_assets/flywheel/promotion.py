@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.lineage import BrokenChain, base_model
+from arena_assets.flywheel.weights import BrokenChain, base_of, models
 
 
-def promoted(
+def choose(
     ratings: Mapping[str, float], candidates: Sequence[str], rule: Literal["best", "latest"]
 ) -> tuple[str, str]:
     """Who fights next, and the reason as people read it.
@@ -38,11 +38,11 @@ def promotion_of(arena: Arena, key: str) -> dict[str, Any]:
     ratings = {name: row["rating"] for name, row in rated.items()}
     candidates = [BASE, *until(arena.rounds, key)]
     try:
-        chosen, reason = promoted(ratings, candidates, arena.profile.promotion)
+        chosen, reason = choose(ratings, candidates, arena.profile.promotion)
     except ValueError as nobody:
         raise BrokenChain(str(nobody)) from nobody
     if chosen == BASE:
-        base = base_model(arena)
+        base = base_of(arena, models(arena))
         path, digest = base.path, base.digest
     else:
         path, digest = arena.checkpoints.path(chosen), arena.checkpoints.manifest(chosen).digest

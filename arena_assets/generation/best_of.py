@@ -21,7 +21,6 @@ from arena_assets.models.finish_reasons import FAILED, REFUSED, incomplete, plai
 from arena_assets.verifying.constraints import parse_constraints
 from arena_assets.verifying.verifier import verify
 
-RULE = "best-of-3"  # part of the key of every choice: count on when the rule changes
 _WORD = re.compile(r"[^\W_]+")
 
 

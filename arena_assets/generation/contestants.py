@@ -9,7 +9,8 @@ from typing import Any
 
 from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.models import Sampling
-from arena_assets.lake.store import content_key
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
 from arena_assets.models.dialogue import Message
 from arena_assets.models.model import Local, Model
 from arena_assets.models.prompting import SystemPrompt, read_system_prompt
@@ -34,18 +35,25 @@ class Contestant:
         settings: dict[str, Any] = self.sampling.model_dump(mode="json")
         return json.dumps(settings | {"best_of": self.best_of}, sort_keys=True)
 
+    @property
+    def asked(self) -> Model:
+        """The model, for whoever asks it and needs it to be there."""
+        assert self.model, f"{self.name} has no model yet, and so no answers"
+        return self.model
+
     def key(self, seed: int) -> str:
         """Hash of all that determines an answer but the prompt.
 
         The seed matters only where text is drawn at random.
         """
-        assert self.model, f"{self.name} has no model yet, and so no answers"
-        prompt = self.system_prompt
-        return content_key(
-            self.model.digest,
-            prompt.model_dump(mode="json", exclude={"version"}) if prompt else None,
-            self.sampling_json(),
-            seed if self.sampling.temperature > 0 else None,
+        return identity(
+            "answer",
+            code=code_version("answer"),
+            model=self.asked.identity,
+            system_prompt=self.system_prompt,
+            sampling=self.sampling,
+            best_of=self.best_of,
+            seed=seed if self.sampling.temperature > 0 else None,
         )
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from arena_assets.generation import best_of
 from arena_assets.generation.contestants import Contestant
+from arena_assets.lake.code import code_version
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.store import Store, content_key_sql
 from arena_assets.lake.tables import RESPONSES
@@ -104,8 +105,7 @@ class Setting:
 
 def open_store(lake: Lake, contestant: Contestant, seed: int) -> Store:
     """The stored answers of a contestant; all rounds share them, and whoever answers alike."""
-    folder = lake.root / "store" / "responses" / contestant.key(seed)
-    return Store(folder, STORE_SCHEMA, "response_id")
+    return Store(lake.store("responses") / contestant.key(seed), STORE_SCHEMA, "response_id")
 
 
 def respond(
@@ -138,12 +138,15 @@ def respond(
     return progress
 
 
-def create_requested(connection: duckdb.DuckDBPyConnection, contestant: Contestant, seed: int):
+def create_requested(
+    connection: duckdb.DuckDBPyConnection, contestant: Contestant, seed: int
+) -> None:
     """The view `requested` over the view `prompts`: each prompt with the key of its answer.
 
     The constraints are part of a key only where they choose the best of several answers.
     """
-    constraints = f"'{best_of.RULE}' || constraints" if contestant.best_of > 1 else "''"
+    rule = code_version("best of")
+    constraints = f"'{rule}' || constraints" if contestant.best_of > 1 else "''"
     connection.execute("set variable contestant_key = $key", {"key": contestant.key(seed)})
     key = content_key_sql(
         "getvariable('contestant_key')", "to_json(messages)::varchar", constraints
@@ -194,7 +197,7 @@ def _generate(
         if not waiting:
             return progress
         started = time.monotonic()
-        engine = setting.engine(contestant.model)
+        engine = setting.engine(contestant.asked)
         if (loading := time.monotonic() - started) > 1:
             setting.log(f"{contestant.name}: engine ready after {loading:.0f} s")
 
@@ -337,8 +340,8 @@ def _partition_rows(
                     "round": partition,
                     "contestant": contestant.name,
                     "role": contestant.role,
-                    "model": contestant.model.name,
-                    "digest": contestant.model.digest,
+                    "model": contestant.asked.name,
+                    "digest": contestant.asked.digest,
                     "system_prompt": prompt.version if prompt else "none",
                     "sampling": contestant.sampling_json(),
                 },

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from arena_assets.lake.store import content_key
+from arena_assets.lake.identity import identity
 
 # <|im_end|>, <|eot_id|>, <｜User｜>, [INST], <<SYS>>, </s>, <start_of_turn>, <bos>, ...
 _CONTROL = re.compile(
@@ -39,7 +39,7 @@ def marker_of(judgment: str, attempt: int, texts: tuple[str, ...]) -> str:
     """The marker of one call: 16 hexadecimal digits that are in none of `texts`."""
     number = 0
     while True:
-        marker = content_key("marker", judgment, attempt, number)[:16]
+        marker = identity("marker", judgment=judgment, attempt=attempt, number=number)[:16]
         if not any(marker in text for text in texts):
             return marker
         number += 1

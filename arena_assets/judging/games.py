@@ -94,7 +94,7 @@ class Seat:
 
 def open_store(lake: Lake, judge: Judge) -> Store:
     """The stored verdicts of a judge; all rounds share them."""
-    return Store(lake.root / "store" / "judgments" / judge.key, STORE_SCHEMA, "judgment_id")
+    return Store(lake.store("judgments") / judge.key, STORE_SCHEMA, "judgment_id")
 
 
 class Games:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
+from typing import Annotated
 
 from pydantic import Field
 
+from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.places import resolve
 from arena_assets.config.settings_files import read_settings
 from arena_assets.judging.fence import fence, marker_of, neutralise
 from arena_assets.judging.games import Game
 from arena_assets.judging.verdicts import Scores, Verdict, to_verdict
-from arena_assets.lake.store import content_key
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import As, identity
 from arena_assets.models.asking import attempt_sampling, tries
 from arena_assets.models.conversations import Arrived, Ask, Conversation, converse, nobody
 from arena_assets.models.dialogue import Message, with_answers
@@ -24,8 +27,6 @@ from arena_assets.models.prompting import PromptTemplate
 from arena_assets.verifying.constraints import parse_constraints
 from arena_assets.verifying.verifier import Verification, verify
 
-_RENDERING = 2  # part of every key: count on when the prompt's making or the reading changes
-
 
 class Verifier:
     """Scores an answer 1-10 by the share of its prompt's constraints that hold.
@@ -33,8 +34,8 @@ class Verifier:
     A prompt without constraints leaves nothing to check: the verdict is "abstained".
     """
 
-    version = "verifier-1"
-    key = version
+    version = f"verifier-{code_version('verifier')}"
+    key = identity("verdict", code=code_version("verified verdict"))
     abstains_for = None  # it shares weights with nobody
 
     def __init__(self, name: str):
@@ -60,9 +61,11 @@ def _verified(constraints: str, text: str) -> Verification:
 
 
 class JudgeTemplate(PromptTemplate):
-    """What an LLM judge is told; its whole text goes into every key."""
+    """What an LLM judge is told; all of it but its label is in every key."""
 
-    user: str = Field(description="Jinja: messages, reference, answer_a, answer_b, marker")
+    user: Annotated[str, As(jinja_tokens)] = Field(
+        description="Jinja: messages, reference, answer_a, answer_b, marker"
+    )
     explanation_characters: int = Field(600, gt=0)
 
 
@@ -88,12 +91,13 @@ class LanguageModelJudge:
 
     @cached_property
     def key(self) -> str:
-        return content_key(
-            _RENDERING,
-            self.model.digest,
-            self.settings.sampling.model_dump(mode="json"),
-            self.settings.attempts,
-            self.template.model_dump(mode="json"),
+        return identity(
+            "verdict",
+            code=code_version("verdict"),
+            model=self.model.identity,
+            sampling=self.settings.sampling,
+            attempts=self.settings.attempts,
+            template=self.template,
         )
 
     def render(self, game: Game, attempt: int = 1) -> list[Message]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 VERSION: Final = 2  # of the canonical form; 1 had every setting in it
 
@@ -33,7 +32,11 @@ NOT_IDENTITY: Final = _NotIdentity()
 
 @dataclass(frozen=True)
 class As:
-    """Marks a setting that goes into an identity as `form(value)`, a file as its content."""
+    """Marks a setting that goes into an identity as `form(value)`, a file as its content.
+
+    It is left out where it is None or the form is empty. Pydantic shows marks of the outermost
+    annotation only: write Annotated[str | None, As(...)], not Annotated[str, As(...)] | None.
+    """
 
     form: Callable[[Any], Any]
 
@@ -62,11 +65,7 @@ def canonical(value: Any) -> Any:
     """
     match value:
         case BaseModel():
-            return {
-                name: said
-                for name, field in type(value).model_fields.items()
-                if (said := _said(field, getattr(value, name))) is not None
-            }
+            return dict(_said(value))
         case bool() | int() | str() | None:
             return str(value) if isinstance(value, str) else value
         case float():
@@ -80,11 +79,24 @@ def canonical(value: Any) -> Any:
     raise TypeError(f"no identity for a {type(value).__name__}: {value!r}")
 
 
-def _said(field: FieldInfo, value: Any) -> Any:
-    """What a field says in an identity; None where it says nothing."""
-    if any(mark is NOT_IDENTITY for mark in field.metadata):
-        return None
-    if value == field.get_default(call_default_factory=True, validated_data={}):
-        return None
-    forms = [mark.form for mark in field.metadata if isinstance(mark, As)]
-    return canonical(forms[0](value) if forms and value is not None else value)
+def _said(settings: BaseModel, names: Iterable[str] | None = None) -> Iterator[tuple[str, Any]]:
+    """What settings say in an identity: the names and canonical values of (some) fields."""
+    fields = type(settings).model_fields
+    for name in names or fields:
+        field = fields[name]
+        if NOT_IDENTITY in field.metadata:
+            continue
+        value = getattr(settings, name)
+        form = next((mark.form for mark in field.metadata if isinstance(mark, As)), None)
+        if form:
+            # also of a default: the file that it names may be another one now
+            said = None if value is None else canonical(form(value))
+            if said not in (None, [], {}):
+                yield name, said
+        elif value != field.get_default(call_default_factory=True, validated_data={}):
+            yield name, canonical(value)
+
+
+def setting(settings: BaseModel, name: str) -> Any:
+    """What one of some settings says in an identity; None where it says nothing."""
+    return dict(_said(settings, [name])).get(name)

@@ -9,7 +9,6 @@ second one waits, and then finds them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -29,14 +28,8 @@ from arena_assets.lake.lake import make_writable, write_atomically, writing
 logger = logging.getLogger(__name__)
 
 
-def content_key(*parts: Any) -> str:
-    """SHA-256 over the canonical JSON of `parts`, 32 hexadecimal digits."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def content_key_sql(*columns: str) -> str:
-    """The same idea in DuckDB: 32 hexadecimal digits over columns of text, null as nothing."""
+    """The key of a row in DuckDB: 32 hexadecimal digits over columns of text, null as nothing."""
     joined = " || chr(31) || ".join(f"coalesce({column}, '')" for column in columns)
     return f"substr(sha256({joined}), 1, 32)"
 

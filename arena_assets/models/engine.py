@@ -62,7 +62,8 @@ def completed(
 
 def total(*tokens: int | None) -> int | None:
     """A sum of tokens; unknown where a part is."""
-    return None if None in tokens else sum(tokens)
+    known = [count for count in tokens if count is not None]
+    return sum(known) if len(known) == len(tokens) else None
 
 
 class Engine(Protocol):

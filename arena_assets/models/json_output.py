@@ -223,7 +223,8 @@ def _decoded(text: str, start: int) -> _Written:
     open_: list[str] = []
     place = start
     while token := _TOKEN.match(text, place):
-        place, kind, said = token.end(), token.lastgroup, token[token.lastgroup]
+        place, kind = token.end(), str(token.lastgroup)
+        said = token[kind]
         if kind == "comment":
             comments.append(said)
         elif kind in ("double", "single", "curly", "key"):

@@ -7,26 +7,38 @@ be trained, so whoever trains takes a Local. Heavy libraries are imported when a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from arena_assets.config.contestants import Opponent
 from arena_assets.config.models import Endpoint
 from arena_assets.config.places import resolve
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
 from arena_assets.models.engine import Engine
 from arena_assets.reading.places import digest_of
 
 
 @dataclass(frozen=True)
 class Local:
-    """Weights in a folder, which vLLM and TRL load; `chat_template` is a Jinja file."""
+    """Weights in a folder, which vLLM and TRL load; `chat_template` is a Jinja file.
+
+    `engine_settings` are those of vllm.LLM that may change what the model says.
+    """
 
     name: str
     path: Path
     digest: str
     trust_remote_code: bool = False
     chat_template: str | None = None
+    engine_settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def identity(self) -> str:
+        """What determines what the model says, but for what it is asked and how, as one hash."""
+        return _identity("local engine", self.digest, self.engine_settings)
 
     def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
         """vLLM in this process; `settings` are those of vllm.LLM."""
@@ -44,6 +56,11 @@ class Served:
     digest: str
     endpoint: Endpoint
 
+    @property
+    def identity(self) -> str:
+        """As of Local."""
+        return _identity("served engine", self.digest)
+
     def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
         """A client of the servers, which were started with settings of their own."""
         from arena_assets.models.served.openai_engine import OpenAIEngine
@@ -59,6 +76,11 @@ class Recorded:
 
     path: Path
     digest: str
+
+    @property
+    def identity(self) -> str:
+        """As of Local."""
+        return _identity("recording", self.digest)
 
     def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
         """A reader of the files; what they say was said already."""
@@ -76,7 +98,14 @@ def model_of(opponent: Opponent, known: Mapping[str, Model]) -> Model | None:
     The one place that tells kinds of opponents apart: a new kind is a setting, a class beside those
     above, and a line here.
     """
-    if opponent.recorded:
-        place = resolve(opponent.recorded)
-        return Recorded(place, digest_of(str(place)))
-    return known.get(opponent.model)
+    return recording(opponent.recorded) if opponent.recorded else known.get(str(opponent.model))
+
+
+def recording(path: str) -> Recorded:
+    """A file of recorded answers, or a folder or pattern of them, in the place of a model."""
+    place = resolve(path)
+    return Recorded(place, digest_of(str(place)))
+
+
+def _identity(kind: str, digest: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
+    return identity("model", kind=kind, code=code_version(kind), weights=digest, engine=settings)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
+from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.places import resolve
 from arena_assets.config.settings import Settings
 from arena_assets.config.settings_files import read_settings
+from arena_assets.lake.identity import NOT_IDENTITY, As
 from arena_assets.models.dialogue import Message
 
 
@@ -24,7 +26,7 @@ class Example(Settings):
 class SystemPrompt(Settings):
     """A versioned system prompt with worked examples, read from YAML."""
 
-    version: str
+    version: Annotated[str, NOT_IDENTITY]  # a label
     system: str
     examples: tuple[Example, ...] = ()
 
@@ -49,9 +51,9 @@ def read_system_prompt(path: str | None) -> SystemPrompt | None:
 class PromptTemplate(Settings):
     """A versioned prompt for one question, read from YAML; `user` is Jinja."""
 
-    version: str
+    version: Annotated[str, NOT_IDENTITY]  # a label
     system: str
-    user: str = Field(description="Jinja")
+    user: Annotated[str, As(jinja_tokens)] = Field(description="Jinja")
 
     def render(self, **values: Any) -> list[Message]:
         """The system's and the user's words; a blank without a value is an error."""

@@ -7,9 +7,10 @@ import uuid
 from importlib import metadata
 from pathlib import Path
 
+from arena_assets.config.contents import template_tokens
 from arena_assets.config.models import Endpoint, ModelSettings
 from arena_assets.config.places import resolve
-from arena_assets.lake.store import content_key
+from arena_assets.lake.identity import identity
 
 # Weights are safetensors: what else a repository holds of them can be pickles, which run code.
 _WEIGHTS = ("*.safetensors",)
@@ -33,14 +34,16 @@ def origin_of(model: ModelSettings) -> str:
 
 def served_digest(endpoint: Endpoint) -> str:
     """What determines a served model's answers, as far as a server shows it."""
-    return content_key("endpoint", *endpoint.identity())
+    return identity("served model", endpoint=endpoint)
 
 
 def templated(digest: str, chat_template: str | None) -> str:
     """The digest of weights that are asked through a chat template of the profile."""
     if chat_template is None:
         return digest
-    return content_key(digest, resolve(chat_template).read_text("utf-8"))
+    return identity(
+        "templated weights", weights=digest, chat_template=template_tokens(chat_template)
+    )
 
 
 def base_weights(model: ModelSettings, cache: Path, name: str) -> Path:
@@ -49,7 +52,7 @@ def base_weights(model: ModelSettings, cache: Path, name: str) -> Path:
     Raises MissingWeights where a folder or a package is not there.
     """
     if model.hub:
-        return _from_hub(model, name)
+        return _from_hub(model.hub, model, name)
     source = weights_here(model, name)
     if model.path:
         return source
@@ -65,7 +68,7 @@ def weights_here(model: ModelSettings, name: str) -> Path:
     Raises MissingWeights where they are not there: what is wrong, then, after "; ", what to do.
     """
     if not model.path:
-        return _packaged_gguf(model.package, name)
+        return _packaged_gguf(str(model.package), name)
     folder = resolve(model.path)
     if not (folder / "config.json").exists():
         raise MissingWeights(
@@ -89,20 +92,18 @@ def hub_patterns(trust_remote_code: bool) -> list[str]:
     return [*_WEIGHTS, *_SETTINGS, *_TOKENIZERS, *(_CODE if trust_remote_code else ())]
 
 
-def _from_hub(model: ModelSettings, name: str) -> Path:
+def _from_hub(hub: str, model: ModelSettings, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = hub_patterns(model.trust_remote_code)
     try:
-        folder = Path(
-            snapshot_download(model.hub, revision=model.revision, allow_patterns=patterns)
-        )
+        folder = Path(snapshot_download(hub, revision=model.revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:  # no network, repository or access; a bad name
         reason = " ".join(str(error).split())
-        raise MissingWeights(f"models.{name}.hub: {model.hub} was not fetched: {reason}") from error
+        raise MissingWeights(f"models.{name}.hub: {hub} was not fetched: {reason}") from error
     if not any(folder.glob("*.safetensors")):
         raise MissingWeights(
-            f"models.{name}.hub: {model.hub} has no *.safetensors, and pickled weights are never "
+            f"models.{name}.hub: {hub} has no *.safetensors, and pickled weights are never "
             "loaded; name a revision that has them or convert them, and give their folder as path"
         )
     return folder

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 from pyarrow import fs
 
+from arena_assets.lake.files import digest_of_state, file_state
+
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 COMPRESSED = (".gz", ".zst", ".zstd", ".bz2")
 
@@ -120,13 +122,18 @@ def _pattern(path: str, filesystem: fs.FileSystem, inside: str) -> Place:
 def digest_of(path: str) -> str:
     """SHA-256 of a file, or of the names and digests of the files of a folder or pattern."""
     shards = locate(path).shards
-    digests = []
-    for shard in shards:
-        with shard.open() as file:
-            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    digests = [_digest(shard) for shard in shards]
     if len(shards) == 1:
         return digests[0]
     folder = os.path.commonpath([shard.inside for shard in shards])
     names = [os.path.relpath(shard.inside, folder) for shard in shards]
     parts = [f"{name} {digest}" for name, digest in zip(names, digests, strict=True)]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _digest(shard: Shard) -> str:
+    local = isinstance(shard.filesystem, fs.LocalFileSystem)
+    if state := file_state(Path(shard.inside)) if local else None:
+        return digest_of_state(state)
+    with shard.open() as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -36,6 +36,9 @@ def main() -> None:
     _use_every_core()
     # weights and tokenizers come from folders
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
+    # TRL's online trainers import vLLM where it is there, for seconds; ours never generate with it.
+    # None says to Python that a module is not there.
+    sys.modules["vllm"] = None
     from arena_assets.training.job import Job
     from arena_assets.training.trainers import NothingToLearn, train
 

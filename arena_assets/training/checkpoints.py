@@ -14,20 +14,24 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from arena_assets.config.settings_files import explain
+from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import claim, exclusive, replace, sync, sync_tree
+from arena_assets.lake.identity import identity
 
 MANIFEST = "manifest.json"
 ROWS = "rows.json"  # what was learned from and what was left out, by reason
+LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns")  # of the rows of a training set
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
 _NOT_WEIGHTS = {MANIFEST, ROWS, "metrics.jsonl"}
 _VERSIONED = ("torch", "transformers", "trl", "accelerate")
@@ -107,11 +111,35 @@ def _whole(files: dict[str, str]) -> str:
 
 
 def training_fingerprint(
-    stage: str, parent_digest: str, training_set_digest: str, config: dict[str, Any], seed: int
+    stage: str, parent: str, training_set: str, config: Mapping[str, Any], seed: int
 ) -> str:
-    """The hash of all that determines a checkpoint: same fingerprint, no need to train again."""
-    parts = [stage, parent_digest, training_set_digest, config, seed]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    """The hash of all that determines a checkpoint: same fingerprint, no need to train again.
+
+    `parent` is the digest of the weights, `training_set` that of what is learned of the rows
+    (`learned_digest`), `config` the settings of the stage.
+    """
+    return identity(
+        "checkpoint",
+        code=code_version("checkpoint"),
+        stage=stage,
+        parent=parent,
+        training_set=training_set,
+        config=config,
+        seed=seed,
+    )
+
+
+def learned_digest(training_set: Path) -> str:
+    """SHA-256 of what training reads of a training set, in the order of its rows.
+
+    Who answered and under which key is no part of it: a row that is found again under another key
+    teaches the same.
+    """
+    whole = hashlib.sha256()
+    for batch in pq.ParquetFile(training_set).iter_batches(columns=list(LEARNED)):
+        for row in batch.select(LEARNED).to_pylist():
+            whole.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    return whole.hexdigest()
 
 
 def versions() -> dict[str, str]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from arena_assets.config.contents import template_tokens
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.rounds import Round
+from arena_assets.config.training import SECTIONS
+from arena_assets.lake.identity import canonical
 from arena_assets.lake.lake import Lake
 from arena_assets.models.machine import number_type
 from arena_assets.models.model import Local
@@ -20,6 +24,7 @@ from arena_assets.training.checkpoints import (
     CheckpointStore,
     CorruptCheckpoint,
     Manifest,
+    learned_digest,
     now,
     training_fingerprint,
     verified_digest,
@@ -29,39 +34,42 @@ from arena_assets.training.job import Job
 from arena_assets.training.process import TrainingFailed, run_job
 from arena_assets.training.summaries import read_metrics, rows_summary, summary
 
-# raise it when the same settings learn something else: checkpoints are then trained again
-_ROWS_VERSION = 2
-_SECTIONS = {"sft": ["sft"], "dpo": ["dpo"], "rl": ["reward_model", "rl"]}  # of the settings
-
 
 @dataclass(frozen=True)
 class Course:
     """All that determines a checkpoint: the model it starts from, its rows, the settings.
 
-    `parent` is the name of the contestant whose weights are trained; the digest of the training set
-    and the settings' files are read once, when they are first asked for.
+    `parent` is the name of the contestant whose weights are trained. Files are read once, when they
+    are first asked for.
     """
 
     round: Round
     parent: str
-    weights: Local
+    model: Local
     lake: Lake
     profile: Profile
 
     @cached_property
-    def training_set(self) -> str:
-        return self.lake.digest("training_set", self.round.key)
+    def learned(self) -> str:
+        """The digest of what is learned of the training set as it is when this is first asked."""
+        return learned_digest(self.training_set)
+
+    @property
+    def training_set(self) -> Path:
+        return self.lake.present("training_set", self.round.key)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The settings that determine the checkpoint of a stage."""
-        training = self.profile.training.model_dump(mode="json")
-        prompt = self.system_prompt
-        return {name: training[name] for name in ["dtype", *_SECTIONS[self.round.stage]]} | {
-            "rows_version": _ROWS_VERSION,
-            "system_prompt": prompt and prompt.model_dump(mode="json", exclude={"version"}),
-            "chat_template": self.chat_template,
-        }
+        """The settings that determine the checkpoint of a stage, without what changes no value."""
+        training, template = self.profile.training, self.model.chat_template
+        return canonical(
+            {
+                "dtype": training.dtype,
+                **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
+                "system_prompt": self.system_prompt,
+                "chat_template": template_tokens(template) if template else None,
+            }
+        )
 
     @cached_property
     def system_prompt(self) -> SystemPrompt | None:
@@ -69,15 +77,15 @@ class Course:
 
     @cached_property
     def chat_template(self) -> str | None:
-        template = self.weights.chat_template
+        template = self.model.chat_template
         return resolve(template).read_text("utf-8") if template else None
 
     @property
     def fingerprint(self) -> str:
         return training_fingerprint(
             self.round.stage,
-            self.weights.digest,
-            self.training_set,
+            self.model.digest,
+            self.learned,
             self.config,
             self.profile.seed,
         )
@@ -113,25 +121,25 @@ def train(
     scratch = store.scratch(key)
     made_from = {
         "parent": course.parent,
-        "parent_digest": course.weights.digest,
-        "training_set_digest": course.training_set,
+        "parent_digest": course.model.digest,
+        "training_set_digest": course.learned,
         "fingerprint": course.fingerprint,
         "config": course.config,
     }
     job = Job(
         stage=stage,
-        model=course.weights.path,
-        training_set=course.lake.path("training_set", key),
+        model=course.model.path,
+        training_set=course.training_set,
         output=scratch,
         training=course.profile.training.model_copy(update={"dtype": chosen.name}),
-        trust_remote_code=course.weights.trust_remote_code,
+        trust_remote_code=course.model.trust_remote_code,
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
         seed=course.profile.seed,
     )
     try:
         run_job(job, log)
-        if course.lake.digest("training_set", key) != course.training_set:
+        if learned_digest(course.training_set) != course.learned:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
         manifest = Manifest(
             round=key,

@@ -29,10 +29,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last loss of every phase, the last reward, and the seconds that training took."""
+    """The last loss of every phase, the last reward, and the seconds of steps and reference."""
     last: dict[str, Any] = {}
     for entry in metrics:
-        for name in ("loss", "reward", "train_runtime"):
+        for name in ("loss", "reward", "train_runtime", "reference_runtime"):
             if name in entry:
                 last[f"{entry['phase']}_{name}"] = round(float(entry[name]), 4)
     return last

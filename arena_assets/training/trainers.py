@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import time
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,7 +36,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from arena_assets.config.training import Optimisation
-from arena_assets.training.checkpoints import ROWS
+from arena_assets.training.checkpoints import LEARNED, ROWS
 from arena_assets.training.job import Job
 from arena_assets.training.rows import Encoder, build
 
@@ -54,8 +53,6 @@ def train(job: Job) -> None:
 
     Raises NothingToLearn where no row is left.
     """
-    # TRL names the vLLM versions that its trainers generate with; ours never generate with vLLM
-    warnings.filterwarnings("ignore", message="TRL currently supports vLLM")
     set_seed(job.seed)
     transformers_logging.disable_progress_bar()
     job.output.mkdir(parents=True, exist_ok=True)  # every process of a launcher comes here
@@ -69,7 +66,7 @@ def train(job: Job) -> None:
         shutil.rmtree(scratch)
 
 
-# Every stage imports its own trainer: TRL's online trainers load vLLM, which takes seconds.
+# Every stage imports its own trainer, which takes time.
 def _sft(job: Job) -> None:
     _fit_and_save(sft_trainer(job), job.output, job)
 
@@ -107,6 +104,14 @@ def dpo_trainer(job: Job) -> Any:
     class MaskedDPOTrainer(DPOTrainer):
         def _prepare_dataset(self, dataset, *args):
             return dataset  # it is in tokens already
+
+        def _precompute_ref_logps(self, *args):
+            started = time.monotonic()
+            dataset = super()._precompute_ref_logps(*args)
+            if _is_first_process():
+                spent = time.monotonic() - started
+                _note(job.output, {"phase": "dpo", "step": 0, "reference_runtime": spent})
+            return dataset
 
     settings = job.training.dpo
     encoder, tokenizer = _encoder(job), _tokenizer(job)
@@ -236,7 +241,7 @@ def _dataset(
     job: Job, phase: str, kind: str, make: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Dataset:
     """What a phase learns from; rows that are left out are told and go to rows.json, by reason."""
-    columns = ["row_id", "kind", "messages", "chosen_turns", "rejected_turns"]
+    columns = ["row_id", *LEARNED]
     table = pq.read_table(
         job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
     )
@@ -325,11 +330,16 @@ def _fit_and_save(trainer: Any, folder: Path, job: Job) -> None:
     trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
 
 
+def _note(folder: Path, entry: dict[str, Any]) -> None:
+    with (folder / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
 class _Log(TrainerCallback):
     """Writes every logged step to metrics.jsonl and prints it with the time left."""
 
     def __init__(self, folder: Path, phase: str):
-        self.file = folder / METRICS
+        self.folder = folder
         self.phase = phase
         self.started = time.monotonic()
 
@@ -339,9 +349,7 @@ class _Log(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if not state.is_world_process_zero or not logs:
             return
-        entry = {"phase": self.phase, "step": state.global_step, **logs}
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        _note(self.folder, {"phase": self.phase, "step": state.global_step, **logs})
         if "loss" in logs:
             spent = time.monotonic() - self.started
             left = spent / state.global_step * (state.max_steps - state.global_step)

@@ -1,11 +1,27 @@
 {# Every table is one Parquet file a round: <lake>/<table>/<round>.parquet. Tables without rounds lie in all.parquet. #}
-{% macro parquet_path(table, partition=none) -%} {{ adapter.external_root() }}/{{ table }}/{{ partition or var('round') }}.parquet {%- endmacro %}
+{% macro parquet_path(table, partition=none) -%} {{ var('lake') }}/{{ table }}/{{ partition or var('round') }}.parquet {%- endmacro %}
 
 {# Overrides dbt-duckdb's macro of this name. #}
 {% macro external_location(relation, config) -%} {{ parquet_path(relation.identifier) }} {%- endmacro %}
 
+{# Ends what would make or test tables where it was not told of which lake and round, before anything is touched. Unit tests,
+   `dbt parse` and `dbt docs generate` need no lake. #}
+{% macro refuse_without_vars() %}{% if execute and flags.WHICH in ['build', 'run', 'test'] %}
+  {% set missing, made = [], [] %}
+  {% for name in ['lake', 'round', 'stage', 'minimum_gap', 'rounds_so_far', 'trains_on', 'flips', 'quorum'] if var(name) in [none, []] %}
+    {% do missing.append(name) %}
+  {% endfor %}
+  {% for resource in selected_resources if not resource.startswith('unit_test.') %}{% do made.append(resource) %}{% endfor %}
+  {% if missing and made %}
+    {% do exceptions.raise_compiler_error(
+      'These models make the tables of one round of one lake and were not told which (no ' ~ missing | join(', ')
+      ~ " in --vars): materialize them in Dagster or with `arena run`, which tell them."
+    ) %}
+  {% endif %}
+{% endif %}{% endmacro %}
+
 {# Sources become views, because dagster-dbt reads their columns for the lineage of columns. #}
-{% macro register_sources() %}{% if execute %}
+{% macro register_sources() %}{% if execute and var('lake') %}
   {% for source in graph.sources.values() %}
     {% set path = parquet_path(source.identifier, source.config.meta.get('partition')) %}
     {% if run_query("select count(*) from glob('" ~ path ~ "')")[0][0] %}

@@ -2,7 +2,7 @@
 {%- set tables = {'sft': ['sft_rows'], 'dpo': ['preference_pairs'], 'rl': ['preference_pairs', 'rl_prompts']} %}
 -- depends_on: {{ ref('sft_rows') }}, {{ ref('preference_pairs') }}, {{ ref('rl_prompts') }}
 with accumulated as (
-    {%- for table in tables[var('stage')] %}
+    {%- for table in tables.get(var('stage'), []) %}
     {{ earlier_rounds(table, ref(table)) }}
     {{ 'union all by name' if not loop.last }}
     {%- endfor %}

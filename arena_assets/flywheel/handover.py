@@ -1,0 +1,130 @@
+"""Which model fights in a round, and who else; a chain with a missing or outdated link is refused.
+
+Dagster forbids cycles between assets, so a checkpoint reaches the next round through the promotions
+table, which is read back here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from arena_assets.config.rounds import BASE, until
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
+from arena_assets.flywheel.state import state_of
+from arena_assets.flywheel.weights import BrokenChain, base_of, local_engine, models
+from arena_assets.generation.contestants import Contestant
+from arena_assets.models.model import Local
+
+
+@dataclass(frozen=True)
+class TargetModel:
+    """The model that fights in a round, and the round that promoted it."""
+
+    contestant: str
+    model: Local
+    promoted_after: str | None
+
+
+def target_of(arena: Arena, key: str) -> TargetModel:
+    """The target of a round. Raises BrokenChain where the round before has not promoted a model."""
+    previous = arena.round(key).previous
+    if previous is None:
+        return base_model(arena)
+    row = promoted(arena, previous)
+    if row is None:
+        raise BrokenChain(
+            f"Round {key} fights with the model that round {previous} promotes, and {previous} "
+            f"has not promoted one yet: materialize round {previous} first."
+        )
+    name, digest = row["contestant"], row["model_digest"]
+    if name == BASE:
+        target = base_model(arena, previous)
+    else:
+        _refuse_other_checkpoint(arena, key, name, digest)
+        target = TargetModel(name, _checkpoint_weights(arena, name, digest), previous)
+    state = state_of(arena, previous)
+    if state.first:
+        partition = state.first[1]
+        again = partition if partition in arena.rounds else previous
+        raise BrokenChain(
+            f"Round {key} fights with the model that round {previous} promoted, but {previous} is "
+            f"out of date (first of all {state.why}): materialize {again} again."
+        )
+    return target
+
+
+def _refuse_other_checkpoint(arena: Arena, key: str, name: str, digest: str) -> None:
+    manifest = arena.checkpoints.manifest(name)
+    if manifest is None or manifest.digest != digest:
+        state = "is missing" if manifest is None else "is not the one that was promoted"
+        raise BrokenChain(
+            f"Round {key} fights with checkpoint {name}, promoted by round "
+            f"{arena.round(key).previous}, but the checkpoint in {arena.checkpoints.path(name)} "
+            f"{state}: materialize {name} again, then the rounds after it."
+        )
+
+
+def base_model(arena: Arena, promoted_after: str | None = None) -> TargetModel:
+    """The base model as a target."""
+    return TargetModel(BASE, base_of(arena, models(arena)), promoted_after)
+
+
+def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
+    """A checkpoint needs the code of the weights it was trained from; it has their template.
+
+    Raises CorruptCheckpoint where its files are not those that were committed.
+    """
+    arena.checkpoints.verify(name)
+    trusted = arena.profile.models[arena.profile.target.model].trust_remote_code
+    path = arena.checkpoints.current(name)
+    return Local(name, path, digest, trusted, engine_settings=local_engine(arena))
+
+
+def round_contestants(arena: Arena, key: str) -> list[Contestant]:
+    """The group of a round: the target first, then every opponent."""
+    target = target_of(arena, key)
+    return group_of_round(arena, target.contestant, target.model, models(arena))
+
+
+def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
+    """Who meets after a round: the base model, every checkpoint so far, all opponents."""
+    known, checkpoints = models(arena), {}
+    for done in until(arena.rounds, key):
+        manifest = arena.checkpoints.manifest(done)
+        if manifest is None:
+            raise BrokenChain(
+                f"The arena after round {key} needs checkpoint {done}, which is not there: "
+                f"materialize round {done} first."
+            )
+        checkpoints[done] = _checkpoint_weights(arena, done, manifest.digest)
+    return group_of_arena(arena, checkpoints, known)
+
+
+def round_prompts(arena: Arena, key: str) -> pa.Table:
+    """The prompts that a round fights over: prompt_id, messages, constraints.
+
+    Raises BrokenChain where its slice lacks prompts: they changed after it was drawn.
+    """
+    name, tables = arena.round(key).slice, ("slices", "prompts_curated")
+    found = arena.lake.query(
+        """
+        select slices.prompt_id, messages, constraints
+        from slices left join prompts_curated using (prompt_id)
+        where slice = $slice order by slices.prompt_id
+        """,
+        {"slice": name},
+        **{table: (table, "all") for table in tables},
+    )
+    there = found.filter(pc.is_valid(found["messages"]))
+    wanted = arena.profile.prompts.slices.rows or found.num_rows
+    if not there.num_rows or there.num_rows < wanted:
+        raise BrokenChain(
+            f"Round {key} fights over slice {name}, which has {there.num_rows} of its {wanted} "
+            "prompts: they changed after it was drawn. Materialize the prompts and slices again "
+            "(`arena run` does)."
+        )
+    return there

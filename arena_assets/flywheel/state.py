@@ -1,0 +1,153 @@
+"""What is out of date: a table that was made from something else than it would be made from now.
+
+A round is done when its promotion is there and nothing that it rests on is out of date: its own
+tables, and through the hand-over those of the rounds before. Of what is read in part (the prompts
+of a slice among all) only that part counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from arena_assets.config.rounds import until
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.group import promoted
+from arena_assets.flywheel.ingredients import Input, testset_version
+from arena_assets.flywheel.made_from import (
+    OF_PREPARATION,
+    OF_REPORTS,
+    OF_ROUND,
+    identity_of,
+    inputs_of,
+    settings_of,
+)
+from arena_assets.flywheel.moment import Moment
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
+from arena_assets.lake.lake import ALL
+
+
+@dataclass(frozen=True)
+class State:
+    """How a round stands; of one that is out of date, the first table that is."""
+
+    name: Literal["done", "out of date", "missing"]
+    first: tuple[str, str] | None = None  # table, partition
+
+    @property
+    def why(self) -> str | None:
+        return " of ".join(self.first) if self.first else None
+
+
+class Freshness:
+    """Which partitions are out of date at a moment; each is looked at once."""
+
+    def __init__(self, now: Moment):
+        self.now = now
+        self._inputs: dict[tuple[str, str], list[Input]] = {}
+        self._own: dict[tuple[str, str], bool] = {}
+
+    def outdated(self, table: str, partition: str) -> bool:
+        """Whether a partition is missing or was made from something else."""
+        place = table, partition
+        if place not in self._own:
+            self._own[place] = self._made_from(place) != self._would_be(place)
+        return self._own[place]
+
+    def below(self, table: str, partition: str) -> Iterator[tuple[str, str]]:
+        """The partitions out of date that one rests on, itself among them, the first ones first."""
+        seen: set[tuple[str, str]] = set()
+        waiting = [((table, partition), False)]
+        while waiting:
+            place, rests_are_known = waiting.pop()
+            if rests_are_known:
+                if self.outdated(*place):
+                    yield place
+            elif place not in seen:
+                seen.add(place)
+                above = [(p.table, p.partition) for p in self._read(place) if p.rests]
+                waiting += [(place, True), *((other, False) for other in reversed(above))]
+
+    def _read(self, place: tuple[str, str]) -> list[Input]:
+        if place not in self._inputs:
+            self._inputs[place] = inputs_of(self.now, *place)
+        return self._inputs[place]
+
+    def _would_be(self, place: tuple[str, str]) -> str:
+        return identity_of(self.now, *place, self._read(place))
+
+    def _made_from(self, place: tuple[str, str]) -> str | None:
+        table, partition = place
+        if table == "testset_versions":  # one that the settings ask for is there, or none
+            version = testset_version(self.now)
+            return self.now.arena.made_from(table, version) if version else None
+        return self.now.arena.made_from(table, partition)
+
+
+def states(arena: Arena, last: str | None = None) -> dict[str, State]:
+    """How every round up to `last` stands, in time order."""
+    found, freshness = {}, Freshness(Moment(arena))
+    for key in until(arena.rounds, last or max(arena.rounds)):
+        if promoted(arena, key) is None:
+            found[key] = State("missing")
+            continue
+        first = next(freshness.below("promotions", key), None)
+        found[key] = State("out of date", first) if first else State("done")
+    return found
+
+
+def state_of(arena: Arena, key: str) -> State:
+    """How a round stands."""
+    return states(arena, key)[key]
+
+
+def outdated(arena: Arena, tables: Iterable[str], partition: str) -> list[str]:
+    """Those of the tables that are missing or were not made from what is there now."""
+    freshness = Freshness(Moment(arena))
+    return [table for table in tables if freshness.outdated(table, partition)]
+
+
+def outdated_round(arena: Arena, key: str) -> list[str]:
+    """In words: all that the promotion of a round rests on and that is out of date."""
+    places = Freshness(Moment(arena)).below("promotions", key)
+    return [
+        table if partition == key else f"{table} of {partition}"
+        for table, partition in places
+        if (table, partition) != ("promotions", key)
+    ]
+
+
+def outdated_preparation(arena: Arena) -> list[str]:
+    """The tables of models, prompts, slices and test set that are out of date."""
+    freshness = Freshness(Moment(arena))
+    sources = [source.name for source in arena.profile.prompts.sources]
+    old = [f"prompts of {name}" for name in sources if freshness.outdated("prompts", name)]
+    return [*old, *(table for table in OF_PREPARATION if freshness.outdated(table, ALL))]
+
+
+def outdated_reports(arena: Arena, key: str) -> list[str]:
+    """The reports of a round that are missing or out of date."""
+    reports = set(OF_REPORTS) - (
+        {"consistency"} if arena.profile.ratings.reference is None else set()
+    )
+    return outdated(arena, sorted(reports), key)
+
+
+def round_identity(arena: Arena, key: str) -> str:
+    """What a round would be made from now, before any of its own tables is."""
+    now = Moment(arena)
+    parts = {
+        table: [
+            code_version(table),
+            settings_of(now, table, key),
+            [
+                [part.table, part.partition, part.said]
+                for part in inputs_of(now, table, key)
+                if part.table not in OF_ROUND or part.partition != key
+            ],
+        ]
+        for table in OF_ROUND
+    }
+    return identity("round", parts=parts)

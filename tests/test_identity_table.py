@@ -1,0 +1,350 @@
+"""Identity as a table: what a change of settings, files or code puts out of date.
+
+A lake in which everything was made from the profile as it is; then one thing is another. Of the
+tables those are named whose own making is another one; what is made from them follows when their
+rows are others. A round is out of date where its promotion rests on such a table.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import yaml
+from conftest import PROJECT, record_round, record_testset
+from test_assets import checkpoint_of
+
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.handover import target_of
+from arena_assets.flywheel.made_from import MADE_FROM, OF_PREPARATION, OF_REPORTS, OF_ROUND, Making
+from arena_assets.flywheel.state import outdated, outdated_preparation, states
+from arena_assets.lake import code
+from arena_assets.lake.lake import write_atomically
+
+ROUNDS = SFT, DPO, RL = ["i01.1-sft", "i01.2-dpo", "i01.3-rl"]
+
+
+def build_profile(profile: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The tests' profile with a served judge and rater, templates and a system prompt."""
+    url = {"urls": ["http://127.0.0.1:1/v1"]}
+    profile["models"]["tiny"]["chat_template"] = "chat.jinja"
+    profile["models"]["sharp"] = {"endpoint": url | {"model": "sharp-1"}}
+    profile["models"]["hard"] = {"endpoint": url | {"model": "hard-1"}}
+    profile["target"]["system_prompt"] = "system.yaml"
+    profile["judge"] = {"kind": "llm", "name": "judge", "model": "sharp", "template": "judge.yaml"}
+    profile["prompts"]["testset"]["rater"] = {"model": "hard"}
+    profile["generation"]["engine"] = {"max_model_len": 2048}
+    (folder / "chat.jinja").write_text("{# plain #}{{ messages[0].content }}", "utf-8")
+    (folder / "system.yaml").write_text("version: '1'\nsystem: Answer in brief.\n", "utf-8")
+    template = (PROJECT / "profiles/judge_templates/pairwise-v2.yaml").read_text("utf-8")
+    (folder / "judge.yaml").write_text(template, "utf-8")
+    return profile
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory, tiny_profile):
+    """A folder with a profile, its files, and a lake in which everything is of the present."""
+    folder = tmp_path_factory.mktemp("identity")
+    (folder / "profile").mkdir()
+    profile = build_profile(yaml.safe_load(tiny_profile.read_text("utf-8")), folder / "profile")
+    (folder / "profile/profile.yaml").write_text(yaml.safe_dump(profile), "utf-8")
+    arena = opened(folder, folder / "profile")
+    row = {"name": "tiny", "origin": arena.profile.models["tiny"].path, "path": "x", "digest": "d"}
+    for table in set(OF_PREPARATION) - {"testset_versions"}:
+        arena.lake.write(table, [row] if table == "models" else [])
+    arena.lake.write("testset_versions", [], "v001")
+    for table in ("prompts", "quarantine"):
+        arena.lake.write(table, [], "seed")
+        Making(arena, [table], "seed").ended(table)
+    record_testset(arena)
+    for table in set(OF_PREPARATION) - {"testset_versions"}:
+        Making(arena, [table]).ended(table)
+    for key in ROUNDS:
+        digest = checkpoint_of(arena, key, key.encode())
+        record_round(arena, key)
+        promoted = {"round": key, "contestant": key, "model": "x", "model_digest": digest}
+        promoted |= {"rating": 1.0, "lower": 0.0, "upper": 2.0, "reason": "test"}
+        arena.lake.write("promotions", [promoted], key)
+        for table in ("promotions", *reports()):
+            if not arena.lake.exists(table, key):
+                rows = pa.table({"round": [key]})
+                write_atomically(rows.to_reader(), arena.lake.path(table, key))
+            Making(arena, [table], key).ended(table)
+    return folder
+
+
+def opened(folder: Path, profile: Path) -> Arena:
+    return Arena(str(profile / "profile.yaml"), str(folder / "lake"))
+
+
+def reports() -> list[str]:
+    return [table for table in OF_REPORTS if table != "consistency"]
+
+
+def set_(path: str, value: Any) -> Callable[[dict[str, Any], Path], None]:
+    """A change of the profile: the value at a path, the items of lists by number."""
+
+    def change(profile: dict[str, Any], folder: Path) -> None:
+        *parents, last = path.split("/")
+        section: Any = profile
+        for part in parents:
+            section = section[int(part) if part.isdigit() else part]
+        section[last] = value
+
+    return change
+
+
+def edit(name: str, old: str, new: str) -> Callable[[dict[str, Any], Path], None]:
+    """A change of a file that the profile names."""
+
+    def change(profile: dict[str, Any], folder: Path) -> None:
+        text = (folder / name).read_text("utf-8")
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1), "utf-8")
+
+    return change
+
+
+def one_opponent_more(profile: dict[str, Any], folder: Path) -> None:
+    profile["opponents"].append({"name": "shy", "model": "tiny", "sampling": {"max_tokens": 3}})
+
+
+def opponents_in_another_order(profile: dict[str, Any], folder: Path) -> None:
+    profile["opponents"].reverse()
+
+
+def a_source_more(profile: dict[str, Any], folder: Path) -> None:
+    (folder / "more.jsonl").write_text('{"prompt": "Name a river of Asia."}\n', "utf-8")
+    profile["prompts"]["sources"].append({"name": "more", "path": "more.jsonl"})
+
+
+def a_round_appended(profile: dict[str, Any], folder: Path) -> None:
+    profile["prompts"]["slices"]["names"].append("D4")
+    profile["rounds"]["i02.1-sft"] = {"slice": "D4", "minimum_gap": 2.0}
+
+
+def nothing(profile: dict[str, Any], folder: Path) -> None:
+    pass
+
+
+def everywhere(*tables: str) -> set[str]:
+    return {f"{table} of {key}" for table in tables for key in ROUNDS}
+
+
+ANSWERS = everywhere("responses", "arena_responses")
+VERDICTS = everywhere("judgments", "arena_judgments")
+TESTSET = {"testset_versions", "arena_testset", "dropped_near_testset", "prompts_curated"}
+TESTSET |= {"decontamination_report"}
+COLLECTED = {"dropped_unsafe", "dropped_short", "dropped_prefixes", "dropped_near_duplicates"}
+COLLECTED |= {"prompt_embeddings", "dropped_contaminated", "dropped_languages"}
+COLLECTED |= {"dropped_near_testset", "prompts_curated", "decontamination_report"}
+URL, PRICE = ["http://10.0.0.7:8000/v1"], {"prompt": 1.0, "completion": 2.0}
+# what is another -> the tables that are to be made again, the rounds that are out of date
+CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[str]]] = {
+    "nothing": (nothing, set(), []),
+    # a stage's training
+    "DPO learning rate": (
+        set_("training/dpo/learning_rate", 2e-4),
+        {f"checkpoint of {DPO}"},
+        [DPO, RL],
+    ),
+    "SFT epochs": (set_("training/sft/epochs", 2), {f"checkpoint of {SFT}"}, ROUNDS),
+    "reward model's epochs": (
+        set_("training/reward_model/epochs", 2),
+        {f"checkpoint of {RL}"},
+        [RL],
+    ),
+    "K of one round": (
+        set_(f"rounds/{DPO}/minimum_gap", 1.0),
+        {f"{table} of {DPO}" for table in ("sft_rows", "preference_pairs", "selection_drops")},
+        [DPO, RL],
+    ),
+    "what one round trains from": (
+        set_(f"rounds/{DPO}/trains_from", "base"),
+        {f"checkpoint of {DPO}"},
+        [DPO, RL],
+    ),
+    "training's number type": (
+        set_("training/dtype", "bfloat16"),
+        everywhere("checkpoint"),
+        ROUNDS,
+    ),
+    "launcher": (set_("training/launcher", ["accelerate", "launch"]), set(), []),
+    "device batch": (set_("training/sft/device_batch", 1), set(), []),
+    "gradient checkpointing": (set_("training/gradient_checkpointing", True), set(), []),
+    # judges
+    "a word of the judge's template": (
+        edit("judge.yaml", "Judge answer A", "Rate answer A"),
+        VERDICTS,
+        ROUNDS,
+    ),
+    "a comment in the judge's template": (
+        edit("judge.yaml", "Judge answer A", "{# both #}Judge answer A"),
+        set(),
+        [],
+    ),
+    "the judge's model": (
+        set_("models/sharp/endpoint/model", "sharp-2"),
+        VERDICTS | {"models"},
+        ROUNDS,
+    ),
+    "the judge's URL": (set_("models/sharp/endpoint/urls", URL), set(), []),
+    "the judge's price": (set_("models/sharp/price", PRICE), everywhere("judge_audit"), []),
+    "the shadow judge's sample": (
+        set_("shadow_judges/0/battles", 5),
+        everywhere("judgments"),
+        ROUNDS,
+    ),
+    "flips": (
+        set_("battles", {"flips": "mean"}),
+        everywhere("battles", "arena_battles"),
+        ROUNDS,
+    ),
+    # contestants
+    "a contestant's temperature": (
+        set_("opponents/1/sampling/temperature", 0.5),
+        ANSWERS,
+        ROUNDS,
+    ),
+    "a word of the system prompt": (
+        edit("system.yaml", "brief", "rhyme"),
+        ANSWERS | everywhere("checkpoint"),
+        ROUNDS,
+    ),
+    "a comment in the system prompt's file": (
+        edit("system.yaml", "version", "# short\nversion"),
+        set(),
+        [],
+    ),
+    "a word of the chat template": (
+        edit("chat.jinja", "{{", "User: {{"),
+        # shadow judge and base model have it; checkpoints were trained with it and have their own
+        ANSWERS | everywhere("judgments", "promotions") | {f"checkpoint of {SFT}"},
+        ROUNDS,
+    ),
+    "a comment in the chat template": (edit("chat.jinja", "plain", "simple"), set(), []),
+    "the engine's number type": (
+        set_("generation/engine/dtype", "float16"),
+        ANSWERS | everywhere("judgments"),
+        ROUNDS,
+    ),
+    "the engine's longest text": (
+        set_("generation/engine/max_model_len", 1024),
+        ANSWERS | everywhere("judgments"),
+        ROUNDS,
+    ),
+    "the engine's share of memory": (
+        set_("generation/engine/gpu_memory_utilization", 0.5),
+        set(),
+        [],
+    ),
+    "prompts asked together": (set_("generation/batch", 8), set(), []),
+    "one opponent more": (one_opponent_more, ANSWERS, ROUNDS),
+    "the order of opponents": (opponents_in_another_order, set(), []),
+    "tokens per second": (set_("models/tiny/tokens_per_second", 9.0), set(), []),
+    "an unused model": (
+        set_("models/idle", {"endpoint": {"urls": URL, "model": "idle"}}),
+        {"models"},
+        [],
+    ),
+    # ratings
+    "the anchor's rating": (set_("ratings/anchor_rating", 1200), everywhere("ratings"), ROUNDS),
+    "resamples that are not drawn": (set_("ratings/bootstrap", 70), set(), []),
+    "resamples": (set_("ratings/interval", "bootstrap"), everywhere("ratings"), ROUNDS),
+    "who is promoted": (set_("promotion", "latest"), everywhere("promotions"), ROUNDS),
+    # prompts
+    "a source more": (a_source_more, COLLECTED | {"prompts of more"}, []),
+    "a step of curation": (set_("prompts/minimum_words", 4), {"dropped_short"}, []),
+    "the test set's edition": (set_("prompts/testset/edition", 2), TESTSET, ROUNDS),
+    "the rater's model": (
+        set_("models/hard/endpoint/model", "hard-2"),
+        TESTSET | {"models"},
+        ROUNDS,
+    ),
+    "the rater's price": (set_("models/hard/price", PRICE), set(), []),
+    "the rater's URL": (set_("models/hard/endpoint/urls", URL), set(), []),
+    # all of it
+    "seed": (
+        set_("seed", 4),
+        TESTSET | {"slices"} | ANSWERS | everywhere("judgments", "checkpoint"),
+        ROUNDS,
+    ),
+    "limits of quality": (set_("quality", {"minimum_training_rows": 5}), set(), []),
+    "the executor": (set_("executor", "multiprocess"), set(), []),
+    "the arena's name": (set_("name", "other"), set(), []),
+    "a round appended": (a_round_appended, {"slices"}, ["i02.1-sft"]),
+}
+
+
+def after(workshop: Path, tmp_path: Path, change: Callable[[dict[str, Any], Path], None]) -> Arena:
+    """The same lake under another profile, whose files lie in another folder."""
+    folder = tmp_path / "profile"
+    shutil.copytree(workshop / "profile", folder)
+    profile = yaml.safe_load((folder / "profile.yaml").read_text("utf-8"))
+    change(profile, folder)
+    (folder / "profile.yaml").write_text(yaml.safe_dump(profile), "utf-8")
+    return opened(workshop, folder)
+
+
+def made_again(arena: Arena) -> set[str]:
+    old = set(outdated_preparation(arena))
+    for key in ROUNDS:
+        tables = [*OF_ROUND, *reports()]
+        old |= {f"{table} of {key}" for table in outdated(arena, tables, key)}
+    return old
+
+
+def not_done(arena: Arena) -> list[str]:
+    return [key for key, state in states(arena).items() if state.name != "done"]
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_a_change_puts_out_of_date(workshop, tmp_path, what):
+    change, tables, rounds = CHANGES[what]
+    arena = after(workshop, tmp_path, change)
+    assert made_again(arena) == tables
+    assert not_done(arena) == rounds
+
+
+@pytest.mark.parametrize(
+    ("name", "tables", "rounds"),
+    [
+        ("battles", everywhere("battles"), ROUNDS),
+        ("sft_rows", everywhere("sft_rows"), ROUNDS),  # the SFT round rests on them
+        ("preference_pairs", everywhere("preference_pairs"), [DPO, RL]),
+        ("rl_prompts", everywhere("rl_prompts"), [RL]),
+        ("leaderboard", everywhere("leaderboard"), []),
+        ("ratings", everywhere("ratings"), ROUNDS),
+        ("verifier", VERDICTS | ANSWERS, ROUNDS),  # it chooses the best of several answers too
+        ("slices", {"slices"}, []),
+        ("testset_versions", set(), []),  # a version that was drawn stays
+    ],
+)
+def test_what_another_version_of_code_puts_out_of_date(workshop, monkeypatch, name, tables, rounds):
+    monkeypatch.setitem(code.CODE, name, replace(code.CODE[name], version=99))
+    arena = opened(workshop, workshop / "profile")
+    assert made_again(arena) == tables
+    assert not_done(arena) == rounds
+
+
+def test_a_later_stage_may_be_trained_with_other_settings(workshop, tmp_path):
+    """The round before is done as ever, so the next one's target is its checkpoint."""
+    arena = after(workshop, tmp_path, CHANGES["DPO learning rate"][0])
+    assert target_of(arena, DPO).contestant == SFT
+
+
+def test_every_table_is_in_the_table():
+    """What no change of settings reaches is made from other tables alone."""
+    named = {place.split(" of ")[0] for _, tables, _ in CHANGES.values() for place in tables}
+    alone = {
+        table
+        for table in MADE_FROM
+        if not MADE_FROM[table].settings and table not in named and table != "quarantine"
+    }
+    settled = {"benchmarks", "dropped_unsafe", "quarantine", "consistency"}
+    assert named | alone | settled == set(MADE_FROM)

@@ -1,0 +1,25 @@
+"""What a training process loads."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+
+from arena_assets.training import __main__ as training
+from arena_assets.training.job import Job
+
+
+def test_a_training_process_never_imports_vllm(monkeypatch):
+    from arena_assets.training import trainers
+
+    found = []
+    monkeypatch.setattr(
+        trainers, "train", lambda job: found.append(importlib.util.find_spec("vllm"))
+    )
+    monkeypatch.setattr(Job, "read", lambda path: None)
+    monkeypatch.setattr(sys, "argv", ["training", "job.json"])
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setitem(sys.modules, "vllm", sys.modules.get("vllm"))
+    training.main()
+    assert found == [None]
