@@ -14,6 +14,7 @@ from jinja2 import Environment
 from arena_assets.config.places import PROJECT
 from arena_assets.judging.audit import audit_judges
 from arena_assets.lake.lake import Lake, write_atomically
+from arena_assets.lake.tables import TABLES
 from arena_assets.ratings.battles import read_battles
 from arena_assets.ratings.bradley_terry import Anchor, rate
 
@@ -63,23 +64,26 @@ def test_a_share_of_points_is_wins_and_half_the_ties(results):
         assert mean == (row["wins"] + row["ties"] / 2) / row["battles"]
 
 
+def row_of(table: str, **given) -> dict:
+    """A row with what is given, and anything else that a column has to hold."""
+    anything = {pa.string(): "x", pa.int64(): 1, pa.float64(): 1.0}
+    needed = {f.name: anything.get(f.type, []) for f in TABLES[table].schema if not f.nullable}
+    return needed | given
+
+
 def audited(lake: Lake, verdicts, labels=None):
     """The audit of two judges; `verdicts` are (the deciding judge's, the shadow's) results."""
     rows = []
     for number, (deciding, shadow) in enumerate(verdicts):
         rows += [battle(number, *deciding), battle(number, *shadow, "s", "shadow")]
-    tables = {"battles": rows}
-    games = {"status": "ok", "score_a": 2.0, "score_b": 1.0, "judge_version": "1"}
-    games |= {"prompt_tokens": 1, "completion_tokens": 1}
-    tables["judgments"] = [games | {"judge": judge} for judge in ("j", "s")]
-    tables["responses"] = [
-        {"prompt_id": f"p{n}", "contestant": name, "text": name}
-        for n in range(len(verdicts))
-        for name in ("ann", "bob")
-    ]
-    for table, content in tables.items():
-        made = pa.Table.from_pylist(content)
-        write_atomically(made.to_reader(), lake.path(table, ROUND))
+    write_atomically(pa.Table.from_pylist(rows).to_reader(), lake.path("battles", ROUND))
+    lake.write("judgments", [row_of("judgments", judge=judge) for judge in ("j", "s")], ROUND)
+    answers = [(f"p{n}", name) for n in range(len(verdicts)) for name in ("ann", "bob")]
+    lake.write(
+        "responses",
+        [row_of("responses", prompt_id=p, contestant=name, text=name) for p, name in answers],
+        ROUND,
+    )
     return {row["judge"]: row for row in audit_judges(lake, ROUND, {}, labels).to_pylist()}
 
 
