@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arena_assets.config.ratings import ActiveSampling
+from arena_assets.flywheel import handover
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import group_of_arena, group_of_round
 from arena_assets.flywheel.planning import plan, round_contest
@@ -140,3 +141,13 @@ def test_a_plan_foretells_what_is_drawn_where_everybody_answers(
 @settings(max_examples=50, deadline=None)
 def test_a_share_of_the_battles_is_counted_one_way(share, battles):
     assert ActiveSampling(share=share).budget(battles) == round(share * battles)
+
+
+def test_a_plan_asks_for_the_target_once_a_round(arena, monkeypatch):
+    asked = []
+    found = handover.target_of
+    monkeypatch.setattr(
+        handover, "target_of", lambda arena, key: (asked.append(key), found(arena, key))[1]
+    )
+    plan(arena)
+    assert asked == list(arena.rounds)

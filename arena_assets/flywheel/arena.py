@@ -7,7 +7,7 @@ from typing import Final
 
 from arena_assets.config.places import output_folder, profile_path, resolve
 from arena_assets.config.profile import Profile, load_profile
-from arena_assets.config.rounds import Round, plan_rounds, select_round
+from arena_assets.config.rounds import Round, rounds_in_order, select_round
 from arena_assets.lake.lake import Lake
 from arena_assets.models.engine import Engine
 from arena_assets.models.model import Model
@@ -24,7 +24,7 @@ class Arena:
         self.profile_path = resolve(str(profile))
         self.profile: Profile = load_profile(profile)
         self.lake = Lake(lake)
-        self.rounds: dict[str, Round] = plan_rounds(self.profile.rounds)
+        self.rounds: dict[str, Round] = rounds_in_order(self.profile.rounds)
         self.checkpoints = CheckpointStore(self.lake.root / "checkpoints")
 
     @property

@@ -9,8 +9,7 @@ from functools import partial
 import pyarrow as pa
 from pydantic import ValidationError
 
-from arena_assets.config.judges import Judge as JudgeSettings
-from arena_assets.config.judges import Jury, LLMJudge, ShadowJudge, VerifierJudge
+from arena_assets.config.judges import JudgeSettings, Jury, LLMJudge, ShadowJudge, VerifierJudge
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.settings_files import ProfileError, explain, read_settings
