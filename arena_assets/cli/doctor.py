@@ -55,7 +55,9 @@ def examine(profile: Profile, lake: Path, models_cache: Path) -> list[Finding]:
 def _hardware() -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     capabilities = torch.cpu.get_capabilities()
     shown = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "bf16", "sve")
     sets = ", ".join(name for name in shown if capabilities.get(name)) or "none that help"
@@ -75,7 +77,7 @@ def _hardware() -> Iterator[Finding]:
 
 def _number_types(profile: Profile) -> Iterator[Finding]:
     """Which number types are used, and whether the profile asks for one that is emulated here."""
-    asked = {
+    asked: dict[Literal["generation", "training"], str] = {
         "generation": str(profile.generation.engine.get("dtype", AUTO)),
         "training": profile.training.dtype,
     }

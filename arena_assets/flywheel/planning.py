@@ -35,7 +35,7 @@ from arena_assets.lake.store import Store
 from arena_assets.models.model import Local, Model
 
 _Found = TypeVar("_Found")
-_NOTHING = {
+_NOTHING: dict[str, Any] = {
     "to_do": 0,
     "prompt_tokens": 0,
     "completion_tokens": 0,
@@ -183,14 +183,13 @@ def _of_others(
 
 def _share(work: Work, share: float) -> Work:
     """The part of a work that earlier rounds of the plan leave."""
-    parts = {name: getattr(work, name) for name in _NOTHING}
-    return replace(
-        work,
-        **{
-            name: None if value is None else type(value)(round(value * share, 6))
-            for name, value in parts.items()
-        },
-    )
+    parts: dict[str, Any] = {name: getattr(work, name) for name in _NOTHING}
+    left = {
+        name: type(value)(round(value * share, 6))
+        for name, value in parts.items()
+        if value is not None
+    }
+    return replace(work, **left)
 
 
 def _answers(arena: Arena, contest: Contest, known: dict[str, Model]) -> Iterator[Work]:
@@ -245,7 +244,7 @@ def _games_to_do(arena: Arena, contest: Contest, member: Member, total: int | No
     """Exact where the answers exist; else all games."""
     try:
         with open_draw(arena.lake, contest.responses, contest.round, arena.profile.seed) as draw:
-            return draw.games(member.judge, draw.battles(member.battles)).waiting()
+            return draw.games(member.asked, draw.battles(member.battles)).waiting()
     except MissingPartition:
         return total
 

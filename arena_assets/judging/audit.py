@@ -7,7 +7,7 @@ battles that both settled, with three outcomes: the first contestant, the second
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import duckdb
@@ -132,7 +132,7 @@ def audit_judges(
 
 def _create_reference(connection: duckdb.DuckDBPyConnection, labels: Path) -> None:
     """The view `reference` of labels by people; several people may label one battle."""
-    readers = {
+    readers: dict[str, Callable[[str], duckdb.DuckDBPyRelation]] = {
         ".csv": lambda path: connection.read_csv(path, header=True, all_varchar=True),
         ".jsonl": lambda path: connection.read_json(path, format="newline_delimited"),
         ".parquet": connection.read_parquet,

@@ -34,6 +34,12 @@ class Member:
     seat: Seat
     battles: int | None = None
 
+    @property
+    def asked(self) -> Judge:
+        """The judge, for whoever asks it and needs its model to be there."""
+        assert not isinstance(self.judge, AwaitedJudge), f"{self.judge.name} has no model yet"
+        return self.judge
+
 
 def members_of_round(
     profile: Profile, known: Mapping[str, Model], engine: Opener, more: Sequence[ShadowJudge] = ()
@@ -117,7 +123,7 @@ def judge_round(
             return draw.games(judge, battles, failures[judge.name])
 
         for number, member in enumerate(members):
-            judge, battles = member.judge, draw.battles(member.battles)
+            judge, battles = member.asked, draw.battles(member.battles)
             if sampling and number == 0:
                 battles, anew = judge_actively(
                     partial(games_of, judge), battles, sampling, profile.seed, log
@@ -130,7 +136,7 @@ def judge_round(
 
         def rows() -> Iterator[pa.RecordBatch]:
             for member in members:
-                games = games_of(member.judge, drawn[member.judge.name])
+                games = games_of(member.asked, drawn[member.judge.name])
                 yield from games.rows(partition, member.seat)
 
         lake.write(table, pa.RecordBatchReader.from_batches(JUDGMENTS.schema, rows()), partition)
