@@ -41,7 +41,7 @@ def finish(run: subprocess.Popen[str]) -> str:
 
 
 def shards(lake: Lake, phase: str) -> list[Path]:
-    return sorted((lake.root / "store" / TABLE[phase][0]).rglob("*.parquet"))
+    return sorted(lake.store(TABLE[phase][0]).rglob("*.parquet"))
 
 
 def stored_keys(lake: Lake, phase: str) -> tuple[int, int]:

@@ -2,168 +2,248 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-import pytest
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
-from pydantic import AfterValidator, BaseModel
 
-from arena_assets.config.contents import jinja_tokens, template_values, yaml_values
-from arena_assets.config.generation import Generation, changing_text
+from arena_assets.assets.training import _stage_config
+from arena_assets.config.generation import changing_text
 from arena_assets.config.judges import LLMJudge
-from arena_assets.config.models import Endpoint, Model, Sampling
-from arena_assets.config.profile import Profile
-from arena_assets.config.settings import FilePath
-from arena_assets.lake.identity import NOT_IDENTITY, As, canonical
+from arena_assets.config.models import Endpoint, Sampling
+from arena_assets.config.training import Optimisation
+from arena_assets.curation.difficulty import key_of
+from arena_assets.curation.sources import _id_of
+from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.handover import TargetModel, round_contestants
+from arena_assets.generation.contestants import Contestant, SystemPrompt
+from arena_assets.judging.judges import LanguageModelJudge, Verifier
+from arena_assets.lake.code import CODE
+from arena_assets.models.engines import Weights
 from arena_assets.models.weights import templated
+from arena_assets.training.checkpoints import learned_digest, training_fingerprint
 
 
-def sections(kind: type[BaseModel] = Profile) -> Iterator[type[BaseModel]]:
-    """A section of a profile and all that are below it."""
-    yield kind
-    for field in kind.model_fields.values():
-        for inner in flat(field.annotation):
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from sections(inner)
+class WiderSampling(Sampling):
+    """As a later version may have it: with one more setting, whose default changes nothing."""
+
+    min_p: float = 0.0
 
 
-def flat(annotation: Any) -> Iterator[Any]:
-    """The kinds in an annotation, and the Annotated ones in it as they are."""
-    if get_origin(annotation) is Annotated:
-        yield annotation
-    arguments = get_args(annotation)
-    if not arguments and annotation not in (NoneType, None):
-        yield annotation
-    for argument in arguments:
-        yield from flat(argument)
+class WiderOptimisation(Optimisation):
+    """The same of training."""
+
+    optimiser: str = "adamw"
 
 
-SECTIONS = list(dict.fromkeys(sections()))
-FIELDS = [(kind, name) for kind in SECTIONS for name in kind.model_fields]
+LOCAL = Weights("m", Path("/m"), "digest")
 
 
-def test_no_mark_of_a_setting_is_hidden_in_a_union():
-    """Pydantic shows those of the outermost annotation only."""
-    assert len(FIELDS) > 100
-    for kind, name in FIELDS:
-        for inner in flat(kind.model_fields[name].annotation):
-            hidden = [m for m in get_args(inner)[1:] if isinstance(m, As) or m is NOT_IDENTITY]
-            assert not hidden, f"{kind.__name__}.{name}: write Annotated[... | None, mark]"
+def contestant(**changes) -> Contestant:
+    given = {"weights": LOCAL, "sampling": Sampling(max_tokens=9)} | changes
+    return Contestant("ann", "opponent", **given)
 
 
-def test_every_file_of_a_profile_goes_in_by_its_content():
-    existing = [mark for mark in get_args(FilePath) if isinstance(mark, AfterValidator)]
-    files = []
-    for kind, name in FIELDS:
-        field = kind.model_fields[name]
-        marks = [*field.metadata, *(m for i in flat(field.annotation) for m in get_args(i)[1:])]
-        if any(mark in existing for mark in marks):
-            files.append(f"{kind.__name__}.{name}")
-            assert any(isinstance(mark, As) for mark in field.metadata), files[-1]
-    assert len(files) == 9, files
+def judge(tmp_path, template="Compare {{ answer_a }} with {{ answer_b }}.", **changes):
+    weights, label = changes.pop("weights", LOCAL), changes.pop("label", "v1")
+    file = tmp_path / "judge.yaml"
+    file.write_text(yaml.safe_dump({"version": label, "system": "s", "user": template}), "utf-8")
+    settings = {"kind": "llm", "name": "j", "model": "m", "template": str(file), **changes}
+    return LanguageModelJudge(LLMJudge(**settings), weights, lambda: None).key
 
 
-def test_what_changes_no_value_is_marked():
-    neutral = {f"{k.__name__}.{n}" for k, n in FIELDS if NOT_IDENTITY in k.model_fields[n].metadata}
-    assert neutral == {
-        *("Profile.name", "Profile.quality", "Profile.executor"),
-        *("Model.price", "Model.tokens_per_second"),
-        *("Endpoint.urls", "Endpoint.api_key_env", "Endpoint.concurrency", "Endpoint.timeout"),
-        *("Endpoint.retries", "Endpoint.seeds"),
-        *("Generation.batch", "Encoder.batch"),
-        *("Training.launcher", "Training.gradient_checkpointing"),
-        *(f"{kind}.device_batch" for kind in ("Optimisation", "PreferenceOptimisation")),
-        "Reinforcement.device_batch",
-    }
+def with_engine(**settings) -> Weights:
+    return replace(LOCAL, engine=changing_text(settings))
 
 
-def test_settings_of_the_engine_that_change_no_text_are_left_out_and_unknown_ones_count():
-    neutral = {"gpu_memory_utilization": 0.8, "tensor_parallel_size": 8, "enforce_eager": True}
-    assert changing_text({**neutral, "dtype": "auto", "max_num_seqs": 16}) == {}
-    assert canonical(Generation(engine=neutral, batch=7)) == {}
-    counting = {"max_model_len": 2048, "quantization": "fp8", "made_up_tomorrow": 1}
-    assert changing_text({**neutral, **counting, "dtype": "half"}) == {
-        **counting,
-        "dtype": "float16",
-    }
+def test_a_neutral_new_setting_changes_no_key(tmp_path):
+    assert contestant(sampling=WiderSampling(max_tokens=9)).key(0) == contestant().key(0)
+    assert contestant(sampling=WiderSampling(max_tokens=9, min_p=0.1)).key(0) != contestant().key(0)
+    asked = [{"role": "user", "content": "Hi"}]
+    rated = [key_of("m", s, asked) for s in (Sampling(), WiderSampling(), Sampling(stop=("x",)))]
+    assert rated[0] == rated[1] != rated[2]
+    plain = LanguageModelJudge(LLMJudge(kind="llm", name="j", model="m"), LOCAL, lambda: None)
+    wider = LanguageModelJudge(
+        plain.settings.model_copy(update={"sampling": WiderSampling(max_tokens=512)}),
+        LOCAL,
+        lambda: None,
+    )
+    assert plain.key == wider.key
+    given = {"epochs": 1, "learning_rate": 1e-4, "batch": 8}
+    prints = [
+        training_fingerprint("sft", "p", "t", {"sft": kind(**given)}, 0)
+        for kind in (Optimisation, WiderOptimisation)
+    ]
+    assert prints[0] == prints[1]
 
 
-@pytest.mark.parametrize(
-    ("change", "same"),
-    [
-        ("# by hand\nsystem: >-\n  Be\n  brief.\nversion: 'v1'\n", True),
-        ("version: v1\nsystem: Be brief!\n", False),
-        ("version: v1\nsystem: Be brief.\nexamples: [{user: a, assistant: b}]\n", False),
-    ],
-)
-def test_a_comment_in_a_yaml_file_changes_nothing_and_a_word_does(tmp_path, change, same):
-    file = tmp_path / "prompt.yaml"
-    file.write_text("version: v1\nsystem: Be brief.\n", "utf-8")
-    before = yaml_values(str(file))
-    file.write_text(change, "utf-8")
-    assert (yaml_values(str(file)) == before) is same
+def test_what_determines_an_answer_is_in_its_key():
+    brief = SystemPrompt(version="v1", system="Be brief.")
+    changes = [
+        {},
+        {"weights": replace(LOCAL, digest="of other weights")},
+        {"weights": replace(LOCAL, recorded=True)},
+        {"weights": replace(LOCAL, endpoint=Endpoint(urls=("http://a/v1",), model="m"))},
+        {"weights": with_engine(dtype="float32")},
+        {"weights": with_engine(dtype="bfloat16")},
+        {"weights": with_engine(quantization="fp8")},
+        {"weights": with_engine(max_model_len=512)},
+        {"weights": with_engine(made_up_tomorrow=True)},
+        {"sampling": Sampling(max_tokens=10)},
+        {"sampling": Sampling(max_tokens=9, stop=("x",))},
+        {"sampling": Sampling(max_tokens=9, temperature=0.5)},
+        {"sampling": Sampling(max_tokens=9, temperature=0.5), "best_of": 2},
+        {"system_prompt": brief},
+        {"system_prompt": SystemPrompt(version="v1", system="Be brief!")},
+    ]
+    assert len({contestant(**change).key(0) for change in changes}) == len(changes)
+    drawn = contestant(sampling=Sampling(temperature=0.5))
+    assert drawn.key(0) != drawn.key(1) and contestant().key(0) == contestant().key(1)
 
 
-@pytest.mark.parametrize(
-    ("change", "same"),
-    [
-        ("{# why #}{% for m in messages %}{{ m.content }}{% endfor %}", True),
-        ("{%for m in messages%}{{m.content}}{# it's\nlong #}{% endfor %}", True),
-        ("{% for m in messages -%} {{ m.content }}{% endfor %}", True),
-        ("{% for m in messages %}{{ m.content }} {% endfor %}", False),
-        ("{% for m in messages %}{{ m.role }}{% endfor %}", False),
-        ("{% for m in messages %}{{ m.content }}{% endfor %}.", False),
-        ("{% for m in messages %}{{ m.content", False),
-    ],
-)
-def test_a_comment_in_a_template_changes_nothing_and_a_word_does(tmp_path, change, same):
-    plain = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    assert (jinja_tokens(change) == jinja_tokens(plain)) is same
-    assert (jinja_tokens(change, trimmed=True) == jinja_tokens(plain, trimmed=True)) is same
-    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
-    for file, user in zip(files, (plain, change), strict=True):
-        file.write_text(yaml.safe_dump({"version": "v", "system": "s", "user": user}), "utf-8")
-    assert (template_values(str(files[0])) == template_values(str(files[1]))) is same
+def test_what_does_not_determine_an_answer_is_in_no_key():
+    plain = contestant().key(0)
+    neutral = with_engine(
+        dtype="auto", gpu_memory_utilization=0.5, enforce_eager=True, tensor_parallel_size=2
+    )
+    assert contestant(weights=neutral).key(0) == plain
+    moved = replace(LOCAL, path=Path("/elsewhere"), name="n")
+    assert contestant(weights=moved).key(0) == plain
+    labels = [SystemPrompt(version=v, system="Be brief.") for v in ("v1", "v2")]
+    assert len({contestant(system_prompt=p).key(0) for p in labels}) == 1
+    assert contestant(sampling=Sampling(max_tokens=9, temperature=0, top_p=1)).key(0) == plain
 
 
-def test_operators_of_a_template_count():
-    assert jinja_tokens("{{ a - 1 }}") != jinja_tokens("{{ a + 1 }}")
-    assert jinja_tokens("{{ 'a-' }}") != jinja_tokens("{{ 'a' }}")
-    assert jinja_tokens("a {{- b }}") == jinja_tokens("a{{ b }}")
+def test_what_determines_a_verdict_is_in_its_key_and_nothing_else(tmp_path):
+    plain = judge(tmp_path)
+    assert judge(tmp_path, label="v2", name="k", self_judging="allow") == plain
+    assert judge(tmp_path, "{# why #}Compare {{answer_a}} with {{ answer_b }}.") == plain
+    others = [
+        judge(tmp_path, "Weigh {{ answer_a }} and {{ answer_b }}."),
+        judge(tmp_path, attempts=1),
+        judge(tmp_path, sampling=Sampling(max_tokens=100)),
+        judge(tmp_path, weights=with_engine(dtype="float16")),
+        judge(tmp_path, weights=replace(LOCAL, digest="other")),
+        Verifier.key,
+    ]
+    assert len({plain, *others}) == 1 + len(others)
 
 
-def test_a_broken_file_goes_in_as_it_is(tmp_path):
-    (tmp_path / "a.yaml").write_text("version: [", "utf-8")
-    assert yaml_values(str(tmp_path / "a.yaml")) == "version: ["
+def test_a_version_of_code_is_in_the_keys_of_what_it_decides_and_in_no_other(tmp_path, monkeypatch):
+    served = replace(LOCAL, endpoint=Endpoint(urls=("http://a/v1",), model="m"))
+
+    def keys() -> dict[str, str]:
+        return {
+            "answer": contestant().key(0),
+            "served answer": contestant(weights=served).key(0),
+            "verdict": judge(tmp_path),
+            "difficulty": key_of(LOCAL.identity, Sampling(), []),
+            "checkpoint": training_fingerprint("sft", "p", "t", {}, 0),
+        }
+
+    before = keys()
+    for code, decides in {
+        "answer": {"answer", "served answer"},
+        "local engine": {"answer", "verdict", "difficulty"},
+        "served engine": {"served answer"},
+        "asking": {"answer", "served answer", "verdict", "difficulty"},
+        "verdict": {"verdict"},
+        "difficulty": {"difficulty"},
+        "checkpoint": {"checkpoint"},
+        "ratings": set(),
+    }.items():
+        with monkeypatch.context() as raised:
+            raised.setitem(CODE, code, replace(CODE[code], version=99))
+            after = keys()
+        assert {name for name in before if after[name] != before[name]} == decides, code
 
 
-def test_where_a_model_is_served_and_what_it_costs_is_no_part_of_what_it_says(tmp_path):
-    plain = {"endpoint": {"urls": ["http://a/v1"], "model": "m"}}
-    moved = {
-        "endpoint": {**plain["endpoint"], "urls": ["http://b/v1"], "retries": 1, "seeds": False},
-        "price": {"prompt": 1, "completion": 2},
-        "tokens_per_second": 9,
-    }
-    assert canonical(Model.model_validate(moved)) == canonical(Model.model_validate(plain))
-    renamed = Endpoint(urls=("http://a/v1",), model="m", parameters={"max_tokens": "n_predict"})
-    assert canonical(Model(endpoint=renamed)) == canonical(Model.model_validate(plain))
-    for change in ({"version": "2"}, {"parameters": {"top_p": None}}, {"extra_body": {"k": 1}}):
-        other = Model.model_validate({"endpoint": plain["endpoint"] | change})
-        assert canonical(other) != canonical(Model.model_validate(plain))
+def test_answers_in_the_store_are_not_those_of_another_engine_template_or_weights(
+    tmp_path, tiny_profile
+):
+    """Up to the key of every contestant of a round, from the profile and the lake."""
+    template = tmp_path / "template.jinja"
+    template.write_text("{{ messages }}", "utf-8")
+
+    def found(digest="weights", **engine) -> dict[str, str]:
+        profile = yaml.safe_load(tiny_profile.read_text("utf-8"))
+        tiny = profile["models"]["tiny"]
+        tiny["chat_template"] = str(template)
+        profile["generation"]["engine"] |= engine
+        (tmp_path / "arena.yaml").write_text(yaml.safe_dump(profile), "utf-8")
+        arena = Arena(str(tmp_path / "arena.yaml"), str(tmp_path / "lake"))
+        row = {"name": "tiny", "origin": tiny["path"], "path": tiny["path"], "digest": digest}
+        arena.lake.write("models", [row])
+        return {c.name: c.key(0) for c in round_contestants(arena, "i01.1-sft")}
+
+    before = found()
+    assert found(gpu_memory_utilization=0.3, enforce_eager=False) == before
+    template.write_text("{# as of now #}{{ messages }}", "utf-8")
+    assert found() == before
+    changes = [found(max_model_len=512), found(dtype="bfloat16"), found(digest="replaced")]
+    template.write_text("{{ messages }}\nGo on.", "utf-8")
+    changes.append(found())
+    for after in changes:
+        changed = {name for name in before if after[name] != before[name]}
+        assert changed == {"base", "best-of-2"}, "what is recorded stays what it is"
 
 
-def test_a_file_that_is_the_default_is_read_all_the_same(monkeypatch, tmp_path):
-    """One of that name in the workspace comes before the one that comes with the program."""
-    judge = LLMJudge(kind="llm", name="j", model="m")
-    before = canonical(judge)
-    own = tmp_path / judge.template
-    own.parent.mkdir(parents=True)
-    own.write_text("version: mine\nsystem: Judge.\nuser: All of it.\n", "utf-8")
-    monkeypatch.chdir(tmp_path)
-    assert canonical(judge)["template"]["version"] == "mine"
-    assert canonical(judge) != before
+def test_a_checkpoint_depends_on_its_own_stage_and_on_no_machine(tmp_path, tiny_profile):
+    def prints(*changes: tuple[str, str, Any]) -> list[str]:
+        profile = yaml.safe_load(tiny_profile.read_text("utf-8"))
+        for section, name, value in changes:
+            (profile["training"][section] if section else profile["training"])[name] = value
+        (tmp_path / "arena.yaml").write_text(yaml.safe_dump(profile), "utf-8")
+        arena = Arena(str(tmp_path / "arena.yaml"), str(tmp_path / "lake"))
+        parent = TargetModel("base", LOCAL, None)
+        return [
+            training_fingerprint(stage, "p", "t", _stage_config(arena, stage, parent), 0)
+            for stage in ("sft", "dpo", "rl")
+        ]
+
+    before = prints()
+    neutral = [("sft", "device_batch", 2), ("", "launcher", ["accelerate", "launch"])]
+    assert prints(*neutral, ("", "gradient_checkpointing", True)) == before
+    for stage, change in enumerate(
+        [("sft", "warmup", 0.1), ("dpo", "learning_rate", 2e-4), ("reward_model", "batch", 4)]
+    ):
+        after = prints(change)
+        assert [n for n in range(3) if after[n] != before[n]] == [stage], change
+    assert not set(prints(("", "dtype", "bfloat16"))) & set(before)
+
+
+def test_what_a_training_set_teaches_is_not_under_which_keys_it_was_found(tmp_path):
+    row = {"row_id": "r", "kind": "sft", "messages": [{"role": "user", "content": "Q"}]}
+    row |= {"chosen_turns": ["yes"], "rejected_turns": ["no"], "chosen_response": "key"}
+
+    def digest(*rows: dict[str, Any]) -> str:
+        pq.write_table(pa.Table.from_pylist(list(rows)), tmp_path / "t.parquet")
+        return learned_digest(tmp_path / "t.parquet")
+
+    second = row | {"chosen_turns": ["well"]}
+    plain = digest(row, second)
+    assert digest(row | {"chosen_response": "another"}, second) == plain
+    assert plain not in (digest(second, row), digest(row), digest(row, row | {"kind": "x"}))
+
+
+def test_prompts_keep_their_identifiers():
+    """Slices are drawn by them: with others, other prompts would be paid for."""
+    assert _id_of("seed", [{"role": "user", "content": "hé"}]) == (
+        "79afaa32931f5ae0cc8ba1c77abc2bde"
+    )
+
+
+def test_a_chat_template_s_words_are_part_of_the_weights_they_are_asked_through(tmp_path):
+    file = tmp_path / "template.jinja"
+    found = []
+    for text in ("{{ messages }}", "{# plain #}{{ messages }}", "{{ messages }}\n\nGo on."):
+        file.write_text(text, "utf-8")
+        found.append(templated("weights", str(file)))
+    assert found[0] == found[1] != found[2]
+    assert len({templated("others", str(file)), templated("weights", None), *found}) == 4
 
 
 def test_defaults_that_are_left_out_of_keys_are_these():
@@ -178,13 +258,3 @@ def test_defaults_that_are_left_out_of_keys_are_these():
     }
     endpoint = Endpoint(urls=("http://a/v1",), model="m")
     assert (endpoint.version, endpoint.structured_outputs, endpoint.system_role) == ("", True, True)
-
-
-def test_a_chat_template_s_words_are_part_of_the_weights_they_are_asked_through(tmp_path):
-    file = tmp_path / "template.jinja"
-    found = []
-    for text in ("{{ messages }}", "{# plain #}{{ messages }}", "{{ messages }}\n\nGo on."):
-        file.write_text(text, "utf-8")
-        found.append(templated("weights", str(file)))
-    assert found[0] == found[1] != found[2]
-    assert len({templated("others", str(file)), templated("weights", None), *found}) == 4

@@ -25,7 +25,7 @@ def lake(tmp_path):
 
 
 def test_what_was_written_is_read_in_the_order_of_the_schema(lake):
-    lake.write("slices", pa.table({"slice": ["D1"], "extra": [1], "prompt_id": ["p"]}))
+    lake.write("slices", pa.table({"slice": ["D1"], "prompt_id": ["p"]}))
     table = lake.read("slices")
     assert table.column_names == ["prompt_id", "slice"]
     assert table.to_pylist() == [{"prompt_id": "p", "slice": "D1"}]

@@ -31,6 +31,7 @@ from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.taking_in import take_in_models
 from arena_assets.flywheel.weights import models as known_models
 from arena_assets.lake.lake import Lake
+from arena_assets.lake.tables import TABLES
 from arena_assets.models.engines import open_engine
 
 
@@ -133,7 +134,8 @@ def arena_testset(
             "no version of the test set is as the profile asks: materialize testset_versions",
             allow_retries=False,
         )
-    lake.write("arena_testset", lake.read("testset_versions", version))
+    rows = lake.read("testset_versions", version, TABLES["arena_testset"].schema.names)
+    lake.write("arena_testset", rows)
     return publish(arena, "arena_testset", **_testset_metadata(lake))
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.cli.migrate import migrate_command
 from arena_assets.cli.printing import print_table
 from arena_assets.cli.rate import rate_command
 from arena_assets.config.places import profile_path
@@ -110,6 +111,7 @@ def run(
     from arena_assets.config.rounds import UnknownRound
 
     arena = _arena()
+    arena.lake.refuse_unmigrated()
     for finding in _examined(arena):
         if finding.state != "ok":
             typer.echo(f"{finding.what}: {finding.found}; {finding.advice}", err=True)
@@ -157,12 +159,13 @@ def leaderboard(
             "run `arena run`"
         )
     rows = arena.lake.query("select * from board order by rating desc", board=("leaderboard", key))
-    board = rows.to_pylist()
+    columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
+    # a board of an earlier version may lack what boards have now
+    board = [dict.fromkeys(columns) | row for row in rows.to_pylist()]
     comparison, note = _progress(arena, key, board), note_on_picks(arena.profile)
     if format is Format.json:
         _print_json({"round": key, "leaderboard": board, "progress": comparison, "note": note})
         return
-    columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
     print_table(f"leaderboard after {key}", columns, board)
     if note:
         typer.echo(note)
@@ -304,6 +307,7 @@ def profile(format: FormatOption = Format.table) -> None:
 
 
 app.command("rate")(rate_command)
+app.command("migrate")(migrate_command)
 
 
 def _examined(arena):
@@ -348,12 +352,12 @@ def _explains_itself(error: Exception) -> bool:
     """Whether an error is a sentence for the person who runs the command."""
     from arena_assets.config.settings_files import ProfileError
     from arena_assets.flywheel.weights import BrokenChain
-    from arena_assets.lake.lake import MissingPartition
+    from arena_assets.lake.lake import MissingPartition, UnmigratedStore
     from arena_assets.models.weights import MissingWeights
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
     kinds = (ProfileError, BrokenChain, CorruptCheckpoint, MissingPartition, MissingWeights)
-    return isinstance(error, kinds)
+    return isinstance(error, (*kinds, UnmigratedStore))
 
 
 def main() -> None:

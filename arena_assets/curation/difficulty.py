@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +137,16 @@ def _kept(store: Store, keys: Iterable[str]) -> dict[str, float]:
 
 def render(template: Template, messages: list[dict[str, str]]) -> list[dict[str, str]]:
     """What the rater is asked about a conversation."""
+    user = _compiled(template.user).render(messages=messages)
+    return [{"role": "system", "content": template.system}, {"role": "user", "content": user}]
+
+
+@lru_cache(maxsize=1)
+def _compiled(user: str) -> Any:
     from jinja2 import StrictUndefined
     from jinja2.sandbox import SandboxedEnvironment
 
-    environment = SandboxedEnvironment(undefined=StrictUndefined)
-    user = environment.from_string(template.user).render(messages=messages)
-    return [{"role": "system", "content": template.system}, {"role": "user", "content": user}]
+    return SandboxedEnvironment(undefined=StrictUndefined).from_string(user)
 
 
 def read_template(path: str) -> Template:

@@ -58,20 +58,17 @@ class Freshness:
 
     def below(self, table: str, partition: str) -> Iterator[tuple[str, str]]:
         """The partitions out of date that one rests on, itself among them, the first ones first."""
-        for place in self._walk((table, partition), set()):
-            if self.outdated(*place):
-                yield place
-
-    def _walk(
-        self, place: tuple[str, str], seen: set[tuple[str, str]]
-    ) -> Iterator[tuple[str, str]]:
-        if place in seen:
-            return
-        seen.add(place)
-        for part in self._read(place):
-            if part.rests:
-                yield from self._walk((part.table, part.partition), seen)
-        yield place
+        seen: set[tuple[str, str]] = set()
+        waiting = [((table, partition), False)]
+        while waiting:
+            place, rests_are_known = waiting.pop()
+            if rests_are_known:
+                if self.outdated(*place):
+                    yield place
+            elif place not in seen:
+                seen.add(place)
+                above = [(p.table, p.partition) for p in self._read(place) if p.rests]
+                waiting += [(place, True), *((other, False) for other in reversed(above))]
 
     def _read(self, place: tuple[str, str]) -> list[Input]:
         if place not in self._inputs:

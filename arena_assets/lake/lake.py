@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,15 +106,17 @@ class Lake:
         """Replace a partition by `rows`, in the columns and order of its schema.
 
         A reader is streamed: no more than a batch is in memory. Raises ValueError where a column is
-        missing or a required value is null, NotWritable where the disk takes no more; the old
-        partition is then still there.
+        missing or unknown or a required value is null, NotWritable where the disk takes no more;
+        the old partition is then still there.
         """
         schema = TABLES[table].schema
+        place = f"{table}/{partition}"
         if isinstance(rows, Sequence):
+            _refuse_unknown({name for row in rows for name in row}, schema, place)
             rows = pa.Table.from_pylist(list(rows), schema=schema)
         if isinstance(rows, pa.Table):
             rows = rows.to_reader()
-        place = f"{table}/{partition}"
+        _refuse_unknown(rows.schema.names, schema, place)
         missing = [name for name in schema.names if name not in rows.schema.names]
         if missing:
             raise ValueError(f"{place}: columns missing: {', '.join(missing)}")
@@ -126,15 +128,24 @@ class Lake:
     def read(
         self, table: str, partition: str = ALL, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """A whole partition; MissingPartition where it was not materialized, or is torn."""
+        """A whole partition; MissingPartition where it was not materialized, or is torn.
+
+        What an earlier version did not know yet is null, as far as it may be.
+        """
         path = self.present(table, partition)
-        wanted = list(columns) if columns else None
         try:
-            return pq.read_table(path, columns=wanted, partitioning=None)
+            there = pq.read_schema(path).names
+            lacking = {field.name: field for field in _lacking(there, table, path, columns)}
+            wanted = list(columns) if columns else [*there, *lacking]
+            kept = [name for name in wanted if name not in lacking]
+            found = pq.read_table(path, columns=kept, partitioning=None)
         except pa.ArrowInvalid as error:
             raise MissingPartition(
                 f"{path}: not a whole Parquet file ({error}); materialize the asset {table} again"
             ) from error
+        for field in lacking.values():
+            found = found.append_column(field, pa.nulls(len(found), field.type))
+        return found.select(wanted)
 
     def digest(self, table: str, partition: str = ALL) -> str:
         """SHA-256 of a partition's file, read once for each state of the file."""
@@ -188,9 +199,20 @@ class Lake:
         with duckdb.connect(config={"temp_directory": str(self.root / ".spill")}) as connection:
             for name, source in tables.items():
                 if isinstance(source, tuple):
-                    source = connection.read_parquet(str(self.present(*source)))
+                    source = self._relation(connection, *source)
                 connection.register(name, source)
             yield connection
+
+    def _relation(
+        self, connection: duckdb.DuckDBPyConnection, table: str, partition: str = ALL
+    ) -> duckdb.DuckDBPyRelation:
+        """A partition in DuckDB, with columns of null that an earlier version did not know."""
+        path = self.present(table, partition)
+        relation = connection.read_parquet(str(path))
+        lacking = _lacking(relation.columns, table, path)
+        kinds = connection.from_arrow(pa.schema(lacking).empty_table()).types if lacking else []
+        nulls = [f"null::{kind} as {f.name}" for f, kind in zip(lacking, kinds, strict=True)]
+        return relation.project(", ".join(["*", *nulls]))
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None, **tables: Any) -> pa.Table:
         """The result of SQL over `tables`, as of `connect`."""
@@ -200,16 +222,20 @@ class Lake:
     def store(self, kind: str) -> Path:
         """The folder of what was paid for: "responses", "judgments" or "difficulty".
 
-        Raises UnmigratedStore where such rows lie there under keys of an earlier version: what goes
-        on would pay for them again.
+        Raises UnmigratedStore as `refuse_unmigrated` does.
         """
-        old = self.root / "store" / kind
-        if not self.migrated.exists() and has_rows(old):
-            raise UnmigratedStore(
-                f"{old}: what is stored there was made by an earlier version, under other keys, "
-                "and would be paid for again: run `arena migrate` once, which keeps it"
-            )
+        self.refuse_unmigrated(kind)
         return self.stores / kind
+
+    def refuse_unmigrated(self, *kinds: str) -> None:
+        """UnmigratedStore where rows lie under keys of an earlier version: they'd be paid again."""
+        for kind in kinds or ("responses", "judgments", "difficulty"):
+            old = self.root / "store" / kind
+            if not self.migrated.exists() and has_rows(old):
+                raise UnmigratedStore(
+                    f"{old}: what is stored there was made by an earlier version, under other "
+                    "keys, and would be paid for again: run `arena migrate` once, which keeps it"
+                )
 
     @property
     def stores(self) -> Path:
@@ -249,6 +275,31 @@ def write_atomically(rows: pa.RecordBatchReader, path: Path) -> None:
         durable.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _refuse_unknown(names: Iterable[str], schema: pa.Schema, place: str) -> None:
+    unknown = sorted(set(names) - set(schema.names))
+    if unknown:
+        raise ValueError(
+            f"{place}: unknown columns: {', '.join(unknown)}; add them to the table in "
+            f"lake/tables.py, or leave them out (there: {', '.join(schema.names)})"
+        )
+
+
+def _lacking(
+    there: Iterable[str], table: str, path: Path, wanted: Sequence[str] | None = None
+) -> list[pa.Field]:
+    """The columns that an older file has not; MissingPartition where they may not be null."""
+    schema = TABLES[table].schema if table in TABLES else pa.schema([])
+    names = set(wanted or schema.names) - set(there)
+    lacking = [field for field in schema if field.name in names]
+    required = [field.name for field in lacking if not field.nullable]
+    if required:
+        raise MissingPartition(
+            f"{path}: an earlier version wrote it, without {', '.join(required)}; materialize the "
+            f"asset {table} again"
+        )
+    return lacking
 
 
 def _fitted(batch: pa.RecordBatch, schema: pa.Schema, place: str) -> pa.RecordBatch:

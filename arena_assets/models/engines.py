@@ -115,7 +115,8 @@ class Weights:
         kind = "local engine"
         if self.recorded or self.endpoint:
             kind = "recording" if self.recorded else "served engine"
-        return identity("model", code=code_version(kind), weights=self.digest, engine=self.engine)
+        code = code_version(kind)
+        return identity("model", kind=kind, code=code, weights=self.digest, engine=self.engine)
 
 
 class BackendDown(RuntimeError):
