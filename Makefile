@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: help setup run test drills dev lint format bench bench-text bench-dtype bench-ratings bench-curation manifest clean
+.PHONY: help setup run test test-fast coverage drills dev lint types format bench bench-text bench-dtype bench-ratings bench-curation manifest clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,10 +33,14 @@ run: setup manifest ## turn the wheel through every round of the profile, a lead
 dev: setup manifest ## the Dagster UI on http://127.0.0.1:3000
 	$(BIN)/dagster dev --host 127.0.0.1
 
-test: setup manifest ## lint and all tests
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+test: lint manifest ## lint and all tests
 	$(BIN)/pytest
+
+test-fast: setup manifest ## in a minute: the tests without models, dbt, Dagster's runs and browsers
+	$(BIN)/pytest -m "not drill and not slow"
+
+coverage: setup manifest ## all tests, a fourth slower, and what they never run
+	$(BIN)/pytest --cov
 
 drills: setup manifest ## slow tests: killed runs, real models for minutes
 	$(BIN)/pytest -m drill
@@ -68,13 +72,20 @@ bench-curation: setup ## measure: curation of 69K, 138K and 276K prompts, MinHas
 manifest: setup $(DAGSTER_HOME)/dagster.yaml # what Dagster knows of the dbt models; in seconds, without a network
 	@$(BIN)/python -c "from arena_assets.assets.dbt_project import parsed_project; parsed_project()"
 
-lint: setup ## check style
+lint: setup ## check style, the arrows between rooms, what is declared, types and SQL
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry arena_assets
+	$(BIN)/sqlfluff lint --quiet dbt_project/models
+	$(BIN)/mypy
+
+types: setup ## check types
+	$(BIN)/mypy
 
 format: setup ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: ## remove the lake, the instance and build leftovers (weights stay in data/models)
-	rm -rf data/lake data/quality .dagster dbt_project/target dbt_project/logs logs .pytest_cache .ruff_cache
+	rm -rf data/lake data/quality .dagster dbt_project/target dbt_project/logs logs .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .coverage*

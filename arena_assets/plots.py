@@ -5,15 +5,18 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from arena_assets.hostile_text import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def ratings_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     """Ratings with their intervals, best on top; rows have contestant, rating, lower and upper."""
 
-    def draw(axes):
+    def draw(axes: Axes) -> None:
         ordered = sorted(rows, key=lambda row: row["rating"])
         _intervals(axes, ordered, range(len(ordered)), horizontal=True)
         axes.set_yticks(range(len(ordered)), _names(ordered), parse_math=False)
@@ -25,7 +28,7 @@ def ratings_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
 def progress_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
     """The target's rating over its checkpoints in time order; rows as for ratings_plot."""
 
-    def draw(axes):
+    def draw(axes: Axes) -> None:
         _intervals(axes, rows, range(len(rows)), horizontal=False)
         axes.plot(range(len(rows)), [row["rating"] for row in rows], alpha=0.5)
         axes.set_xticks(range(len(rows)), _names(rows), parse_math=False)
@@ -41,7 +44,7 @@ def win_rate_plot(pairs: Sequence[dict[str, Any]], order: Sequence[str], title: 
     for pair in pairs:
         shares[position[pair["contestant"]]][position[pair["opponent"]]] = pair["win_rate"]
 
-    def draw(axes):
+    def draw(axes: Axes) -> None:
         image = axes.imshow(shares, vmin=0, vmax=1, cmap="RdYlGn")
         axes.figure.colorbar(image, label="share of points of the row's contestant")
         names = [visible(name) for name in order]
@@ -65,7 +68,7 @@ def loss_plot(metrics: Sequence[dict[str, Any]], title: str) -> bytes:
                 label = f"{entry['phase']} {name}"
                 series.setdefault(label, []).append((entry["step"], float(entry[name])))
 
-    def draw(axes):
+    def draw(axes: Axes) -> None:
         for label, points in series.items():
             axes.plot(*zip(*points, strict=True), label=label)
         axes.set_xlabel("step")
@@ -84,7 +87,9 @@ def _names(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [visible(row["contestant"]) for row in rows]
 
 
-def _intervals(axes, rows, positions, horizontal: bool) -> None:
+def _intervals(
+    axes: Axes, rows: Sequence[dict[str, Any]], positions: Sequence[int], horizontal: bool
+) -> None:
     ratings = [row["rating"] for row in rows]
     spread = [
         [row["rating"] - row["lower"] for row in rows],
@@ -96,7 +101,7 @@ def _intervals(axes, rows, positions, horizontal: bool) -> None:
         axes.errorbar(positions, ratings, yerr=spread, fmt="o", capsize=3)
 
 
-def _png(draw: Callable, title: str, height: float = 4.0) -> bytes:
+def _png(draw: Callable[[Axes], None], title: str, height: float = 4.0) -> bytes:
     # the object interface: pyplot keeps global state, and assets may run side by side
     from matplotlib.figure import Figure
 

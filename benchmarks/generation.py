@@ -44,7 +44,9 @@ def main() -> None:
     from arena_assets.definitions import defs
     from arena_assets.flywheel.arena import Arena
     from arena_assets.lake.tables import PROMPTS
-    from arena_assets.models.engines import Request, Weights, open_engine
+    from arena_assets.models.engine import Request
+    from arena_assets.models.model import Local
+    from arena_assets.models.opening import open_engine
     from arena_assets.models.weights import base_weights
     from arena_assets.training.checkpoints import digest_weights
 
@@ -55,7 +57,7 @@ def main() -> None:
     fresh = Arena(str(WORK / "profile.yaml"), str(WORK / "none"))
     folder = base_weights(fresh.profile.models["smollm2-135m"], fresh.models_cache, "smollm2-135m")
     digest = digest_weights(folder)
-    weights = Weights("smollm2-135m", folder, digest)
+    weights = Local("smollm2-135m", folder, digest)
     engine = open_engine(weights, fresh.profile.seed, fresh.profile.generation.engine)
     sampling = fresh.profile.target.sampling
     parameters = SamplingParams(temperature=0, max_tokens=sampling.max_tokens)

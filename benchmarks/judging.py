@@ -19,7 +19,8 @@ from arena_assets.config.profile import load_profile
 from arena_assets.flywheel.arena import open_arena
 from arena_assets.judging.games import Game
 from arena_assets.judging.judges import LanguageModelJudge
-from arena_assets.models.engines import Weights, open_engine
+from arena_assets.models.model import Local
+from arena_assets.models.opening import open_engine
 from arena_assets.models.weights import base_weights
 
 SINGLE = 16  # games one at a time
@@ -58,7 +59,7 @@ def main() -> None:
     arena = load_profile()
     model = arena.models["smollm2-135m"]
     folder = base_weights(model, open_arena().models_cache, "smollm2-135m")
-    weights = Weights("smollm2-135m", folder, "benchmark")
+    weights = Local("smollm2-135m", folder, "benchmark")
     (settings,) = [j for j in arena.single_judges if isinstance(j, LLMJudge)]
     settings = settings.model_copy(update={"attempts": 1})
 

@@ -27,10 +27,12 @@ PROMPTS, TOKENS, BATCH = 64, 64, 8
 def generate(dtype: str) -> float:
     """Completion tokens a second of the engine, once it is loaded and warm."""
     from arena_assets.config.models import Sampling
-    from arena_assets.models.engines import Request, Weights, open_engine
+    from arena_assets.models.engine import Request
+    from arena_assets.models.model import Local
+    from arena_assets.models.opening import open_engine
 
     engine = open_engine(
-        Weights("bench", _weights(), "bench"),
+        Local("bench", _weights(), "bench"),
         0,
         {"max_model_len": 2048, "enforce_eager": True, "dtype": dtype},
     )

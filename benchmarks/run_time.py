@@ -24,12 +24,12 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
+from arena_assets.models.engines import Engine, Request, open_engine
 
 from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.handover import arena_contestants, round_contestants
 from arena_assets.generation.contestants import Contestant
 from arena_assets.models.dialogue import with_answers
-from arena_assets.models.engines import Engine, Request, open_engine
 
 ENGINE = re.compile(r"engine ready after (\d+) s")
 MODEL_STEPS = {"responses": "answering", "arena_responses": "answering", "judgments": "judging"}

@@ -25,6 +25,7 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 import yaml
+from pace import is_slow
 from xdist.scheduler import LoadFileScheduling
 
 from arena_assets.config.models import Endpoint
@@ -135,7 +136,11 @@ _TOGETHER = {
 _GROUPS = {file: group for group, files in _TOGETHER.items() for file in files}
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by the mark
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    for item in items:
+        if is_slow(item):
+            item.add_marker("slow")
     order = list(_TOGETHER)
     items.sort(
         key=lambda item: (

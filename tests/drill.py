@@ -13,13 +13,16 @@ from pathlib import Path
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.config.profile import load_profile
-from arena_assets.generation.contestants import Contestant, SystemPrompt
+from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.games import Seat
 from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.judging.panel import Member, judge_round
 from arena_assets.lake.lake import Lake
-from arena_assets.models.engines import Engine, Weights, open_engine
+from arena_assets.models.engine import Engine
+from arena_assets.models.model import Served
+from arena_assets.models.opening import open_engine
+from arena_assets.models.prompting import SystemPrompt
 
 ROUND, PROMPTS, BATCH = "i01.1-sft", 36, 4
 # a random model does not come to an end by itself: a short explanation leaves room for scores
@@ -53,30 +56,30 @@ def write_prompts(lake: Lake) -> None:
     lake.write("prompts_curated", rows)
 
 
-def weights_of(where: str) -> Weights:
-    return Weights("tiny", None, "tiny", endpoint=Endpoint.model_validate_json(where))
+def model_of(where: str) -> Served:
+    return Served("tiny", "tiny", Endpoint.model_validate_json(where))
 
 
-def opened(weights: Weights) -> Engine:
-    engine = open_engine(weights, 0, {})
+def opened(model: Served) -> Engine:
+    engine = open_engine(model, 0, {})
     print("working", flush=True)
     return engine
 
 
-def answer(lake: Lake, weights: Weights, batch: int) -> None:
-    """Two greedy contestants on the same weights answer every prompt."""
+def answer(lake: Lake, model: Served, batch: int) -> None:
+    """Two greedy contestants on the same model answer every prompt."""
     sampling = Sampling(max_tokens=8)
     brief = SystemPrompt(version="brief", system="Be brief.")
     contestants = [
-        Contestant("plain", "target", weights, sampling),
-        Contestant("brief", "opponent", weights, sampling, brief),
+        Contestant("plain", "target", model, sampling),
+        Contestant("brief", "opponent", model, sampling, brief),
     ]
     prompts = lake.read("prompts_curated", columns=["prompt_id", "messages", "constraints"])
     setting = Setting(opened, 0, batch, print)
     respond(lake, "responses", ROUND, prompts, contestants, setting)
 
 
-def judge(lake: Lake, weights: Weights, batch: int) -> None:
+def judge(lake: Lake, model: Served, batch: int) -> None:
     """One greedy judge sees every pair twice; what cannot be read is asked for again."""
     template = lake.root / "template.yaml"
     template.write_text(TEMPLATE, "utf-8")
@@ -89,9 +92,7 @@ def judge(lake: Lake, weights: Weights, batch: int) -> None:
         attempts=2,
         self_judging="allow",
     )
-    member = Member(
-        LanguageModelJudge(settings, weights, lambda: opened(weights)), Seat("deciding")
-    )
+    member = Member(LanguageModelJudge(settings, model, lambda: opened(model)), Seat("deciding"))
     arena = load_profile()
     arena = arena.model_copy(
         update={"generation": arena.generation.model_copy(update={"batch": batch})}
@@ -102,4 +103,4 @@ def judge(lake: Lake, weights: Weights, batch: int) -> None:
 if __name__ == "__main__":
     folder, phase, where, *batch = sys.argv[1:]
     work = {"answer": answer, "judge": judge}[phase]
-    work(Lake(Path(folder)), weights_of(where), int(batch[0]) if batch else BATCH)
+    work(Lake(Path(folder)), model_of(where), int(batch[0]) if batch else BATCH)

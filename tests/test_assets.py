@@ -265,7 +265,7 @@ def test_the_first_round_fights_with_the_base_model_and_later_ones_with_the_prom
     digest = checkpoint_of(arena, FIRST)
     promote(arena, FIRST, FIRST, digest)
     target = target_of(arena, SECOND)
-    assert (target.contestant, target.weights.digest) == (FIRST, digest)
+    assert (target.contestant, target.model.digest) == (FIRST, digest)
     assert target.promoted_after == FIRST
     checkpoint_of(arena, SECOND, b"trained, but not better")
     promote(arena, SECOND, "base", "base-digest")
@@ -344,7 +344,7 @@ def test_the_best_rated_is_promoted_and_reported_as_the_next_target(arena, ratin
     assert reported.metadata["checkpoint"].value == chosen
     assert reported.metadata["promoted_after"].value == FIRST
     assert reported.tags["dagster/data_version"] == expected
-    assert target_of(arena, SECOND).weights.digest == expected
+    assert target_of(arena, SECOND).model.digest == expected
 
 
 def test_a_profile_with_a_reference_gets_the_consistency_of_every_round(arena, tmp_path):

@@ -26,7 +26,7 @@ from arena_assets.generation.best_of import (
     reason_of_turns,
 )
 from arena_assets.hostile_text import shows_nothing
-from arena_assets.models.engines import Completion
+from arena_assets.models.engine import Completion
 
 LONE = "completely different words here"
 

@@ -84,6 +84,7 @@ def alone(comparisons):
 CELLS = [(s, k, p) for s in STRENGTHS for k in SHARED for p in (10, 30, 120)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spread", "kind"), [("close", "dependent"), ("wide", "independent")])
 @pytest.mark.parametrize("prompts", [10, 30, 120])
 def test_intervals_hold_the_truth_in_95_of_100_cases(spread, kind, prompts):
@@ -96,6 +97,7 @@ def test_intervals_hold_the_truth_in_95_of_100_cases(spread, kind, prompts):
     assert 0.93 <= found <= (0.985 if swept > 0.1 else 0.97)
 
 
+@pytest.mark.slow
 def test_intervals_that_forget_the_prompts_are_too_narrow():
     """The more contestants, the more battles share a prompt's answers."""
     found, _ = coverage(np.linspace(0.8, -0.8, 8), 60, SHARED["dependent"], 50, forget=True)
@@ -112,6 +114,7 @@ def apart(simultaneous, arenas):
     return found / arenas
 
 
+@pytest.mark.slow
 def test_simultaneous_intervals_seldom_part_equals():
     each, together = apart(False, 100), apart(True, 100)
     print(f"10 equal contestants, some pair apart: {each:.1%}, simultaneous {together:.1%}")

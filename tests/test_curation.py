@@ -21,7 +21,7 @@ from arena_assets.curation.testset import build_testset, freeze
 from arena_assets.curation.words import words_of
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import MESSAGES, PROMPTS, TESTSET_VERSIONS
-from arena_assets.models.engines import Completion
+from arena_assets.models.engine import Completion
 
 TOPICS = ("rivers", "glass", "bees", "clocks", "bread", "tides", "maps", "paper", "salt", "kites")
 

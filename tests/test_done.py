@@ -356,7 +356,7 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
     (weights / "model.safetensors").write_bytes(b"0123456789")
     other = changed(arena, tmp_path, models__tiny__path=str(weights))
     assert materialize("models", other).success
-    before = target_of(other, FIRST).weights
+    before = target_of(other, FIRST).model
     assert before.name == "tiny" and models(other)["tiny"].digest == before.digest
     promote(other, FIRST, BASE, before.digest)
     assert verify_weights(other) == [{"weights": "tiny", "state": "ok"}]
@@ -371,7 +371,7 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
     failure = materialize("target_model", other, FIRST).failure_data_for_node("target_model")
     assert "models.tiny" in failure.user_failure_data.description
     assert materialize("models", other).success
-    assert target_of(other, FIRST).weights.digest != before.digest
+    assert target_of(other, FIRST).model.digest != before.digest
     assert state_of(other, FIRST).name == "out of date", "it was made with other weights"
     weights.rename(tmp_path / "moved")
     with pytest.raises(CorruptCheckpoint, match=r"models.tiny: the digest of .* is none"):
@@ -383,16 +383,16 @@ def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tiny_mode
     settings = {"models__tiny__chat_template": str(tmp_path / "chat.jinja")}
     other = changed(arena, tmp_path, models__tiny__path=str(tiny_model), **settings)
     assert materialize("models", other).success
-    weights = target_of(other, FIRST).weights
+    weights = target_of(other, FIRST).model
     before = round_identity(other, FIRST)
     (tmp_path / "chat.jinja").write_text("{{ messages[-1].content }}")
     assert round_identity(other, FIRST) != before
     assert outdated(other, ["models"], "all") == [], "its weights are the same"
-    assert target_of(other, FIRST).weights.digest != weights.digest, "it answers anew"
+    assert target_of(other, FIRST).model.digest != weights.digest, "it answers anew"
 
 
 def test_the_weights_of_a_round_stay_while_they_are_used(done):
-    used = target_of(done, SECOND).weights.path
+    used = target_of(done, SECOND).model.path
     checkpoint_of(Arena(done.profile_path, done.lake.root), FIRST, b"newer")
     assert (used / "model.safetensors").read_bytes() == b"weights"
     assert CheckpointStore(done.checkpoints.root).current(FIRST) != used

@@ -12,7 +12,7 @@ from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.config.profile import load_profile
 from arena_assets.config.settings_files import ProfileError
 from arena_assets.lake.identity import identity as identity_of
-from arena_assets.models.engines import Request
+from arena_assets.models.engine import Request
 from arena_assets.models.served.openai_engine import OpenAIEngine
 from arena_assets.models.served.parameters import folded
 from arena_assets.models.weights import served_digest

@@ -18,7 +18,7 @@ import pytest
 from fault_server import FaultServer
 
 from arena_assets.config.models import Endpoint, Sampling
-from arena_assets.models.engines import BackendDown, Request
+from arena_assets.models.engine import BackendDown, Request
 from arena_assets.models.served import fleet as fleets
 from arena_assets.models.served.fleet import Fleet
 from arena_assets.models.served.openai_engine import SILENCE, OpenAIEngine

@@ -1,18 +1,21 @@
 """Answers are generated once a key, whoever asks; what is written is not paid for again."""
 
 import json
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from arena_assets.config.models import Sampling
-from arena_assets.generation.contestants import Contestant, SystemPrompt, read_system_prompt
+from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.responses import Setting, create_requested, respond
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import PROMPTS
 from arena_assets.models.dialogue import open_turns, with_answers
-from arena_assets.models.engines import BackendDown, Completion, Weights
+from arena_assets.models.engine import BackendDown, Completion
+from arena_assets.models.model import Local, Recorded
+from arena_assets.models.prompting import SystemPrompt, read_system_prompt
 from arena_assets.models.recorded import MissingRecording, RecordedEngine
 
 NO_COMMAS = '[{"type": "no_commas"}]'
@@ -32,7 +35,7 @@ def prompt(number, constraints=NO_COMMAS, messages=None, prompt_id=None):
 
 
 def contestant(name="base", digest="d1", **changes):
-    settings = {"role": "target", "weights": Weights("m", None, digest), "sampling": Sampling()}
+    settings = {"role": "target", "model": Local("m", Path("m"), digest), "sampling": Sampling()}
     return Contestant(name=name, **(settings | changes))
 
 
@@ -70,7 +73,7 @@ def lake(tmp_path):
 def answer(lake, who, prompts, engine, batch=2, seed=0):
     """The rows of one contestant's partition, and the progress."""
     schema = pa.schema([PROMPTS.schema.field(n) for n in ("prompt_id", "messages", "constraints")])
-    setting = Setting(lambda weights: engine, seed, batch, print)
+    setting = Setting(lambda model: engine, seed, batch, print)
     table = pa.Table.from_pylist(prompts, schema=schema)
     progress = respond(lake, "responses", ROUND, table, [who], setting)
     return lake.read("responses", ROUND).to_pylist(), progress
@@ -241,7 +244,7 @@ def test_recorded_answers_are_looked_up_and_a_gap_is_an_error(tmp_path, name):
         path.write_text("".join(json.dumps(row) + "\n" for row in recording), "utf-8")
     else:
         pq.write_table(pa.Table.from_pylist(recording), path)
-    who = contestant(weights=Weights("recorded", path, "file-digest", recorded=True))
+    who = contestant(model=Recorded(path, "file-digest"))
     rows, _ = answer(lake, who, [prompt(2), prompt(0)], RecordedEngine(path))
     assert [row["text"] for row in rows] == ["Answer 0", "Answer 2"]
     assert {(row["finish_reason"], row["model"]) for row in rows} == {("recorded", "recorded")}

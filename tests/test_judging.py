@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arena_assets.config.judges import Jury, LLMJudge
@@ -20,7 +20,8 @@ from arena_assets.judging.panel import deciding_members, judge_round
 from arena_assets.judging.verdicts import to_verdict
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import PROMPTS, RESPONSES
-from arena_assets.models.engines import BackendDown, Completion, Weights
+from arena_assets.models.engine import BackendDown, Completion
+from arena_assets.models.model import Local
 
 CONSTRAINTS = '[{"type": "no_commas"}, {"type": "all_lowercase"}]'
 ROUND = "i01.1-sft"
@@ -210,6 +211,7 @@ def test_output_that_was_cut_off_or_never_came_has_its_own_kind():
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_no_text_breaks_the_parser_or_gives_a_score_out_of_range(text):
     verdict = read(text)
     if verdict.status == "ok":
@@ -222,6 +224,7 @@ _PROSE = st.text("xyz {}[]()0\n.!")
 
 
 @given(st.floats(1, 10), st.floats(1, 10), st.text(), _PROSE, _PROSE)
+@settings(deadline=None)
 def test_every_valid_verdict_comes_through_unchanged(score_a, score_b, explanation, before, after):
     given_ = {"explanation": explanation, "score_a": score_a, "score_b": score_b}
     verdict = read(f"{before}\n{json.dumps(given_)}\n{after}")
@@ -230,6 +233,7 @@ def test_every_valid_verdict_comes_through_unchanged(score_a, score_b, explanati
 
 
 @given(st.integers(0, 200), st.text(max_size=20))
+@settings(deadline=None)
 def test_a_verdict_that_was_cut_anywhere_is_no_verdict(length, explanation):
     whole = json.dumps(GOOD | {"explanation": explanation + json.dumps(GOOD)})
     if length < len(whole):
@@ -251,7 +255,7 @@ class Script:
 
 def language_judge(engine, digest="digest", **changes):
     settings = LLMJudge(kind="llm", name="judge", model="m", **({"attempts": 2} | changes))
-    return LanguageModelJudge(settings, Weights("m", Path("/m"), digest), lambda: engine)
+    return LanguageModelJudge(settings, Local("m", Path("/m"), digest), lambda: engine)
 
 
 def test_the_language_judge_asks_again_with_another_seed(lake):

@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from arena_assets.assets.training import _stage_config
 from arena_assets.config.generation import changing_text
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.models import Endpoint, Sampling
@@ -18,13 +17,15 @@ from arena_assets.config.training import Optimisation
 from arena_assets.curation.difficulty import key_of
 from arena_assets.curation.sources import _id_of
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.handover import TargetModel, round_contestants
-from arena_assets.generation.contestants import Contestant, SystemPrompt
+from arena_assets.flywheel.handover import round_contestants
+from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.lake.code import CODE
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local, Recorded, Served
+from arena_assets.models.prompting import SystemPrompt
 from arena_assets.models.weights import templated
 from arena_assets.training.checkpoints import learned_digest, training_fingerprint
+from arena_assets.training.making import Course
 
 
 class WiderSampling(Sampling):
@@ -39,24 +40,25 @@ class WiderOptimisation(Optimisation):
     optimiser: str = "adamw"
 
 
-LOCAL = Weights("m", Path("/m"), "digest")
+LOCAL = Local("m", Path("/m"), "digest")
+SERVED = Served("m", "digest", Endpoint(urls=("http://a/v1",), model="m"))
 
 
 def contestant(**changes) -> Contestant:
-    given = {"weights": LOCAL, "sampling": Sampling(max_tokens=9)} | changes
+    given = {"model": LOCAL, "sampling": Sampling(max_tokens=9)} | changes
     return Contestant("ann", "opponent", **given)
 
 
 def judge(tmp_path, template="Compare {{ answer_a }} with {{ answer_b }}.", **changes):
-    weights, label = changes.pop("weights", LOCAL), changes.pop("label", "v1")
+    model, label = changes.pop("asked", LOCAL), changes.pop("label", "v1")
     file = tmp_path / "judge.yaml"
     file.write_text(yaml.safe_dump({"version": label, "system": "s", "user": template}), "utf-8")
     settings = {"kind": "llm", "name": "j", "model": "m", "template": str(file), **changes}
-    return LanguageModelJudge(LLMJudge(**settings), weights, lambda: None).key
+    return LanguageModelJudge(LLMJudge(**settings), model, lambda: None).key
 
 
-def with_engine(**settings) -> Weights:
-    return replace(LOCAL, engine=changing_text(settings))
+def with_engine(**settings) -> Local:
+    return replace(LOCAL, engine_settings=changing_text(settings))
 
 
 def test_a_neutral_new_setting_changes_no_key(tmp_path):
@@ -84,14 +86,14 @@ def test_what_determines_an_answer_is_in_its_key():
     brief = SystemPrompt(version="v1", system="Be brief.")
     changes = [
         {},
-        {"weights": replace(LOCAL, digest="of other weights")},
-        {"weights": replace(LOCAL, recorded=True)},
-        {"weights": replace(LOCAL, endpoint=Endpoint(urls=("http://a/v1",), model="m"))},
-        {"weights": with_engine(dtype="float32")},
-        {"weights": with_engine(dtype="bfloat16")},
-        {"weights": with_engine(quantization="fp8")},
-        {"weights": with_engine(max_model_len=512)},
-        {"weights": with_engine(made_up_tomorrow=True)},
+        {"model": replace(LOCAL, digest="of other weights")},
+        {"model": Recorded(Path("/m"), "digest")},
+        {"model": SERVED},
+        {"model": with_engine(dtype="float32")},
+        {"model": with_engine(dtype="bfloat16")},
+        {"model": with_engine(quantization="fp8")},
+        {"model": with_engine(max_model_len=512)},
+        {"model": with_engine(made_up_tomorrow=True)},
         {"sampling": Sampling(max_tokens=10)},
         {"sampling": Sampling(max_tokens=9, stop=("x",))},
         {"sampling": Sampling(max_tokens=9, temperature=0.5)},
@@ -109,9 +111,9 @@ def test_what_does_not_determine_an_answer_is_in_no_key():
     neutral = with_engine(
         dtype="auto", gpu_memory_utilization=0.5, enforce_eager=True, tensor_parallel_size=2
     )
-    assert contestant(weights=neutral).key(0) == plain
+    assert contestant(model=neutral).key(0) == plain
     moved = replace(LOCAL, path=Path("/elsewhere"), name="n")
-    assert contestant(weights=moved).key(0) == plain
+    assert contestant(model=moved).key(0) == plain
     labels = [SystemPrompt(version=v, system="Be brief.") for v in ("v1", "v2")]
     assert len({contestant(system_prompt=p).key(0) for p in labels}) == 1
     assert contestant(sampling=Sampling(max_tokens=9, temperature=0, top_p=1)).key(0) == plain
@@ -125,20 +127,18 @@ def test_what_determines_a_verdict_is_in_its_key_and_nothing_else(tmp_path):
         judge(tmp_path, "Weigh {{ answer_a }} and {{ answer_b }}."),
         judge(tmp_path, attempts=1),
         judge(tmp_path, sampling=Sampling(max_tokens=100)),
-        judge(tmp_path, weights=with_engine(dtype="float16")),
-        judge(tmp_path, weights=replace(LOCAL, digest="other")),
+        judge(tmp_path, asked=with_engine(dtype="float16")),
+        judge(tmp_path, asked=replace(LOCAL, digest="other")),
         Verifier.key,
     ]
     assert len({plain, *others}) == 1 + len(others)
 
 
 def test_a_version_of_code_is_in_the_keys_of_what_it_decides_and_in_no_other(tmp_path, monkeypatch):
-    served = replace(LOCAL, endpoint=Endpoint(urls=("http://a/v1",), model="m"))
-
     def keys() -> dict[str, str]:
         return {
             "answer": contestant().key(0),
-            "served answer": contestant(weights=served).key(0),
+            "served answer": contestant(model=SERVED).key(0),
             "verdict": judge(tmp_path),
             "difficulty": key_of(LOCAL.identity, Sampling(), []),
             "checkpoint": training_fingerprint("sft", "p", "t", {}, 0),
@@ -198,11 +198,12 @@ def test_a_checkpoint_depends_on_its_own_stage_and_on_no_machine(tmp_path, tiny_
             (profile["training"][section] if section else profile["training"])[name] = value
         (tmp_path / "arena.yaml").write_text(yaml.safe_dump(profile), "utf-8")
         arena = Arena(str(tmp_path / "arena.yaml"), str(tmp_path / "lake"))
-        parent = TargetModel("base", LOCAL, None)
-        return [
-            training_fingerprint(stage, "p", "t", _stage_config(arena, stage, parent), 0)
+        first = min(arena.rounds.values(), key=lambda one: one.key)
+        courses = [
+            Course(replace(first, stage=stage), "base", LOCAL, arena.lake, arena.profile)
             for stage in ("sft", "dpo", "rl")
         ]
+        return [training_fingerprint(c.round.stage, "p", "t", c.config, 0) for c in courses]
 
     before = prints()
     neutral = [("sft", "device_batch", 2), ("", "launcher", ["accelerate", "launch"])]

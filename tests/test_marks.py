@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel
 from arena_assets.config.contents import jinja_tokens, template_values, yaml_values
 from arena_assets.config.generation import Generation, changing_text
 from arena_assets.config.judges import LLMJudge
-from arena_assets.config.models import Endpoint, Model
+from arena_assets.config.models import Endpoint, ModelSettings
 from arena_assets.config.profile import Profile
 from arena_assets.config.settings import FilePath
 from arena_assets.lake.identity import NOT_IDENTITY, As, canonical
@@ -68,7 +68,7 @@ def test_what_changes_no_value_is_marked():
     neutral = {f"{k.__name__}.{n}" for k, n in FIELDS if NOT_IDENTITY in k.model_fields[n].metadata}
     assert neutral == {
         *("Profile.name", "Profile.quality", "Profile.executor"),
-        *("Model.price", "Model.tokens_per_second"),
+        *("ModelSettings.price", "ModelSettings.tokens_per_second"),
         *("Endpoint.urls", "Endpoint.api_key_env", "Endpoint.concurrency", "Endpoint.timeout"),
         *("Endpoint.retries", "Endpoint.seeds"),
         *("Generation.batch", "Encoder.batch"),
@@ -145,12 +145,13 @@ def test_where_a_model_is_served_and_what_it_costs_is_no_part_of_what_it_says(tm
         "price": {"prompt": 1, "completion": 2},
         "tokens_per_second": 9,
     }
-    assert canonical(Model.model_validate(moved)) == canonical(Model.model_validate(plain))
+    read = ModelSettings.model_validate
+    assert canonical(read(moved)) == canonical(read(plain))
     renamed = Endpoint(urls=("http://a/v1",), model="m", parameters={"max_tokens": "n_predict"})
-    assert canonical(Model(endpoint=renamed)) == canonical(Model.model_validate(plain))
+    assert canonical(ModelSettings(endpoint=renamed)) == canonical(read(plain))
     for change in ({"version": "2"}, {"parameters": {"top_p": None}}, {"extra_body": {"k": 1}}):
-        other = Model.model_validate({"endpoint": plain["endpoint"] | change})
-        assert canonical(other) != canonical(Model.model_validate(plain))
+        other = read({"endpoint": plain["endpoint"] | change})
+        assert canonical(other) != canonical(read(plain))
 
 
 def test_a_file_that_is_the_default_is_read_all_the_same(monkeypatch, tmp_path):

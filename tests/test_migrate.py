@@ -14,12 +14,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from arena_assets.assets.training import _stage_config
 from arena_assets.cli.main import app
 from arena_assets.curation import difficulty
 from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.handover import TargetModel, round_contestants
+from arena_assets.flywheel.handover import round_contestants
 from arena_assets.flywheel.migration import Moved, migrate
 from arena_assets.flywheel.weights import known_models
 from arena_assets.generation import responses
@@ -29,13 +28,14 @@ from arena_assets.judging.panel import deciding_members, judge_round, shadow_mem
 from arena_assets.lake import rekeying
 from arena_assets.lake.lake import Lake, UnmigratedStore, has_rows
 from arena_assets.lake.tables import PROMPTS
-from arena_assets.models.engines import Completion, Weights
+from arena_assets.models.engine import Completion
+from arena_assets.models.model import Local, Model, Served
 from arena_assets.training.checkpoints import (
     MANIFEST,
     Manifest,
     learned_digest,
-    training_fingerprint,
 )
+from arena_assets.training.making import Course
 
 ROUND = "i01.1-sft"
 TEMPLATE = "{# plain #}{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -144,12 +144,12 @@ def work(arena: Arena) -> int:
     return engine.asked
 
 
-def old_digest(weights: Weights) -> str:
-    if weights.endpoint:
-        return old_keys.served(weights.endpoint)
-    if weights.chat_template:
-        return old_keys.templated("weights", weights.chat_template)
-    return weights.digest
+def old_digest(model: Model) -> str:
+    if isinstance(model, Served):
+        return old_keys.served(model.endpoint)
+    if isinstance(model, Local) and model.chat_template:
+        return old_keys.templated("weights", model.chat_template)
+    return model.digest
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def worked_in(tmp_path_factory, tiny_profile) -> Arena:
     arena = build(tmp_path_factory.mktemp("old"), tiny_profile)
 
     def requested(connection, contestant, seed):
-        sql = old_keys.response_sql(contestant, old_digest(contestant.weights), seed)
+        sql = old_keys.response_sql(contestant, old_digest(contestant.model), seed)
         connection.execute(
             f"create or replace temp view requested as select *, {sql} as response_id from prompts"
         )
@@ -167,11 +167,11 @@ def worked_in(tmp_path_factory, tiny_profile) -> Arena:
         old.setattr(
             Contestant,
             "key",
-            lambda self, seed: old_keys.answers(self, old_digest(self.weights), seed),
+            lambda self, seed: old_keys.answers(self, old_digest(self.model), seed),
         )
         old.setattr(responses, "create_requested", requested)
         key = property(
-            lambda self: old_keys.verdicts(self.settings, self.template, old_digest(self.weights))
+            lambda self: old_keys.verdicts(self.settings, self.template, old_digest(self.model))
         )
         old.setattr(LanguageModelJudge, "key", key)
         old.setattr(Verifier, "key", old_keys.VERIFIER)
@@ -362,16 +362,9 @@ def test_a_checkpoint_is_not_trained_again(arena):
     # made again from the re-keyed store, the training set has other response ids
     training_set(lake.path("training_set", ROUND), "yes", "under the new key")
     base = known_models(arena)["tiny"]
-    parent = TargetModel("base", base, None)
     learned = learned_digest(lake.path("training_set", ROUND))
-    wanted = training_fingerprint(
-        "sft",
-        base.digest,
-        learned,
-        _stage_config(arena, "sft", parent),
-        arena.profile.seed,
-    )
-    assert store.manifest(ROUND).fingerprint == wanted
+    course = Course(arena.round(ROUND), "base", base, lake, arena.profile)
+    assert store.manifest(ROUND).fingerprint == course.fingerprint
     assert store.manifest(ROUND).training_set_digest == learned
     training_set(lake.path("training_set", ROUND), "no", "under the new key")
     assert learned_digest(lake.path("training_set", ROUND)) != learned

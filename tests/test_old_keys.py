@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.flywheel import old_keys
-from arena_assets.generation.contestants import Contestant, Example, SystemPrompt
+from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.judges import read_template
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import PROMPTS
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local
+from arena_assets.models.prompting import Example, SystemPrompt
 
 TEMPLATE = "{# plain #}{% for m in messages %}{{ m.content }}{% endfor %}"
 JUDGE = "version: pair-1\nsystem: Judge.\nuser: '{{ messages }} {{ answer_a }} {{ answer_b }}'\n"
@@ -39,7 +42,7 @@ def test_the_keys_of_version_030_are_as_that_version_made_them(tmp_path):
     template = str(tmp_path / "template.jinja")
     assert old_keys.templated("weights", template) == "ce266688b2e3dd40e8229848e7b89ab6"
 
-    model = Weights("m", None, "of now")
+    model = Local("m", Path("m"), "of now")
     plain = Contestant("a", "target", model, Sampling())
     brief = SystemPrompt(
         version="v", system="Be brief.", examples=(Example(user="a", assistant="b"),)

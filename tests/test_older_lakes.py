@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -9,7 +11,7 @@ from typer.testing import CliRunner
 
 from arena_assets.cli.main import app
 from arena_assets.lake.lake import Lake, MissingPartition, write_atomically
-from arena_assets.lake.tables import RATINGS, TABLES, Table
+from arena_assets.lake.tables import RATINGS, TABLES
 
 ROUND = "i01.1-sft"
 ROW = {"round": ROUND, "contestant": "ann", "rating": 1020.0, "lower": 990.0, "upper": 1050.0}
@@ -30,7 +32,7 @@ def one_more(monkeypatch):
 
     def add(kind: pa.DataType, nullable: bool = True) -> None:
         schema = RATINGS.schema.append(pa.field("margin", kind, nullable))
-        monkeypatch.setitem(TABLES, "ratings", Table(RATINGS.description, schema, RATINGS.key))
+        monkeypatch.setitem(TABLES, "ratings", replace(RATINGS, schema=schema))
 
     return add
 

@@ -18,13 +18,15 @@ from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.config.profile import load_profile
 from arena_assets.config.prompts import DifficultyRater
 from arena_assets.curation.difficulty import rate
-from arena_assets.generation.contestants import Contestant, SystemPrompt
+from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.games import Seat
 from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.judging.panel import Member, judge_round
 from arena_assets.lake.lake import Lake
-from arena_assets.models.engines import BackendDown, Completion, Request, Weights
+from arena_assets.models.engine import BackendDown, Completion, Request
+from arena_assets.models.model import Served
+from arena_assets.models.prompting import SystemPrompt
 from arena_assets.models.served.openai_engine import OpenAIEngine
 
 KEY = "sk-a-key-that-nobody-may-see"
@@ -328,18 +330,18 @@ class RandomFaults(dict):
 
 def fill(lake: Lake, url: str) -> None:
     """A round's responses and judgments from a server, by the assets' own functions."""
-    weights = Weights("any", None, "any", endpoint=Endpoint(urls=(url,), model="any", timeout=1.0))
+    model = Served("any", "any", Endpoint(urls=(url,), model="any", timeout=1.0))
     prompts = lake.read("prompts_curated", columns=["prompt_id", "messages", "constraints"])
     contestants = [
-        Contestant(n, "opponent", weights, Sampling(), SystemPrompt(version=n, system=f"I am {n}."))
+        Contestant(n, "opponent", model, Sampling(), SystemPrompt(version=n, system=f"I am {n}."))
         for n in ("one", "two")
     ]
     respond(
         lake, "responses", "r", prompts, contestants,
-        Setting(lambda _: OpenAIEngine(weights.endpoint), 0, 10, print),
+        Setting(lambda _: OpenAIEngine(model.endpoint), 0, 10, print),
     )  # fmt: skip
     settings = LLMJudge(kind="llm", name="j", model="any", attempts=1, self_judging="allow")
-    judge = LanguageModelJudge(settings, weights, lambda: OpenAIEngine(weights.endpoint))
+    judge = LanguageModelJudge(settings, model, lambda: OpenAIEngine(model.endpoint))
     judge_round(
         lake,
         "judgments",

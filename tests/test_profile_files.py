@@ -18,10 +18,10 @@ from arena_assets.config.judges import LLMJudge
 from arena_assets.config.profile import Profile, load_profile
 from arena_assets.config.settings import Settings
 from arena_assets.config.settings_files import ProfileError, read_settings
-from arena_assets.curation.difficulty import _read_template
-from arena_assets.generation.contestants import read_system_prompt
+from arena_assets.curation import difficulty
 from arena_assets.judging.judges import read_template
 from arena_assets.judging.panel import read_shadow_judge
+from arena_assets.models.prompting import read_system_prompt
 
 POCKET = (PROJECT / "profiles" / "pocket.yaml").read_text("utf-8")
 
@@ -174,7 +174,7 @@ def test_an_unknown_key_is_told_with_the_one_that_was_meant(tmp_path, old, new, 
 
 def test_templates_prompts_and_judges_are_read_in_the_same_way(tmp_path):
     double = written(tmp_path, "version: a\nsystem: s\nversion: b\nuser: u\n")
-    for read in (read_template, read_system_prompt, _read_template):
+    for read in (read_template, read_system_prompt, difficulty.read_template):
         with pytest.raises(ProfileError, match=r"line 3.*'version' is already on line 1"):
             read(str(double))
         with pytest.raises(ProfileError, match=r"gone\.yaml: no such (judge|system|difficulty)"):

@@ -7,7 +7,7 @@ from test_judging import TWO, judged, lake, language_judge, write_answers  # noq
 
 from arena_assets.config.models import Endpoint, Sampling
 from arena_assets.judging.verdicts import to_verdict
-from arena_assets.models.engines import Completion, Request
+from arena_assets.models.engine import Completion, Request
 from arena_assets.models.served.envelope import completions_of
 from arena_assets.models.served.openai_engine import OpenAIEngine
 

@@ -11,7 +11,7 @@ import pytest
 
 from arena_assets.config.models import Sampling
 from arena_assets.flywheel.group import recording
-from arena_assets.models.engines import Request
+from arena_assets.models.engine import Request
 from arena_assets.models.recorded import MissingRecording, RecordedEngine
 
 

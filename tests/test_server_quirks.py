@@ -17,13 +17,15 @@ from server_quirks import ANSWER, BODIES, FAILED, REFUSED, STATUSES, WIRE
 
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.models import Endpoint, Sampling
-from arena_assets.generation.contestants import Contestant, SystemPrompt
+from arena_assets.generation.contestants import Contestant
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.games import Game
 from arena_assets.judging.judges import LanguageModelJudge
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import PROMPTS
-from arena_assets.models.engines import BackendDown, Completion, Weights
+from arena_assets.models.engine import BackendDown, Completion
+from arena_assets.models.model import Served
+from arena_assets.models.prompting import SystemPrompt
 from arena_assets.models.recorded import RecordedEngine
 from arena_assets.models.served import fleet
 from arena_assets.models.served.envelope import completions_of, model_of, parse
@@ -46,7 +48,7 @@ def impatient(monkeypatch):
 
 
 def contestant(endpoint=None, best_of=1, **sampling) -> Contestant:
-    weights = Weights("any", None, "digest", endpoint=endpoint)
+    weights = Served("any", "digest", endpoint)
     prompt = SystemPrompt(version="v", system="Be brief.")
     return Contestant("one", "opponent", weights, Sampling(**sampling), prompt, best_of)
 
@@ -252,7 +254,7 @@ def test_choices_are_samples_in_order(quirk, tmp_path):
 
 
 def chat(engine: OpenAIEngine, prompts: list[str], samples: int = 1, **sampling):
-    from arena_assets.models.engines import Request
+    from arena_assets.models.engine import Request
 
     system = {"role": "system", "content": "Be brief."}
     requests = [Request(p, [system, {"role": "user", "content": p}]) for p in prompts]
@@ -311,7 +313,7 @@ def judged(default: str, **changes):
     with FaultServer(default=default) as server:
         endpoint = endpoint_of(server.url, **changes)
         settings = LLMJudge(kind="llm", name="j", model="m", attempts=3)
-        weights = Weights("m", None, "digest", endpoint=endpoint)
+        weights = Served("m", "digest", endpoint)
         judge = LanguageModelJudge(settings, weights, lambda: OpenAIEngine(endpoint))
         asked = [{"role": "user", "content": "Which?"}]
         game = Game("g", "p", asked, "[]", None, "one", "two", ["one"], ["two"])

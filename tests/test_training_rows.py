@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 
 from arena_assets.config.models import Sampling
 from arena_assets.config.profile import load_profile
-from arena_assets.generation.contestants import Contestant, SystemPrompt
+from arena_assets.generation.contestants import Contestant
 from arena_assets.lake.tables import MESSAGES
 from arena_assets.models.dialogue import open_turns, with_answers
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local
+from arena_assets.models.prompting import SystemPrompt
 from arena_assets.training.job import Job
 from arena_assets.training.summaries import read_metrics, summary
 
@@ -138,7 +140,7 @@ def test_every_answer_stands_in_the_context_of_its_inference(
     messages += [user(text) for text in asked]
     said = said[: open_turns(messages)]
     tokens = encoder(tokenizer, prompt).dialogue(messages, said)
-    contestant = Contestant("t", "target", Weights("t", None, "d"), Sampling(), prompt)
+    contestant = Contestant("t", "target", Local("t", Path("t"), "d"), Sampling(), prompt)
     starts = [
         place
         for place, own in enumerate(tokens.learned)

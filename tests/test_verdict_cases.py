@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arena_assets.curation.difficulty import read_difficulty
+from arena_assets.curation.difficulty import Rating, read_rating
 from arena_assets.judging.verdicts import to_verdict
-from arena_assets.models.engines import Completion
+from arena_assets.models.engine import Completion
 
 CASES = [
     json.loads(line)
@@ -368,6 +368,6 @@ def test_any_text_gives_a_verdict(text, finish_reason):
     ],
 )
 def test_difficulty_is_read_by_the_same_rules(text, difficulty):
-    assert read_difficulty(text) == (
-        None if difficulty is None else {"explanation": "x", "difficulty": difficulty}
+    assert read_rating(text) == (
+        None if difficulty is None else Rating(explanation="x", difficulty=difficulty)
     )

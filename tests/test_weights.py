@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.utils import filter_repo_objects
 
-from arena_assets.config.models import Model
+from arena_assets.config.models import ModelSettings
 from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.weights import models
 from arena_assets.models.weights import MissingWeights, base_weights, hub_patterns, present_weights
@@ -41,15 +41,15 @@ def test_a_repository_that_cannot_be_had_is_told_in_a_sentence(monkeypatch, tmp_
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(MissingWeights, match=r"models\.m\.hub: no/such was not fetched: "):
-        base_weights(Model(hub="no/such"), tmp_path, "m")
+        base_weights(ModelSettings(hub="no/such"), tmp_path, "m")
     with pytest.raises(MissingWeights, match=r"models\.m\.hub: a/b/c was not fetched: "):
-        base_weights(Model(hub="a/b/c"), tmp_path, "m")
+        base_weights(ModelSettings(hub="a/b/c"), tmp_path, "m")
 
 
 def test_weights_are_looked_for_where_the_workspace_is_now(tmp_path, monkeypatch):
-    assert present_weights(Model(package="p"), tmp_path, "m", "/old/m") == tmp_path / "m"
-    assert present_weights(Model(path="/w/7b"), tmp_path, "m", "/old/7b") == Path("/w/7b")
-    assert present_weights(Model(hub="a/b"), tmp_path, "m", "/hub/ab") == Path("/hub/ab")
+    assert present_weights(ModelSettings(package="p"), tmp_path, "m", "/old/m") == tmp_path / "m"
+    assert present_weights(ModelSettings(path="/w/7b"), tmp_path, "m", "/old/7b") == Path("/w/7b")
+    assert present_weights(ModelSettings(hub="a/b"), tmp_path, "m", "/hub/ab") == Path("/hub/ab")
     monkeypatch.chdir(tmp_path)
     resource = Arena(open_arena().profile_path, str(tmp_path / "lake"))
     own = resource.profile.models["tiny"].path

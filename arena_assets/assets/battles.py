@@ -30,7 +30,9 @@ from arena_assets.judging.panel import (
     shadow_members,
 )
 from arena_assets.lake.lake import NotWritable
-from arena_assets.models.engines import BackendDown, Engine, Weights, open_engine
+from arena_assets.models.engine import BackendDown, Engine
+from arena_assets.models.model import Model
+from arena_assets.models.opening import open_engine
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
@@ -73,10 +75,10 @@ def target_model(
         metadata=target_metadata(
             target.contestant,
             target.promoted_after,
-            str(target.weights.path),
-            target.weights.digest,
+            str(target.model.path),
+            target.model.digest,
         ),
-        data_version=dg.DataVersion(target.weights.digest),
+        data_version=dg.DataVersion(target.model.digest),
     )
 
 
@@ -153,7 +155,7 @@ def _group(find, arena: Arena, key: str) -> list[Contestant]:
         contestants = find(arena, key)
     except BrokenChain as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
-    digests = [contestant.weights.digest for contestant in contestants]
+    digests = [contestant.model.digest for contestant in contestants]
     by_weights = zip(digests, contestants, strict=True)
     return [contestant for _, contestant in sorted(by_weights, key=lambda p: digests.index(p[0]))]
 
@@ -227,7 +229,7 @@ def judge_and_report(
     )
 
 
-def _opener(arena: Arena) -> Callable[[Weights], Engine]:
-    """Opens the engine of some weights with the profile's settings."""
+def _opener(arena: Arena) -> Callable[[Model], Engine]:
+    """Opens the engine of a model with the profile's settings."""
     settings = arena.profile
-    return lambda weights: open_engine(weights, settings.seed, settings.generation.engine)
+    return lambda model: open_engine(model, settings.seed, settings.generation.engine)

@@ -32,7 +32,7 @@ from arena_assets.flywheel.taking_in import take_in_models
 from arena_assets.flywheel.weights import models as known_models
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import TABLES
-from arena_assets.models.engines import open_engine
+from arena_assets.models.opening import open_engine
 
 
 def assets(sources: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -151,12 +151,12 @@ def _rater(arena: Arena, log: Callable[[str], None]) -> Callable[[pa.Table], dic
     settings = arena.profile.prompts.testset.rater
 
     def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
-        weights = known_models(arena)[settings.model]
+        model = known_models(arena)[settings.model]
         return rate(
             prompts,
             settings,
-            weights.identity,
-            lambda: open_engine(weights, arena.profile.seed, arena.profile.generation.engine),
+            model.identity,
+            lambda: open_engine(model, arena.profile.seed, arena.profile.generation.engine),
             arena.lake.store("difficulty"),
             arena.profile.generation.batch,
             log,

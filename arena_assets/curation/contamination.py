@@ -45,16 +45,16 @@ class Items:
         assert items.schema.field("messages").type == MESSAGES
         with duckdb.connect() as connection:
             connection.register("items", items)
-            turns = _TURNS.format(names="against, item_id", roles="= 'user'", relation="items")
-            turns = with_words(connection).sql(
+            asked = _TURNS.format(names="against, item_id", roles="= 'user'", relation="items")
+            query = with_words(connection).sql(
                 f"""
                 select against, item_id, item_id as prompt_id, content, {_LETTERS} as letters,
                        [{{role: 'user', content: content}}] as messages
-                from {spoken(turns, "content")} where letters != hash('')
+                from {spoken(asked, "content")} where letters != hash('')
                 order by against, item_id, content
                 """
             )
-            turns = turns.to_arrow_table()
+            turns = query.to_arrow_table()
             connection.register("turns", turns)
             known = together(words_in(connection, "turns"))
         self.size, self.share = size, share
@@ -93,6 +93,7 @@ class Items:
 
     def overlapping(self, part: Rows) -> list[dict[str, Any]]:
         """The prompts that hold too much of an item, each with the item that it holds most of."""
+        assert part.texts is not None  # those of words_in
         found: dict[str, dict[str, Any]] = {}
         for row, item, score in zip(*self._overlaps(grams(part, self.size)), strict=True):
             prompt_id = part.ids[row]

@@ -2,50 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import duckdb
 import pyarrow as pa
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from arena_assets.config.models import Sampling
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import DifficultyRater
-from arena_assets.config.settings import Settings
 from arena_assets.config.settings_files import read_settings
 from arena_assets.lake.code import code_version
 from arena_assets.lake.identity import identity
 from arena_assets.lake.store import Store
-from arena_assets.models.conversations import Ask, converse, once
-from arena_assets.models.engines import Completion, Engine, Request
-from arena_assets.models.json_output import EXPLANATION, Unread, number_of, read_object, text_of
+from arena_assets.models.asking import (
+    Asking,
+    Row,
+    Tried,
+    attempt_sampling,
+    batches_of,
+    create_missing,
+    tries,
+)
+from arena_assets.models.conversations import Arrived, Ask, Conversation, converse
+from arena_assets.models.dialogue import Message
+from arena_assets.models.engine import Engine, Request
+from arena_assets.models.json_output import Unread, read_object
+from arena_assets.models.prompting import PromptTemplate
+from arena_assets.models.structured import AS_WRITTEN, WHOLE, StructuredOutput
 
 SCHEMA = pa.schema(
     [("key", pa.string()), ("difficulty", pa.float64()), ("explanation", pa.string())]
 )
+_ROWS = 10_000  # rows an Arrow batch
 
 
-# Asked for through structured outputs: whole numbers, since a small model finds no end to decimals.
-_OUTPUT = {
-    "type": "object",
-    "properties": {
-        "explanation": {"type": "string", "maxLength": 160},
-        "difficulty": {"type": "integer", "minimum": 0, "maximum": 10},
-    },
-    "required": ["explanation", "difficulty"],
-    "additionalProperties": False,
-}
+class DifficultyTemplate(PromptTemplate):
+    """What a rater of difficulty is told; the prompt that it makes goes into every key."""
 
-
-class Template(Settings):
-    """What the rater is told, read from YAML."""
-
-    version: str
-    system: str
     user: str = Field(description="Jinja: messages")
+
+
+class Rating(StructuredOutput):
+    """The rater's answer."""
+
+    difficulty: Annotated[float, Field(ge=0, le=10, json_schema_extra=WHOLE), AS_WRITTEN]
+
+
+_RATING_SCHEMA = Rating.json_schema(explanation_characters=160)
 
 
 def rate(
@@ -62,93 +68,101 @@ def rate(
     `model` is the model's identity. A prompt whose rating could not be parsed in `attempts` tries
     is missing in the result. Raises BackendDown where the backend is gone.
     """
-    template = read_template(settings.template)
     store = Store(folder, SCHEMA, "key")
-    keys, requests = {}, {}
-    for row in prompts.select(["prompt_id", "messages"]).to_pylist():
-        messages = render(template, row["messages"])
-        key = key_of(model, settings.sampling, messages)
-        keys[row["prompt_id"]], requests[key] = key, Request(row["prompt_id"], messages)
-    with store.locked(log):
-        pending = sorted(set(requests) - _kept(store, requests).keys())
-        for attempt in range(settings.attempts if pending else 0):
-            drawn = settings.sampling
-            if attempt and drawn.temperature == 0:
-                # greedy output would fail the same way again
-                drawn = drawn.model_copy(update={"temperature": 0.7})
-            failed: list[str] = []
-            for start in range(0, len(pending), batch):
-                part = pending[start : start + batch]
-                asks = [Ask(requests[key], drawn, json_schema=_OUTPUT) for key in part]
-                rated = _ask(engine(), asks, part, store)
-                failed += [key for key in part if key not in rated]
-                log(f"difficulty: {start + len(part)}/{len(pending)} prompts, {len(failed)} failed")
-            pending = failed
-    by_key = _kept(store, requests)
-    return {prompt_id: by_key[key] for prompt_id, key in keys.items() if key in by_key}
+    requests = _requests(prompts, settings, model)
+    with duckdb.connect() as connection:
+        connection.register("requests", requests)
+        with store.locked(log):
+            if waiting := _create_todo(connection, store, batch):
+                _ask(connection, waiting, settings, engine, store, log)
+            store.create_view(connection, "stored")
+            rows = connection.execute(
+                "select prompt_id, difficulty from requests join stored using (key) order by all"
+            ).fetchall()
+    return dict(rows)
 
 
-def key_of(model: str, sampling: Sampling, messages: list[dict[str, str]]) -> str:
+def key_of(model: str, sampling: Sampling, messages: list[Message]) -> str:
     """The key of a rating: what is asked of which model, and how."""
     code = code_version("difficulty")
     return identity("difficulty", code=code, model=model, sampling=sampling, messages=messages)
 
 
-def _ask(engine: Engine, asks: Sequence[Ask], keys: Sequence[str], store: Store) -> set[str]:
-    """The keys that were rated; every rating is stored as it comes."""
-    rated: set[str] = set()
-    with store.collecting() as keep:
+def read_rating(text: str) -> Rating | None:
+    """The rating in a model's output; None where none is read surely.
 
-        def arrived(ended: list[tuple[int, list[Completion]]]) -> None:
-            found = [(keys[number], read_difficulty(said.text)) for number, (said,) in ended]
-            keep([{"key": key, **rating} for key, rating in found if rating])
-            rated.update(key for key, rating in found if rating)
-
-        converse(engine, [once(ask) for ask in asks], arrived)
-    return rated
-
-
-def read_difficulty(text: str) -> dict[str, Any] | None:
-    """The rating in a model's output, without a key; None where none is read surely.
-
-    >>> read_difficulty('{"explanation": "One step.", "difficulty": "2/10"}')
-    {'explanation': 'One step.', 'difficulty': 2.0}
+    >>> read_rating('{"explanation": "One step.", "difficulty": "2/10"}')
+    Rating(explanation='One step.', difficulty=2.0)
     """
     try:
-        values = read_object(text, ("difficulty",)).values
-    except Unread:
+        return Rating.model_validate(read_object(text, Rating.numbers()).values)
+    except (Unread, ValidationError):
         return None
-    difficulty = number_of(values["difficulty"])
-    if difficulty is None or not 0 <= difficulty <= 10:
+
+
+def read_template(path: str) -> DifficultyTemplate:
+    """A template of a rater; ProfileError names the file and what is wrong in it."""
+    return read_settings(resolve(path), DifficultyTemplate, "difficulty template")
+
+
+def _requests(prompts: pa.Table, settings: DifficultyRater, model: str) -> pa.Table:
+    """What is asked for each prompt, with the key of its rating: key, prompt_id, messages."""
+    template = read_template(settings.template)
+    asked = prompts.select(["prompt_id", "messages"])
+    rendered = [template.render(messages=row["messages"]) for row in asked.to_pylist()]
+    keys = [key_of(model, settings.sampling, messages) for messages in rendered]
+    columns = {"key": keys, "prompt_id": asked["prompt_id"], "messages": rendered}
+    return pa.table(columns, schema=pa.schema([("key", pa.string()), *asked.schema]))
+
+
+def _create_todo(connection: duckdb.DuckDBPyConnection, store: Store, batch: int) -> int:
+    """The table `todo` over the view `requests`: the ratings that the store lacks; how many."""
+    # prompts of the same words share a key and a rating
+    connection.execute(
+        """
+        create temp table asked as
+        select key, max(prompt_id) as prompt_id, any_value(messages) as messages,
+               (row_number() over (order by key) - 1) // $batch as batch
+        from requests group by key
+        """,
+        {"batch": batch},
+    )
+    return create_missing(connection, store, "asked")
+
+
+def _ask(
+    connection: duckdb.DuckDBPyConnection,
+    waiting: int,
+    settings: DifficultyRater,
+    engine: Callable[[], Engine],
+    store: Store,
+    log: Callable[[str], None],
+) -> None:
+    failed = 0
+
+    def lead(rows: Sequence[Row], arrived: Arrived[Tried[Rating | None]]) -> None:
+        converse(engine(), [_conversation(settings, row) for row in rows], arrived)
+
+    def kept(row: Row, tried: Tried[Rating | None], _: float) -> Row | None:
+        nonlocal failed
+        if tried.result:
+            return {"key": row["key"], **tried.result.model_dump()}
+        failed += 1
         return None
-    return {"explanation": text_of(values[EXPLANATION]), "difficulty": difficulty}
+
+    def said(done: int, _: float) -> str:
+        return f"{done}/{waiting} prompts, {failed} failed"
+
+    todo = connection.sql("select * from todo order by batch, key").to_arrow_reader(_ROWS)
+    asking = Asking("difficulty", lambda: "the ratings", store, lead, kept, said)
+    asking.ask(batches_of(todo), log)
 
 
-def _kept(store: Store, keys: Iterable[str]) -> dict[str, float]:
-    """The ratings of the store among `keys`."""
-    with duckdb.connect() as connection:
-        store.create_view(connection, "ratings")
-        rows = connection.execute(
-            "select key, difficulty from ratings where list_contains($keys, key)",
-            {"keys": list(keys)},
-        ).fetchall()
-    return dict(rows)
+def _conversation(settings: DifficultyRater, row: Row) -> Conversation[Tried[Rating | None]]:
+    request = Request(row["prompt_id"], row["messages"])
 
+    def ask(attempt: int) -> Ask:
+        sampling = attempt_sampling(settings.sampling, attempt)
+        return Ask(request, sampling, json_schema=_RATING_SCHEMA)
 
-def render(template: Template, messages: list[dict[str, str]]) -> list[dict[str, str]]:
-    """What the rater is asked about a conversation."""
-    user = _compiled(template.user).render(messages=messages)
-    return [{"role": "system", "content": template.system}, {"role": "user", "content": user}]
-
-
-@lru_cache(maxsize=1)
-def _compiled(user: str) -> Any:
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import SandboxedEnvironment
-
-    return SandboxedEnvironment(undefined=StrictUndefined).from_string(user)
-
-
-def read_template(path: str) -> Template:
-    """A difficulty template; ProfileError names the file and what is wrong in it."""
-    return read_settings(resolve(path), Template, "difficulty template")
+    return tries(settings.attempts, ask, lambda said: read_rating(said.text), bool)

@@ -39,6 +39,7 @@ def load_encoder(settings: Encoder) -> Any:
         )
     if settings.path:
         return _local(resolve(settings.path))
+    assert settings.package  # one of the three is given: see Encoder
     spec = find_spec(settings.package.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise ValueError(

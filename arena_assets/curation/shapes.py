@@ -357,16 +357,17 @@ def _labelled(value: Any) -> tuple[list[str], list[str]]:
     if isinstance(value, dict) and isinstance(value.get("text"), list):
         labels, texts = value.get("label"), value["text"]
     elif isinstance(value, dict):
-        named = {key: text for key, text in value.items() if text is not None}
-        labels, texts = list(named), list(named.values())
+        given = {key: text for key, text in value.items() if text is not None}
+        labels, texts = list(given), list(given.values())
     elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
         labels, texts = ([item.get(key) for item in value] for key in ("label", "text"))
     if not isinstance(texts, list) or not all(present(text) for text in texts):
         raise ValueError("choices: expected a list of texts")
-    found = [text_of(label) for label in labels] if isinstance(labels, list) else []
-    if len(found) != len(texts) or None in found:
+    named = [text_of(label) for label in labels] if isinstance(labels, list) else []
+    found = [label for label in named if label is not None]
+    if len(found) != len(texts) or len(named) != len(texts):
         found = _letters(len(texts))
-    return [str(label) for label in found], [_texts(text, "choices") for text in texts]
+    return found, [_texts(text, "choices") for text in texts]
 
 
 def _letters(count: int) -> list[str]:

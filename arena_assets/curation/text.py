@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import duckdb
 import pyarrow as pa
+from duckdb.func import PythonUDFType
 
 from arena_assets.curation import signs
 from arena_assets.curation.plain import plain
@@ -83,7 +84,9 @@ def with_words(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnecti
     """The connection with the functions plain_text, signs_of and guard_of: text to text."""
     for name, function in (("plain_text", _PLAIN), ("signs_of", _SIGNS), ("guard_of", _GUARD)):
         with suppress(duckdb.NotImplementedException):  # it has them already
-            connection.create_function(name, function, ["VARCHAR"], "VARCHAR", type="arrow")
+            connection.create_function(
+                name, function, ["VARCHAR"], "VARCHAR", type=PythonUDFType.ARROW
+            )
     return connection
 
 

@@ -151,7 +151,8 @@ def _turns(value: Any, column: str, alternating: bool) -> Iterator[_Turn]:
         if item is None or isinstance(item, str):
             yield _Turn(speakers[number % 2], item, place)
         elif isinstance(item, list) and len(item) == 2:
-            yield from _pair(*item, place)
+            ask, answer = item
+            yield from _pair(ask, answer, place)
         elif isinstance(item, dict):
             yield from _of_mapping(item, place, alternating)
         else:
@@ -193,8 +194,8 @@ def _of_mapping(item: Mapping[str, Any], place: str, alternating: bool) -> Itera
 
 def role_of(speaker: Any, place: str) -> str:
     """system, user, assistant or tool; ValueError for a speaker that nobody knows."""
-    name = speaker.strip().casefold() if isinstance(speaker, str) else None
-    role = _ROLE_OF.get(name) or ("assistant" if name and _GPT.fullmatch(name) else None)
+    name = speaker.strip().casefold() if isinstance(speaker, str) else ""
+    role = _ROLE_OF.get(name) or ("assistant" if _GPT.fullmatch(name) else None)
     if role is None:
         valid = ", ".join(name for names in _ROLES.values() for name in names)
         raise ValueError(f"{place}: unknown role {speaker!r} (valid: {valid}, gpt...)")

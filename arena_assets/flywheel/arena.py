@@ -20,7 +20,7 @@ class Arena:
     def __init__(self, profile: str | Path, lake: str | Path):
         self.profile_path = resolve(str(profile))
         self.profile: Profile = load_profile(profile)
-        self.lake = Lake(Path(lake))
+        self.lake = Lake(lake)
         self.rounds: dict[str, Round] = plan_rounds(self.profile.rounds)
         self.checkpoints = CheckpointStore(self.lake.root / "checkpoints")
 

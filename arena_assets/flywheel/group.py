@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from arena_assets.config.contestants import Opponent
 from arena_assets.config.places import resolve
 from arena_assets.config.rounds import BASE
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.weights import local_engine
+from arena_assets.flywheel.weights import base_of, local_engine
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
 from arena_assets.lake.lake import MissingPartition
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local, Model, Recorded
 from arena_assets.reading.places import digest_of
 
 UNKNOWN: Final = "unknown"  # the digest of weights that are not there yet: nobody's
@@ -28,44 +29,44 @@ def promoted(arena: Arena, key: str) -> dict[str, Any] | None:
 
 
 def group_of_round(
-    arena: Arena, target: str, weights: Weights, known: Mapping[str, Weights]
+    arena: Arena, target: str, model: Local, known: Mapping[str, Model]
 ) -> list[Contestant]:
     """The group of a round: its target, then every opponent."""
-    return [target_contestant(arena.profile.target, target, weights), *_opponents(arena, known)]
+    return [target_contestant(arena.profile.target, target, model), *_opponents(arena, known)]
 
 
 def group_of_arena(
-    arena: Arena, checkpoints: Mapping[str, Weights], known: Mapping[str, Weights]
+    arena: Arena, checkpoints: Mapping[str, Local], known: Mapping[str, Model]
 ) -> list[Contestant]:
     """Who meets on the test set: the base model, checkpoints by round, then every opponent."""
     settings = arena.profile.target
-    met = {BASE: _weights(arena, known, settings.model), **checkpoints}
-    targets = [target_contestant(settings, name, weights) for name, weights in met.items()]
+    there = settings.model in known
+    base = base_of(arena, known) if there else stand_in(arena, settings.model, None)
+    met = {BASE: base, **checkpoints}
+    targets = [target_contestant(settings, name, model) for name, model in met.items()]
     return [*targets, *_opponents(arena, known)]
 
 
-def stand_in(arena: Arena, name: str | None, digest: str | None) -> Weights:
+def stand_in(arena: Arena, name: str | None, digest: str | None) -> Local:
     """Local weights of which no more than the digest counts; None: they are not there yet."""
-    return Weights(name or UNKNOWN, None, digest or UNKNOWN, engine=local_engine(arena))
+    return Local(
+        name or UNKNOWN, Path(UNKNOWN), digest or UNKNOWN, engine_settings=local_engine(arena)
+    )
 
 
-def _opponents(arena: Arena, known: Mapping[str, Weights]) -> list[Contestant]:
+def _opponents(arena: Arena, known: Mapping[str, Model]) -> list[Contestant]:
     return [
-        opponent_contestant(opponent, _weights_of(arena, opponent, known))
+        opponent_contestant(opponent, _model_of(arena, opponent, known))
         for opponent in arena.profile.opponents
     ]
 
 
-def _weights_of(arena: Arena, opponent: Opponent, known: Mapping[str, Weights]) -> Weights:
+def _model_of(arena: Arena, opponent: Opponent, known: Mapping[str, Model]) -> Model:
     if opponent.model is None:
         return recording(opponent.recorded)
-    return _weights(arena, known, opponent.model)
+    return known.get(opponent.model) or stand_in(arena, opponent.model, None)
 
 
-def _weights(arena: Arena, known: Mapping[str, Weights], name: str) -> Weights:
-    return known.get(name) or stand_in(arena, name, None)
-
-
-def recording(path: str) -> Weights:
-    """A file of recorded answers in the place of weights."""
-    return Weights("recorded", resolve(path), digest_of(str(resolve(path))), recorded=True)
+def recording(path: str) -> Recorded:
+    """A file of recorded answers in the place of a model."""
+    return Recorded(resolve(path), digest_of(str(resolve(path))))

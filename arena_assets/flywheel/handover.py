@@ -15,9 +15,9 @@ from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.state import state_of
-from arena_assets.flywheel.weights import BrokenChain, local_engine, models
+from arena_assets.flywheel.weights import BrokenChain, base_of, local_engine, models
 from arena_assets.generation.contestants import Contestant
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TargetModel:
     """The model that fights in a round, and the round that promoted it."""
 
     contestant: str
-    weights: Weights
+    model: Local
     promoted_after: str | None
 
 
@@ -70,10 +70,10 @@ def _refuse_other_checkpoint(arena: Arena, key: str, name: str, digest: str) -> 
 
 def base_model(arena: Arena, promoted_after: str | None = None) -> TargetModel:
     """The base model as a target."""
-    return TargetModel(BASE, models(arena)[arena.profile.target.model], promoted_after)
+    return TargetModel(BASE, base_of(arena, models(arena)), promoted_after)
 
 
-def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Weights:
+def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
     """A checkpoint needs the code of the weights it was trained from; it has their template.
 
     Raises CorruptCheckpoint where its files are not those that were committed.
@@ -81,13 +81,13 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Weights:
     arena.checkpoints.verify(name)
     trusted = arena.profile.models[arena.profile.target.model].trust_remote_code
     path = arena.checkpoints.current(name)
-    return Weights(name, path, digest, trusted, engine=local_engine(arena))
+    return Local(name, path, digest, trusted, engine_settings=local_engine(arena))
 
 
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:
     """The group of a round: the target first, then every opponent."""
     target = target_of(arena, key)
-    return group_of_round(arena, target.contestant, target.weights, models(arena))
+    return group_of_round(arena, target.contestant, target.model, models(arena))
 
 
 def arena_contestants(arena: Arena, key: str) -> list[Contestant]:

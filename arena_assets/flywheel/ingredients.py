@@ -21,7 +21,8 @@ from arena_assets.judging.audit import judge_prices
 from arena_assets.judging.panel import Member, deciding_members, shadow_members
 from arena_assets.lake.identity import canonical, identity
 from arena_assets.lake.lake import ALL
-from arena_assets.models.engines import Engine, Weights
+from arena_assets.models.engine import Engine
+from arena_assets.models.model import Model
 from arena_assets.models.weights import origin_of, served_digest
 from arena_assets.reading.places import digest_of, locate
 
@@ -128,17 +129,17 @@ def _handed_over(now: Moment, key: str) -> tuple[str, str | None, list[Input]]:
 def _fighters(now: Moment, key: str) -> list[Input]:
     name, digest, promotion = _handed_over(now, key)
     of = name if name != BASE else now.profile.target.model
-    weights = stand_in(now.arena, of, digest)
-    group = group_of_round(now.arena, str(name), weights, now.known)
+    fighter = stand_in(now.arena, of, digest)
+    group = group_of_round(now.arena, str(name), fighter, now.known)
     return [*promotion, _group(group, now)]
 
 
 def _meeting(now: Moment, key: str) -> list[Input]:
     checkpoints = _checkpoints(now, key)
-    weights = {
+    trained = {
         part.partition: stand_in(now.arena, part.partition, part.said) for part in checkpoints
     }
-    return [*checkpoints, _group(group_of_arena(now.arena, weights, now.known), now)]
+    return [*checkpoints, _group(group_of_arena(now.arena, trained, now.known), now)]
 
 
 def _checkpoints(now: Moment, key: str) -> list[Input]:
@@ -153,7 +154,7 @@ def _group(contestants: Sequence[Contestant], now: Moment) -> Input:
             c.key(now.profile.seed),
             c.best_of,
             c.role,
-            c.weights.name,
+            c.model.name,
             c.system_prompt and c.system_prompt.version,
         ]
         for c in contestants
@@ -192,13 +193,13 @@ def _judges(now: Moment, members: Sequence[Member]) -> Input:
     return Input("models", ALL, said, rests=False)
 
 
-def _judging(now: Moment) -> dict[str, Weights]:
+def _judging(now: Moment) -> dict[str, Model]:
     return {
         name: now.known.get(name) or stand_in(now.arena, name, None) for name in now.profile.models
     }
 
 
-def _no_engine(weights: Weights) -> Engine:
+def _no_engine(model: Model) -> Engine:
     raise AssertionError("an identity asks no model")
 
 

@@ -24,7 +24,7 @@ from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import recording
 from arena_assets.flywheel.old_checkpoints import migrate_checkpoints
 from arena_assets.flywheel.old_testset import migrate_testset
-from arena_assets.flywheel.weights import known_models
+from arena_assets.flywheel.weights import base_of, known_models
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
 from arena_assets.generation.responses import STORE_SCHEMA as ANSWERS
 from arena_assets.generation.responses import create_requested
@@ -35,7 +35,7 @@ from arena_assets.lake.lake import has_rows
 from arena_assets.lake.rekeying import move_rows
 from arena_assets.lake.store import Store, content_key_sql
 from arena_assets.lake.tables import PROMPTS
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local, Served
 
 # as judging/games.py has them
 _PROMPT_DIGEST = (
@@ -90,32 +90,32 @@ class _Migration:
         self.new_digests = {old: self.models[name].digest for name, old in self.old_digests.items()}
 
     def _old_digest(self, name: str) -> str:
-        weights = self.models[name]
-        if weights.endpoint:
-            return old_keys.served(weights.endpoint)
+        model = self.models[name]
+        if isinstance(model, Served):
+            return old_keys.served(model.endpoint)
         (digest,) = (r["digest"] for r in self.lake.read("models").to_pylist() if r["name"] == name)
-        template = weights.chat_template
+        template = self.profile.models[name].chat_template
         return old_keys.templated(digest, template) if template else digest
 
     def _contestants(self) -> Iterator[tuple[Contestant, str]]:
         """Everybody of the profile whose model is known, with the old digest of the model."""
         target = self.profile.target
         if target.model in self.models:
-            base = self.models[target.model]
+            base = base_of(self.arena, self.models)
             yield target_contestant(target, BASE, base), self.old_digests[target.model]
         engine = changing_text(self.profile.generation.engine)
         for key in self.arena.rounds:
             if manifest := self.arena.checkpoints.manifest(key):
                 path = self.arena.checkpoints.path(key)
-                weights = Weights(key, path, manifest.digest, engine=engine)
-                yield target_contestant(target, key, weights), manifest.digest
+                checkpoint = Local(key, path, manifest.digest, engine_settings=engine)
+                yield target_contestant(target, key, checkpoint), manifest.digest
         for opponent in self.profile.opponents:
             if opponent.recorded:
-                weights = recording(opponent.recorded)
-                yield opponent_contestant(opponent, weights), weights.digest
+                recorded = recording(opponent.recorded)
+                yield opponent_contestant(opponent, recorded), recorded.digest
             elif opponent.model in self.models:
-                weights = self.models[opponent.model]
-                yield opponent_contestant(opponent, weights), self.old_digests[opponent.model]
+                model = self.models[opponent.model]
+                yield opponent_contestant(opponent, model), self.old_digests[opponent.model]
 
     def answers(self) -> Iterator[Moved]:
         """Move the answers of every contestant, and note all that the lake has for the verdicts."""
@@ -140,8 +140,8 @@ class _Migration:
         sql = old_keys.response_sql(contestant, digest, self.profile.seed)
         self._create_ids(f"select {sql} as old_id, response_id as new_id from requested")
         # a row says in which number type it was made; what was made before rows did is taken over
-        dtype, why = contestant.weights.engine.get("dtype"), _GONE
-        suits = "true"
+        model, why, suits = contestant.model, _GONE, "true"
+        dtype = model.engine_settings.get("dtype") if isinstance(model, Local) else None
         if dtype:
             suits = f"coalesce(dtype, '{dtype}') = '{dtype}'"
             why += f", or they were made in another number type than {dtype}"
@@ -188,7 +188,7 @@ class _Migration:
         for (messages,) in self.connection.execute(
             "select distinct messages from prompts"
         ).fetchall():
-            asked = difficulty.render(template, messages)
+            asked = template.render(messages=messages)
             ids.append(
                 {
                     "old_id": old_keys.difficulty(digest, rater.sampling, asked),

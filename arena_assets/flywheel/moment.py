@@ -17,7 +17,7 @@ from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.weights import known_models, replaced_models
 from arena_assets.lake.files import FileState, file_state
 from arena_assets.lake.lake import ALL
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Model
 
 _PROMPTS: Final = """
     select {drawn}, md5(string_agg(md5(to_json(prompts)::varchar), '' order by prompt_id))
@@ -41,11 +41,11 @@ class Moment:
         return self.arena.profile
 
     @cached_property
-    def known(self) -> dict[str, Weights]:
+    def known(self) -> dict[str, Model]:
         """The profile's models by name; one whose files were replaced is not known any more."""
         replaced = replaced_models(self.arena)
         known = known_models(self.arena)
-        return {name: weights for name, weights in known.items() if name not in replaced}
+        return {name: model for name, model in known.items() if name not in replaced}
 
     def digest(self, table: str, partition: str = ALL) -> str | None:
         """The digest of a partition or of a checkpoint; None where it is missing."""

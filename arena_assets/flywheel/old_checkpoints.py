@@ -10,9 +10,9 @@ from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.training import SECTIONS, Training
 from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
-from arena_assets.generation.contestants import SystemPrompt
 from arena_assets.lake.durable import replace
 from arena_assets.lake.identity import canonical
+from arena_assets.models.prompting import SystemPrompt
 from arena_assets.training.checkpoints import (
     MANIFEST,
     Manifest,

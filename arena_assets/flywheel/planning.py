@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from math import comb
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -28,7 +29,7 @@ from arena_assets.judging import games as judging
 from arena_assets.judging.panel import Member, deciding_members, shadow_members
 from arena_assets.lake.lake import Lake, MissingPartition
 from arena_assets.lake.store import Store
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local, Model, Recorded
 
 _NOTHING = {
     "to_do": 0,
@@ -38,7 +39,7 @@ _NOTHING = {
     "seconds": 0.0,
     "cost": 0.0,
 }
-_NONE = Weights("unknown", None, "unknown")
+_NONE = Local("unknown", Path("unknown"), "unknown")
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def total_of(works: list[Work]) -> dict[str, Any]:
     return {**sums, "known": known, "unknown": unknown}
 
 
-def _round_work(arena: Arena, key: str, known: dict[str, Weights]) -> Iterator[Work]:
+def _round_work(arena: Arena, key: str, known: dict[str, Model]) -> Iterator[Work]:
     settings, lake = arena.profile, arena.lake
     prompts = _prompts(lake, "slices", f"slice = '{arena.round(key).slice}'")
     count = settings.prompts.slices.rows if prompts is None else prompts.num_rows
@@ -111,7 +112,7 @@ def _round_work(arena: Arena, key: str, known: dict[str, Weights]) -> Iterator[W
     yield from _games(arena, key, "judgments", "responses", members, contestants, count)
 
 
-def _arena_work(arena: Arena, key: str, known: dict[str, Weights], met: set[str]) -> Iterator[Work]:
+def _arena_work(arena: Arena, key: str, known: dict[str, Model], met: set[str]) -> Iterator[Work]:
     settings, lake = arena.profile, arena.lake
     prompts = _prompts(lake, "arena_testset", "true")
     testset = settings.prompts.testset
@@ -149,7 +150,7 @@ def _answers(
     contestants: list[Contestant],
     prompts: pa.Table | None,
     count: int | None,
-    known: dict[str, Weights],
+    known: dict[str, Model],
 ) -> Iterator[Work]:
     for contestant in contestants:
         store = answering.open_store(arena.lake, contestant, arena.profile.seed)
@@ -163,12 +164,12 @@ def _answers(
                     "where response_id not in (select response_id from stored)"
                 ).fetchall()[0]
         rate = measured(arena.lake, store)
-        weights = known.get(arena.profile.target.model)
-        if rate.seconds is None and contestant.role == "target" and weights:
+        base_model = known.get(arena.profile.target.model)
+        if rate.seconds is None and contestant.role == "target" and isinstance(base_model, Local):
             # a checkpoint that does not exist yet answers about as fast as what it is trained from
-            base = target_contestant(arena.profile.target, BASE, weights)
+            base = target_contestant(arena.profile.target, BASE, base_model)
             rate = measured(arena.lake, answering.open_store(arena.lake, base, arena.profile.seed))
-        limit = 0 if contestant.weights.recorded else contestant.sampling.max_tokens
+        limit = 0 if isinstance(contestant.model, Recorded) else contestant.sampling.max_tokens
         model = _model_name(arena.profile, contestant)
         yield _estimated(
             arena.profile, key, work, contestant.name, count, to_do, rate,
@@ -284,7 +285,7 @@ def _prompts(lake: Lake, table: str, where: str) -> pa.Table | None:
         return None
 
 
-def _contestants(arena: Arena, key: str, known: dict[str, Weights], find) -> list[Any]:
+def _contestants(arena: Arena, key: str, known: dict[str, Model], find) -> list[Any]:
     """Who will answer; models that do not exist yet stand in with a digest that nothing has."""
     try:
         return find(arena, key)
@@ -294,7 +295,8 @@ def _contestants(arena: Arena, key: str, known: dict[str, Weights], find) -> lis
     names = [f"target of {key}"]
     if find is arena_contestants:
         names = [BASE, *until(arena.rounds, key)]
-    base = known.get(settings.target.model, _NONE)
+    found = known.get(settings.target.model)
+    base = found if isinstance(found, Local) else _NONE
     target = [
         target_contestant(settings.target, name, base if name == BASE else _NONE) for name in names
     ]
@@ -308,15 +310,15 @@ def _contestants(arena: Arena, key: str, known: dict[str, Weights], find) -> lis
 
 
 def _model_name(settings: Profile, contestant: Contestant) -> str | None:
-    if contestant.weights.recorded:
+    if isinstance(contestant.model, Recorded):
         return None
     by_name = {opponent.name: opponent.model for opponent in settings.opponents}
     return by_name.get(contestant.name, settings.target.model)
 
 
-def _judge_weights(settings: Profile, known: dict[str, Weights]) -> dict[str, Weights]:
+def _judge_weights(settings: Profile, known: dict[str, Model]) -> dict[str, Model]:
     return {name: known.get(name, _NONE) for name in settings.models}
 
 
-def _no_engine(weights: Weights):
+def _no_engine(model: Model):
     raise AssertionError("a plan asks no model")

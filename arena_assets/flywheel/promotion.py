@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.weights import BrokenChain, models
+from arena_assets.flywheel.weights import BrokenChain, base_of, models
 
 
 def choose(
@@ -42,8 +42,8 @@ def promotion_of(arena: Arena, key: str) -> dict[str, Any]:
     except ValueError as nobody:
         raise BrokenChain(str(nobody)) from nobody
     if chosen == BASE:
-        weights = models(arena)[arena.profile.target.model]
-        path, digest = weights.path, weights.digest
+        base = base_of(arena, models(arena))
+        path, digest = base.path, base.digest
     else:
         path, digest = arena.checkpoints.path(chosen), arena.checkpoints.manifest(chosen).digest
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from arena_assets.config.generation import changing_text
 from arena_assets.flywheel.arena import Arena
 from arena_assets.lake.lake import Lake
-from arena_assets.models.engines import Weights
+from arena_assets.models.model import Local, Model, Served
 from arena_assets.models.weights import origin_of, present_weights, served_digest, templated
 from arena_assets.training.checkpoints import CorruptCheckpoint, verified_digest
 
@@ -19,38 +19,33 @@ class BrokenChain(RuntimeError):
     """A round cannot start because what it builds on is missing or out of date; says what to do."""
 
 
-def known_models(arena: Arena) -> dict[str, Weights]:
+def known_models(arena: Arena) -> dict[str, Model]:
     """The profile's models whose digest can be told now.
 
     A served model is what the profile says of it. Other weights are those that the `models` asset
     found, as long as the profile names the same origin; what is missing here has to be found anew.
     """
-    lake, known = arena.lake, {}
+    lake = arena.lake
+    known: dict[str, Model] = {}
     found = lake.read("models").to_pylist() if lake.exists("models") else []
     rows = {(row["name"], row["origin"]): row for row in found}
     for name, model in arena.profile.models.items():
         row = rows.get((name, origin_of(model)))
         if model.endpoint:
-            path, digest = None, served_digest(model.endpoint)
+            known[name] = Served(name, served_digest(model.endpoint), model.endpoint)
         elif row:
-            path = present_weights(model, arena.models_cache, name, row["path"])
-            digest = row["digest"]
-        else:
-            continue
-        digest = templated(digest, model.chat_template)
-        known[name] = Weights(
-            name,
-            path,
-            digest,
-            model.trust_remote_code,
-            model.chat_template,
-            model.endpoint,
-            engine={} if model.endpoint else local_engine(arena),
-        )
+            known[name] = Local(
+                name,
+                present_weights(model, arena.models_cache, name, row["path"]),
+                templated(row["digest"], model.chat_template),
+                model.trust_remote_code,
+                model.chat_template,
+                local_engine(arena),
+            )
     return known
 
 
-def models(arena: Arena) -> dict[str, Weights]:
+def models(arena: Arena) -> dict[str, Model]:
     """The weights of every model of the profile.
 
     Raises BrokenChain where some are not found, CorruptCheckpoint where the files of some are not
@@ -67,6 +62,13 @@ def models(arena: Arena) -> dict[str, Weights]:
     for row in _local_models(arena):
         _refuse_other_files(arena, row)
     return known
+
+
+def base_of(arena: Arena, known: Mapping[str, Model]) -> Local:
+    """The base model of the target; KeyError where it is not known."""
+    base = known[arena.profile.target.model]
+    assert isinstance(base, Local), "a profile whose target is served is refused"
+    return base
 
 
 def local_engine(arena: Arena) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from arena_assets.config.judges import Jury, VerifierJudge
 from arena_assets.config.profile import Profile
 from arena_assets.hostile_text import shows_nothing
-from arena_assets.models.engines import Completion
+from arena_assets.models.engine import Completion
 from arena_assets.verifying.constraints import parse_constraints
 from arena_assets.verifying.verifier import verify
 

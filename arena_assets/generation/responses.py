@@ -1,20 +1,14 @@
 """Responses: every contestant answers every prompt; what is in the store is not generated again.
 
-Keys are computed, looked up and joined in DuckDB, text is generated in batches, and an answer is in
-the store as soon as it is there: one by one from servers, a batch at a time from vLLM here. So a
-run that is killed goes on where it was. The batches of a contestant are the same whatever is in the
-store already: what is computed together decides the last bits of a number, and with them, now and
-then, a word.
+Keys are computed, looked up and joined in DuckDB; models/asking.py asks for what is missing.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -25,17 +19,11 @@ from arena_assets.lake.code import code_version
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.store import Store, content_key_sql
 from arena_assets.lake.tables import RESPONSES
-from arena_assets.models.conversations import Ask, Conversation, converse
-from arena_assets.models.dialogue import open_turns, with_answers
-from arena_assets.models.engines import (
-    BackendDown,
-    Completion,
-    Engine,
-    Message,
-    Request,
-    Weights,
-    total,
-)
+from arena_assets.models.asking import Asking, Row, batches_of, create_missing
+from arena_assets.models.conversations import Arrived, Ask, Conversation, converse
+from arena_assets.models.dialogue import Message, open_turns, with_answers
+from arena_assets.models.engine import Completion, Engine, Request, total
+from arena_assets.models.model import Model
 
 STORE_SCHEMA = pa.schema(
     [
@@ -86,6 +74,16 @@ class Progress:
             return f"{self.tokens_per_second:.0f} tokens/s"
         return f"{self.generated / max(self.seconds, 1e-3):.1f} answers/s"
 
+    def count(self, contestant: str, answer: Row, seconds: float) -> None:
+        """Count an answer that came; one that is asked for again was not generated."""
+        self.seconds += seconds
+        reason = answer["finish_reason"]
+        self.failed[contestant] += reason == "error"
+        self.refused[contestant] += reason == "refused"
+        self.generated += reason not in ("error", "refused")
+        if reason != "error":
+            self.completion_tokens = total(self.completion_tokens, answer["completion_tokens"])
+
     def add(self, other: Progress) -> None:
         self.generated += other.generated
         self.found += other.found
@@ -97,9 +95,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Setting:
-    """How a round's text is made: the engine of some weights, the seed, requests a batch."""
+    """How a round's text is made: the engine of a model, the seed, requests a batch."""
 
-    engine: Callable[[Weights], Engine]
+    engine: Callable[[Model], Engine]
     seed: int
     batch: int
     log: Callable[[str], None]
@@ -168,29 +166,59 @@ def _generate(
     progress = Progress()
     with lake.connect(prompts=prompts) as connection:
         create_requested(connection, contestant, setting.seed)
-        store.create_view(connection, "stored")
-        # two prompts of the same words share a key and an answer
-        connection.execute(
-            """
-            create temp table todo as
-            with numbered as (
-                select response_id, min(prompt_id) as prompt_id,
-                       (row_number() over (order by min(prompt_id)) - 1) // $batch as batch
-                from requested group by response_id
-            )
-            select * from numbered where response_id not in (select response_id from stored)
-            """,
-            {"batch": setting.batch},
-        )
-        waiting = connection.execute("select count(*) from todo").fetchall()[0][0]
+        waiting = _create_todo(connection, store, setting.batch)
         progress.found = prompts.num_rows - waiting
         if not waiting:
             return progress
         started = time.monotonic()
-        engine = setting.engine(contestant.weights)
+        engine = setting.engine(contestant.model)
         if (loading := time.monotonic() - started) > 1:
             setting.log(f"{contestant.name}: engine ready after {loading:.0f} s")
-        reader = connection.sql(
+
+        def lead(rows: Sequence[Row], arrived: Arrived[Row]) -> None:
+            converse(engine, [_conversation(contestant, row) for row in rows], arrived)
+
+        def kept(_: Row, answer: Row, seconds: float) -> Row | None:
+            progress.count(contestant.name, answer, seconds)
+            if answer["finish_reason"] != "error":
+                return answer | {"seconds": seconds}
+            failures[answer["response_id"]] = answer["error"]
+            return None
+
+        def said(done: int, seconds: float) -> str:
+            failed, refused = progress.failed[contestant.name], progress.refused[contestant.name]
+            return (
+                f"{progress.generated}/{waiting} answers, {progress.pace}"
+                + (f", {failed} without an answer" if failed else "")
+                + (f", {refused} refused" if refused else "")
+            )
+
+        def results() -> str:
+            return f"{progress.generated} answers"
+
+        asking = Asking(contestant.name, results, store, lead, kept, said)
+        asking.ask(_batches(connection), setting.log)
+    return progress
+
+
+def _create_todo(connection: duckdb.DuckDBPyConnection, store: Store, batch: int) -> int:
+    """The table `todo` over the view `requested`: the answers that the store lacks; how many."""
+    # two prompts of the same words share a key and an answer
+    connection.execute(
+        """
+        create temp table asked as
+        select response_id, min(prompt_id) as prompt_id,
+               (row_number() over (order by min(prompt_id)) - 1) // $batch as batch
+        from requested group by response_id
+        """,
+        {"batch": batch},
+    )
+    return create_missing(connection, store, "asked")
+
+
+def _batches(connection: duckdb.DuckDBPyConnection) -> Iterator[list[Row]]:
+    return batches_of(
+        connection.sql(
             """
             select todo.batch, todo.response_id, prompts.prompt_id, prompts.messages,
                    prompts.constraints
@@ -198,67 +226,12 @@ def _generate(
             order by todo.batch, prompts.prompt_id
             """
         ).to_arrow_reader(_ROWS)
-        for rows in batches_of(reader):
-            try:
-                _answer(contestant, rows, engine, store, progress, failures)
-            except BackendDown as down:
-                raise BackendDown(
-                    f"{contestant.name}: {down}; {progress.generated} answers that came before are "
-                    "kept, mend the backend and materialize again"
-                ) from down
-            failed, refused = progress.failed[contestant.name], progress.refused[contestant.name]
-            setting.log(
-                f"{contestant.name}: {progress.generated}/{waiting} answers, {progress.pace}"
-                + (f", {failed} without an answer" if failed else "")
-                + (f", {refused} refused" if refused else "")
-            )
-    return progress
+    )
 
 
-def batches_of(reader: pa.RecordBatchReader) -> Iterator[list[dict[str, Any]]]:
-    """Rows that are ordered by their column `batch`, a list a batch."""
-    rows = (row for part in reader for row in part.to_pylist())
-    for _, batch in itertools.groupby(rows, key=lambda row: row["batch"]):
-        yield list(batch)
-
-
-def _answer(
-    contestant: Contestant,
-    rows: Sequence[dict[str, Any]],
-    engine: Engine,
-    store: Store,
-    progress: Progress,
-    failures: dict[str, str],
-) -> None:
-    """Answer a batch of prompts; every answer is stored as it comes."""
-    clock = time.monotonic()
-    with store.collecting() as keep:
-
-        def arrived(ended: list[tuple[int, dict[str, Any]]]) -> None:
-            nonlocal clock
-            before, clock = clock, time.monotonic()
-            answered = [row | {"seconds": (clock - before) / len(ended)} for _, row in ended]
-            final = [row for row in answered if row["finish_reason"] != "error"]
-            keep(final)
-            errors = [row for row in answered if row["finish_reason"] == "error"]
-            failures.update({row["response_id"]: row["error"] for row in errors})
-            refused = sum(row["finish_reason"] == "refused" for row in final)
-            progress.add(
-                Progress(
-                    generated=len(final) - refused,
-                    completion_tokens=total(*(row["completion_tokens"] for row in final)),
-                    seconds=clock - before,
-                    failed=Counter({contestant.name: len(errors)}),
-                    refused=Counter({contestant.name: refused}),
-                )
-            )
-
-        converse(engine, [_conversation(contestant, row) for row in rows], arrived)
-
-
-def _conversation(contestant: Contestant, row: dict[str, Any]) -> Conversation[dict[str, Any]]:
+def _conversation(contestant: Contestant, row: Row) -> Conversation[Row]:
     """The store row of a prompt, turn by turn where its dialogue has several open ones."""
-    answer: dict[str, Any] = {
+    answer: Row = {
         "response_id": row["response_id"],
         "turns": [],
         "reasoning": None,
@@ -278,12 +251,12 @@ def _conversation(contestant: Contestant, row: dict[str, Any]) -> Conversation[d
     return answer
 
 
-def _request(contestant: Contestant, row: dict[str, Any], answers: Sequence[str]) -> Request:
+def _request(contestant: Contestant, row: Row, answers: Sequence[str]) -> Request:
     messages: list[Message] = with_answers(row["messages"], answers)
     return Request(row["prompt_id"], contestant.render(messages), len(answers))
 
 
-def _add_turn(answer: dict[str, Any], samples: Sequence[Completion], constraints: str) -> None:
+def _add_turn(answer: Row, samples: Sequence[Completion], constraints: str) -> None:
     """Add a turn: the sample that is best by the rule of `best_of`."""
     best = best_of.choose(samples, constraints) if len(samples) > 1 else 0
     chosen = samples[best]
@@ -356,8 +329,8 @@ def _partition_rows(
                     "round": partition,
                     "contestant": contestant.name,
                     "role": contestant.role,
-                    "model": contestant.weights.name,
-                    "digest": contestant.weights.digest,
+                    "model": contestant.model.name,
+                    "digest": contestant.model.digest,
                     "system_prompt": prompt.version if prompt else "none",
                     "sampling": contestant.sampling_json(),
                 },

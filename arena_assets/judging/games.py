@@ -6,21 +6,20 @@ are read only for games that have to be judged, batch by batch.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import duckdb
 import pyarrow as pa
 
-from arena_assets.generation.responses import batches_of
 from arena_assets.judging.verdicts import BACKEND_ERROR, Verdict
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.store import Store, content_key_sql
 from arena_assets.lake.tables import JUDGMENTS
+from arena_assets.models.asking import Asking, Row, batches_of, create_missing
 from arena_assets.models.conversations import Arrived, nobody
-from arena_assets.models.engines import BackendDown, Message
+from arena_assets.models.dialogue import Message
 
 STORE_SCHEMA = pa.schema(
     [
@@ -197,55 +196,36 @@ class Games:
         Every verdict is stored as it comes. Raises BackendDown where the backend is gone.
         """
         with self.store.locked(log):
-            waiting = self.waiting()
-            done, began = 0, time.monotonic()
-            for rows in self._batches() if waiting else ():
-                games = [Game(**{n: row[n] for n in Game.__annotations__}) for row in rows]
-                try:
-                    self._judge(games)
-                except BackendDown as down:
-                    raise BackendDown(
-                        f"{self.judge.name}: {down}; the verdicts that came before are "
-                        "kept, mend the backend and materialize again"
-                    ) from down
-                done, seconds = done + len(games), time.monotonic() - began
-                pace = f", {done / seconds:.1f} games/s" if seconds > 1 else ""
-                log(f"{self.judge.name}: {done}/{waiting} games{pace}")
+            if waiting := self.waiting():
+
+                def said(done: int, seconds: float) -> str:
+                    pace = f", {done / seconds:.1f} games/s" if seconds > 1 else ""
+                    return f"{done}/{waiting} games{pace}"
+
+                name = self.judge.name
+                asking = Asking(
+                    name, lambda: "the verdicts", self.store, self._lead, self._kept, said
+                )
+                asking.ask(self._batches(), log)
         return waiting
 
-    def _judge(self, games: Sequence[Game]) -> None:
-        clock = time.monotonic()
-        with self.store.collecting() as keep:
+    def _lead(self, rows: Sequence[Row], arrived: Arrived[Verdict]) -> None:
+        games = [Game(**{name: row[name] for name in Game.__annotations__}) for row in rows]
+        self.judge.judge(games, arrived)
 
-            def arrived(ended: list[tuple[int, Verdict]]) -> None:
-                nonlocal clock
-                before, clock = clock, time.monotonic()
-                final = []
-                for number, verdict in ended:
-                    key = games[number].judgment_id
-                    if verdict.failure == BACKEND_ERROR:
-                        self.failures[key] = verdict
-                    else:
-                        seconds = (clock - before) / len(ended)
-                        final.append({"judgment_id": key, "seconds": seconds, **asdict(verdict)})
-                keep(final)
-
-            self.judge.judge(games, arrived)
+    def _kept(self, game: Row, verdict: Verdict, seconds: float) -> Row | None:
+        key = game["judgment_id"]
+        if verdict.failure == BACKEND_ERROR:
+            self.failures[key] = verdict
+            return None
+        return {"judgment_id": key, "seconds": seconds, **asdict(verdict)}
 
     def waiting(self) -> int:
         """How many games the store lacks; the table `todo` lists them."""
-        self.store.create_view(self.connection, "stored")
-        self.connection.execute(
-            """
-            create or replace temp table todo as
-            select * from games
-            where not abstains and judgment_id not in (select judgment_id from stored)
-            qualify row_number() over (partition by judgment_id order by batch) = 1
-            """
-        )
-        return self.connection.execute("select count(*) from todo").fetchall()[0][0]
+        wanted = "(select * from games where not abstains)"
+        return create_missing(self.connection, self.store, wanted)
 
-    def _batches(self) -> Iterator[list[dict[str, Any]]]:
+    def _batches(self) -> Iterator[list[Row]]:
         return batches_of(
             self.connection.sql(
                 """

@@ -5,28 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
 from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.judges import LLMJudge
-from arena_assets.config.models import Sampling
 from arena_assets.config.places import resolve
-from arena_assets.config.settings import Settings
 from arena_assets.config.settings_files import read_settings
 from arena_assets.judging.fence import fence, marker_of, neutralise
 from arena_assets.judging.games import Game
-from arena_assets.judging.verdicts import REFUSED, Verdict, scores_schema, to_verdict
+from arena_assets.judging.verdicts import Scores, Verdict, to_verdict
 from arena_assets.lake.code import code_version
-from arena_assets.lake.identity import NOT_IDENTITY, As, identity
+from arena_assets.lake.identity import As, identity
+from arena_assets.models.asking import attempt_sampling, tries
 from arena_assets.models.conversations import Arrived, Ask, Conversation, converse, nobody
-from arena_assets.models.dialogue import with_answers
-from arena_assets.models.engines import Engine, Message, Request, Weights, total
+from arena_assets.models.dialogue import Message, with_answers
+from arena_assets.models.engine import Engine, Request
+from arena_assets.models.model import Model
+from arena_assets.models.prompting import PromptTemplate
 from arena_assets.verifying.constraints import parse_constraints
 from arena_assets.verifying.verifier import Verification, verify
-
-_RETRY_TEMPERATURE = 0.7
 
 
 class Verifier:
@@ -61,11 +60,9 @@ def _verified(constraints: str, text: str) -> Verification:
     return verify(parse_constraints(constraints), text)
 
 
-class JudgeTemplate(Settings):
-    """What an LLM judge is told, read from YAML; all of it but its label is in every key."""
+class JudgeTemplate(PromptTemplate):
+    """What an LLM judge is told; all of it but its label is in every key."""
 
-    version: Annotated[str, NOT_IDENTITY]  # a label
-    system: str
     user: Annotated[str, As(jinja_tokens)] = Field(
         description="Jinja: messages, reference, answer_a, answer_b, marker"
     )
@@ -79,10 +76,10 @@ class LanguageModelJudge:
     times in all, and is "failed" after that, with the last raw text kept.
     """
 
-    def __init__(self, settings: LLMJudge, weights: Weights, engine: Callable[[], Engine]):
+    def __init__(self, settings: LLMJudge, model: Model, engine: Callable[[], Engine]):
         self.name = settings.name
         self.settings = settings
-        self.weights = weights
+        self.model = model
         self.engine = engine
         self.template = read_template(settings.template)
         self.version = self.template.version
@@ -90,14 +87,14 @@ class LanguageModelJudge:
     @property
     def abstains_for(self) -> str | None:
         """The digest of the weights whose battles this judge stays out of."""
-        return self.weights.digest if self.settings.self_judging == "abstain" else None
+        return self.model.digest if self.settings.self_judging == "abstain" else None
 
     @cached_property
     def key(self) -> str:
         return identity(
             "verdict",
             code=code_version("verdict"),
-            model=self.weights.identity,
+            model=self.model.identity,
             sampling=self.settings.sampling,
             attempts=self.settings.attempts,
             template=self.template,
@@ -108,24 +105,13 @@ class LanguageModelJudge:
         shown = with_answers(game.messages, [])
         answers = {side: _shown(game, side) for side in ("a", "b")}
         marker = marker_of(game.judgment_id, attempt, tuple(answers.values()))
-        user = self._compiled.render(
+        return self.template.render(
             messages=[message | {"content": neutralise(message["content"])} for message in shown],
             reference=neutralise(game.reference) if game.reference else None,
             marker=marker,
             answer_a=fence(answers["a"], "A", marker),
             answer_b=fence(answers["b"], "B", marker),
         )
-        return [
-            {"role": "system", "content": self.template.system},
-            {"role": "user", "content": user},
-        ]
-
-    @cached_property
-    def _compiled(self) -> Any:
-        from jinja2 import StrictUndefined
-        from jinja2.sandbox import SandboxedEnvironment
-
-        return SandboxedEnvironment(undefined=StrictUndefined).from_string(self.template.user)
 
     def judge(self, games: Sequence[Game], arrived: Arrived[Verdict] = nobody) -> list[Verdict]:
         verdicts: dict[int, Verdict] = {}
@@ -138,37 +124,23 @@ class LanguageModelJudge:
         return [verdicts[index] for index in range(len(games))]
 
     def _conversation(self, game: Game) -> Conversation[Verdict]:
-        """Ask about one game until the output can be used, the backend fails or its filter acts."""
-        schema = scores_schema(self.template.explanation_characters)
-        prompt_tokens: int | None = 0
-        completion_tokens: int | None = 0
-        for attempt in range(1, self.settings.attempts + 1):
-            request = Request(game.prompt_id, self.render(game, attempt))
-            (completion,) = yield Ask(request, self._sampling(attempt), json_schema=schema)
-            prompt_tokens = total(prompt_tokens, completion.prompt_tokens)
-            completion_tokens = total(completion_tokens, completion.completion_tokens)
-            verdict = replace(
-                to_verdict(completion),
-                reasoning=completion.reasoning,
-                attempts=attempt,
-                prompt_tokens=prompt_tokens,
-                completion_tokens=completion_tokens,
-            )
-            final = completion.error is not None or completion.finish_reason == REFUSED
-            if final or verdict.status != "failed":
-                break
-        return verdict
+        schema = Scores.json_schema(self.template.explanation_characters)
 
-    def _sampling(self, attempt: int) -> Sampling:
-        """Greedy output would fail the same way again, so a retry draws at random."""
-        sampling = self.settings.sampling
-        if attempt == 1:
-            return sampling
-        changes: dict[str, Any] = {}
-        if sampling.temperature == 0:
-            changes["temperature"] = _RETRY_TEMPERATURE
-        changes["seed"] = (sampling.seed or 0) + attempt
-        return sampling.model_copy(update=changes)
+        def ask(attempt: int) -> Ask:
+            request = Request(game.prompt_id, self.render(game, attempt))
+            sampling = attempt_sampling(self.settings.sampling, attempt)
+            return Ask(request, sampling, json_schema=schema)
+
+        tried = yield from tries(
+            self.settings.attempts, ask, to_verdict, lambda verdict: verdict.status != "failed"
+        )
+        return replace(
+            tried.result,
+            reasoning=tried.reasoning,
+            attempts=tried.attempts,
+            prompt_tokens=tried.prompt_tokens,
+            completion_tokens=tried.completion_tokens,
+        )
 
 
 def _shown(game: Game, side: str) -> str:

@@ -19,7 +19,8 @@ from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.verdicts import Verdict
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import JUDGMENTS
-from arena_assets.models.engines import Engine, Weights
+from arena_assets.models.engine import Engine
+from arena_assets.models.model import Model
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class Member:
 
 
 def open_judge(
-    settings: JudgeSettings, known: dict[str, Weights], engine: Callable[[Weights], Engine]
+    settings: JudgeSettings, known: dict[str, Model], engine: Callable[[Model], Engine]
 ) -> Judge:
     """A single judge of the profile."""
     if not isinstance(settings, LLMJudge):
         return Verifier(settings.name)
-    weights = known[settings.model]
-    return LanguageModelJudge(settings, weights, lambda: engine(weights))
+    model = known[settings.model]
+    return LanguageModelJudge(settings, model, lambda: engine(model))
 
 
 def deciding_members(
-    settings: JudgeSettings, known: dict[str, Weights], engine: Callable[[Weights], Engine]
+    settings: JudgeSettings, known: dict[str, Model], engine: Callable[[Model], Engine]
 ) -> list[Member]:
     """The judge that decides, or the members of the jury that does."""
     if not isinstance(settings, Jury):
@@ -54,7 +55,7 @@ def deciding_members(
 
 
 def shadow_members(
-    shadows: Sequence[ShadowJudge], known: dict[str, Weights], engine: Callable[[Weights], Engine]
+    shadows: Sequence[ShadowJudge], known: dict[str, Model], engine: Callable[[Model], Engine]
 ) -> list[Member]:
     """Judges that decide nothing and see a sample of the battles."""
     return [

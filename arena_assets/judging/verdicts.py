@@ -1,6 +1,6 @@
 """Verdicts: what came of one game, and how a judge's words are read.
 
-Reading is strict, since a wrong score would become training data: generation/json_output.py says
+Reading is strict, since a wrong score would become training data: models/json_output.py says
 which object is taken for the judge's answer. Here its scores have to be two numbers from 1 to 10,
 and nothing beside them may say something else.
 """
@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
-from arena_assets.models.engines import Completion
-from arena_assets.models.json_output import (
-    EXPLANATION,
-    Output,
-    Unread,
-    number_of,
-    read_object,
-    text_of,
-)
+from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from arena_assets.models.engine import Completion
+from arena_assets.models.json_output import Output, Unread, number_of, read_object, text_of
+from arena_assets.models.structured import AS_WRITTEN, WHOLE, StructuredOutput
 
 TRUNCATED, UNPARSABLE, OUT_OF_RANGE = "truncated", "unparsable", "out of range"
 REFUSED, BACKEND_ERROR = "refused", "backend error"
@@ -79,27 +76,14 @@ class BadVerdict(ValueError):
         self.failure = failure
 
 
-class Scores(NamedTuple):
-    """The judge's answer: an explanation first, so that the scores follow from it."""
-
-    explanation: str
-    score_a: float
-    score_b: float
+_Score = Annotated[float, Field(ge=LOWEST, le=HIGHEST, json_schema_extra=WHOLE), AS_WRITTEN]
 
 
-def scores_schema(explanation_characters: int) -> dict[str, Any]:
-    """The JSON schema of Scores for structured outputs, in this order."""
-    score = {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}
-    return {
-        "type": "object",
-        "properties": {
-            "explanation": {"type": "string", "maxLength": explanation_characters},
-            "score_a": score,
-            "score_b": score,
-        },
-        "required": ["explanation", "score_a", "score_b"],
-        "additionalProperties": False,
-    }
+class Scores(StructuredOutput):
+    """The judge's answer."""
+
+    score_a: _Score
+    score_b: _Score
 
 
 def read_scores(text: str, truncated: bool = False) -> Scores:
@@ -109,26 +93,25 @@ def read_scores(text: str, truncated: bool = False) -> Scores:
     6.5
     """
     try:
-        output = read_object(text, ("score_a", "score_b"))
+        output = read_object(text, Scores.numbers())
     except Unread as why:
         raise BadVerdict(TRUNCATED if truncated else UNPARSABLE, str(why)) from None
     if truncated and output.after:
         raise BadVerdict(TRUNCATED, "cut off after the JSON object, where a correction may follow")
-    scores = Scores(
-        text_of(output.values[EXPLANATION]), *(_score(output, side) for side in ("a", "b"))
-    )
+    try:
+        scores = Scores.model_validate(output.values)
+    except ValidationError as error:
+        raise _bad_score(error.errors()[0]) from None
     _refuse_contradiction(output, scores)
     return scores
 
 
-def _score(output: Output, side: str) -> float:
-    said = output.values[f"score_{side}"]
-    score = number_of(said)
-    if score is None:
-        raise BadVerdict(UNPARSABLE, f"score_{side}: {said!r:.80} is no number")
-    if not LOWEST <= score <= HIGHEST:  # NaN is in no range
-        raise BadVerdict(OUT_OF_RANGE, f"score_{side}: {score:g} is not from {LOWEST} to {HIGHEST}")
-    return score
+def _bad_score(problem: ErrorDetails) -> BadVerdict:
+    """What is wrong with the first score that is none; NaN is in no range."""
+    name, said = problem["loc"][0], problem["input"]
+    if problem["type"] in ("greater_than_equal", "less_than_equal"):
+        return BadVerdict(OUT_OF_RANGE, f"{name}: {said:g} is not from {LOWEST} to {HIGHEST}")
+    return BadVerdict(UNPARSABLE, f"{name}: {said!r:.80} is no number")
 
 
 def _refuse_contradiction(output: Output, scores: Scores) -> None:

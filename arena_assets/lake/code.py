@@ -75,9 +75,13 @@ def _dbt(version: int, model: str, *macros: str) -> Code:
 CODE: Final[dict[str, Code]] = {
     # what is kept in stores, and parts of it
     "asking": Code(
-        1, tuple(f"models/{name}.py" for name in ("conversations", "dialogue", "reasoning"))
+        1,
+        tuple(
+            f"models/{name}.py"
+            for name in ("asking", "conversations", "dialogue", "engine", "prompting", "reasoning")
+        ),
     ),
-    "local engine": Code(1, ("models/engines.py", "models/vllm_engine.py"), ("asking",)),
+    "local engine": Code(1, ("models/model.py", "models/vllm_engine.py"), ("asking",)),
     "served engine": Code(
         1,
         tuple(f"models/served/{name}.py" for name in ("envelope", "openai_engine", "parameters")),
@@ -92,11 +96,13 @@ CODE: Final[dict[str, Code]] = {
         2,
         (
             *(f"judging/{name}.py" for name in ("fence", "judges", "verdicts")),
-            "models/json_output.py",
+            *("models/json_output.py", "models/structured.py"),
         ),
     ),
     "verified verdict": Code(1, ("judging/judges.py",), ("verifier",)),
-    "difficulty": Code(1, ("curation/difficulty.py", "models/json_output.py")),
+    "difficulty": Code(
+        1, ("curation/difficulty.py", "models/json_output.py", "models/structured.py")
+    ),
     # the preparation
     "models": Code(1, ("models/weights.py", "training/checkpoints.py", "flywheel/taking_in.py")),
     "prompts": Code(
@@ -133,7 +139,7 @@ CODE: Final[dict[str, Code]] = {
         2,
         (
             *(f"training/{name}.py" for name in ("job", "rows", "trainers")),
-            *("generation/contestants.py", "models/dialogue.py", "hostile_text.py"),
+            *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),
     "arena_responses": Code(1, ("generation/responses.py",), _ANSWERS),

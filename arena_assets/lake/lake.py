@@ -78,8 +78,8 @@ def make_writable(folder: Path) -> None:
 class Lake:
     """Tables below one folder."""
 
-    def __init__(self, root: Path):
-        self.root = root.resolve()
+    def __init__(self, root: str | Path):
+        self.root = Path(root).resolve()
 
     def path(self, table: str, partition: str = ALL) -> Path:
         """Where a partition lies; ValueError for a name that would leave the lake."""

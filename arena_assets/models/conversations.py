@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from arena_assets.config.models import Sampling
-from arena_assets.models.engines import Completion, Engine, Request
+from arena_assets.models.engine import Completion, Engine, Request
 
 T = TypeVar("T")
 Conversation = Generator["Ask", list[Completion], T]
@@ -28,6 +28,13 @@ class Ask:
     sampling: Sampling
     samples: int = 1
     json_schema: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Ended(Generic[T]):
+    """A conversation's end, with what it came to."""
+
+    result: T
 
 
 @runtime_checkable
@@ -45,15 +52,15 @@ def converse(engine: Engine, conversations: Sequence[Conversation[T]], arrived: 
     if isinstance(engine, ConversingEngine):
         engine.converse(conversations, arrived)
         return
-    steps = [(number, *advance(each)) for number, each in enumerate(conversations)]
+    steps = [(number, advance(each)) for number, each in enumerate(conversations)]
     while True:
-        if ended := [(number, result) for number, ask, result in steps if ask is None]:
+        if ended := [(number, step.result) for number, step in steps if isinstance(step, Ended)]:
             arrived(ended)
-        waiting = [(number, ask) for number, ask, _ in steps if ask is not None]
+        waiting = [(number, step) for number, step in steps if isinstance(step, Ask)]
         if not waiting:
             return
         steps = [
-            (number, *advance(conversations[number], completions))
+            (number, advance(conversations[number], completions))
             for number, completions in _answers(engine, waiting)
         ]
 
@@ -69,12 +76,12 @@ def nobody(ended: list[tuple[int, Any]]) -> None:
 
 def advance(
     conversation: Conversation[T], completions: list[Completion] | None = None
-) -> tuple[Ask | None, T | None]:
-    """The next ask of a conversation and None, or None and its result where it has ended."""
+) -> Ask | Ended[T]:
+    """The next ask of a conversation, after the completions of the one before; or its end."""
     try:
-        return conversation.send(completions), None
+        return next(conversation) if completions is None else conversation.send(completions)
     except StopIteration as end:
-        return None, end.value
+        return Ended(end.value)
 
 
 def _answers(
@@ -85,7 +92,7 @@ def _answers(
     for number, ask in waiting:
         alike = repr((ask.sampling, ask.samples, ask.json_schema))
         groups.setdefault(alike, []).append((number, ask))
-    answered = []
+    answered: list[tuple[int, list[Completion]]] = []
     for group in groups.values():
         way = group[0][1]
         requests = [ask.request for _, ask in group]

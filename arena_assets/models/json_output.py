@@ -177,8 +177,8 @@ def number_of(value: Any) -> float | None:
     >>> number_of("8 out of 10"), number_of(7.5), number_of("8-9"), number_of(True)
     (8.0, 7.5, None, None)
     """
-    if isinstance(value, float):
-        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
     if not isinstance(value, str):
         return None
     written = _NUMBER.fullmatch(value.strip())
@@ -223,7 +223,8 @@ def _decoded(text: str, start: int) -> _Written:
     open_: list[str] = []
     place = start
     while token := _TOKEN.match(text, place):
-        place, kind, said = token.end(), token.lastgroup, token[token.lastgroup]
+        place, kind = token.end(), str(token.lastgroup)
+        said = token[kind]
         if kind == "comment":
             comments.append(said)
         elif kind in ("double", "single", "curly", "key"):

@@ -92,7 +92,8 @@ def split_reasoning(text: str) -> tuple[str, str]:
 
 def _block(text: str) -> tuple[str, str] | None:
     """The block that the text starts with, and what follows it; None where it starts with none."""
-    start = _LEAD.match(text).end()
+    lead = _LEAD.match(text)
+    start = lead.end() if lead else 0
     opener = _MARKER.match(text, start)
     if opener is None or opener[0].lower() not in _CLOSER:
         plain = _PLAIN_HARMONY.match(text)
@@ -175,7 +176,8 @@ def _is_json(text: str) -> bool:
 
 def _harmony(text: str) -> tuple[str, str]:
     """gpt-oss' channels: only `final`, and text in no channel, is the answer."""
-    thoughts, answers = [], []
+    thoughts: list[str] = []
+    answers: list[str] = []
     channel, place = "", 0
     for mark in [*_HARMONY.finditer(text), None]:
         said = text[place : mark.start() if mark else len(text)].strip()

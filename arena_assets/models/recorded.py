@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from arena_assets.config.models import Sampling
-from arena_assets.models.engines import Completion, Request, completed
+from arena_assets.models.engine import Completion, Request, completed
 from arena_assets.reading.files import read_records
 from arena_assets.reading.places import locate
 from arena_assets.reading.records import ArrowRows, Record, text_of

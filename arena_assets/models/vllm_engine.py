@@ -5,19 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from arena_assets.config.models import Sampling
 from arena_assets.config.places import resolve
-from arena_assets.models.engines import Completion, Request, Weights, completed
+from arena_assets.models.engine import Completion, Request, completed
 from arena_assets.models.machine import AUTO, number_type
 
 
 class VLLMEngine:
     """vllm.LLM; a request that does not fit into the context becomes an error of its own."""
 
-    def __init__(self, weights: Weights, seed: int, settings: dict[str, Any]):
+    def __init__(
+        self, path: Path, seed: int, settings: Mapping[str, Any], chat_template: str | None = None
+    ):
         _prepare_environment()
         from vllm import LLM
 
@@ -27,15 +30,13 @@ class VLLMEngine:
             "enable_prefix_caching": True,
             "disable_log_stats": True,
             "use_tqdm_on_load": False,
-            "trust_remote_code": weights.trust_remote_code,
             # a small model fills its token limit with blanks where JSON allows them
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
         self._dtype = number_type(settings.get("dtype", AUTO), "generation").name
-        settings = defaults | settings | {"dtype": self._dtype}
-        self._llm = LLM(model=str(weights.path), seed=seed, **settings)
-        template = weights.chat_template
-        self._template = resolve(template).read_text("utf-8") if template else None
+        settings = {**defaults, **settings, "dtype": self._dtype}
+        self._llm = LLM(model=str(path), seed=seed, **settings)
+        self._template = resolve(chat_template).read_text("utf-8") if chat_template else None
         if affinity:
             # vLLM's CPU worker pins the calling thread; what runs next in this process wants all
             # cores

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from arena_assets.config.contents import template_tokens
-from arena_assets.config.models import Endpoint, Model
+from arena_assets.config.models import Endpoint, ModelSettings
 from arena_assets.config.places import resolve
 from arena_assets.lake.identity import identity
 
@@ -23,7 +23,7 @@ class MissingWeights(FileNotFoundError):
     """Weights that are not there; the message says how to get them."""
 
 
-def origin_of(model: Model) -> str:
+def origin_of(model: ModelSettings) -> str:
     """Where the profile says that a model comes from; another one wants other weights."""
     if model.endpoint:
         return ", ".join(model.endpoint.urls)
@@ -46,7 +46,7 @@ def templated(digest: str, chat_template: str | None) -> str:
     )
 
 
-def base_weights(model: Model, cache: Path, name: str) -> Path:
+def base_weights(model: ModelSettings, cache: Path, name: str) -> Path:
     """The folder of a model's weights, fetched or converted on first use into `cache`/`name`.
 
     Raises MissingWeights where a folder or a package is not there.
@@ -66,13 +66,13 @@ def base_weights(model: Model, cache: Path, name: str) -> Path:
     return folder
 
 
-def present_weights(model: Model, cache: Path, name: str, found: str) -> Path | None:
+def present_weights(model: ModelSettings, cache: Path, name: str, found: str) -> Path:
     """Where weights lie that were `found` before, perhaps when the workspace was elsewhere."""
     if model.path:
         return resolve(model.path)
     if model.package:
         return cache / name
-    return Path(found) if found else None
+    return Path(found)
 
 
 def hub_patterns(trust_remote_code: bool) -> list[str]:
@@ -80,7 +80,7 @@ def hub_patterns(trust_remote_code: bool) -> list[str]:
     return [*_WEIGHTS, *_SETTINGS, *_TOKENIZERS, *(_CODE if trust_remote_code else ())]
 
 
-def _from_hub(model: Model, name: str) -> Path:
+def _from_hub(model: ModelSettings, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = hub_patterns(model.trust_remote_code)

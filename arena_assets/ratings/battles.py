@@ -251,7 +251,7 @@ def _arena_hard(columns: set[str], common: str) -> Loader:
     )
 
 
-def read_battles(source: Path | pa.Table, loader: str = "battles") -> Battles:
+def read_battles(source: str | Path | pa.Table, loader: str = "battles") -> Battles:
     """Battles of a file (Parquet, CSV, TSV, JSON, JSONL) or an Arrow table in the common form.
 
     Rows whose verdict is missing (null) are undecided. Raises BadBattles with the number of the
@@ -259,8 +259,8 @@ def read_battles(source: Path | pa.Table, loader: str = "battles") -> Battles:
     positive number, or whose contestants are missing, no text or the same.
     """
     with duckdb.connect() as connection:
-        if isinstance(source, Path):
-            place, opened = str(source), open_table(connection, source, _COLUMNS, BadBattles)
+        if isinstance(source, str | Path):
+            place, opened = str(source), open_table(connection, Path(source), _COLUMNS, BadBattles)
         else:
             place, opened = "the table", Source(source.column_names, {})
             connection.register("source", source)

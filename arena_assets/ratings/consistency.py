@@ -107,10 +107,10 @@ def read_reference(
                 f"({', '.join(c for c in columns if c not in needed) or 'there is none'})"
             )
         written = dict(zip(("rating", "lower", "upper"), figures[::2], strict=True))
-        numbers = dict(zip(written, figures[1::2], strict=True))
-        if not all(number is not None and math.isfinite(number) for number in numbers.values()):
+        rated = dict(zip(written, figures[1::2], strict=True))
+        if not all(figure is not None and math.isfinite(figure) for figure in rated.values()):
             raise BadReference(f"{path}: {model!r} has no complete rating: {written}")
-        reference[model] = numbers
+        reference[model] = rated
     if not reference:
         raise BadReference(f"{path}: no rows" + (f" where {dict(where)}" if where else ""))
     return reference
@@ -126,15 +126,15 @@ def consistency(
     Without `names` contestants are looked up by their own name. Raises BadReference where the map
     names a model that the reference lacks, or fewer than three models are in both.
     """
-    for ours, theirs in (names or {}).items():
-        if theirs not in reference:
-            raise BadReference(f"the name map sends {ours!r} to {theirs!r}, which has no reference")
+    for name, other in (names or {}).items():
+        if other not in reference:
+            raise BadReference(f"the name map sends {name!r} to {other!r}, which has no reference")
     rows = {row["contestant"]: row for row in leaderboard}
     mapped = names or {name: name for name in rows}
-    both = sorted(ours for ours in rows if mapped.get(ours) in reference)
+    both = sorted(name for name in rows if mapped.get(name) in reference)
     if len(both) < 3:
         raise BadReference(f"only {len(both)} models are in both leaderboards; three are needed")
-    theirs = {ours: reference[mapped[ours]] for ours in both}
+    theirs = {name: reference[mapped[name]] for name in both}
     ranks = spearmanr([rows[m]["rating"] for m in both], [theirs[m]["rating"] for m in both])
     agreements, separated = [], 0
     for one, two in itertools.combinations(both, 2):

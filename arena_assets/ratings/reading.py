@@ -67,7 +67,8 @@ def open_table(
             return _open_parquet(connection, path, wanted)
         text = _text(path.read_bytes())
         if suffix in (".csv", ".tsv"):
-            columns, nested = _csv_columns(text, suffix == ".tsv"), {}
+            columns = _csv_columns(text, suffix == ".tsv")
+            nested: dict[str, int] = {}
         else:
             columns, nested = _json_columns(_json_rows(text))
     except duckdb.Error as broken:

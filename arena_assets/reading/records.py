@@ -117,7 +117,8 @@ def line_records(line: int, text: str) -> list[Record]:
         if not isinstance(row, dict):
             return [whole]
         records.append(Record(line, row, None, text[place:end]))
-        place = _BETWEEN.match(text, end).end()
+        between = _BETWEEN.match(text, end)
+        place = between.end() if between else end
     return records
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from arena_assets.config.settings import Settings
 from arena_assets.config.training import Training
-from arena_assets.generation.contestants import SystemPrompt
+from arena_assets.models.prompting import SystemPrompt
 
 RUN_LOCK = "ARENA_RUN_LOCK"  # names the file that the run which started a job has locked
 

@@ -13,11 +13,12 @@ from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.rounds import Round
 from arena_assets.config.training import SECTIONS
-from arena_assets.generation.contestants import SystemPrompt, read_system_prompt
 from arena_assets.lake.identity import canonical
 from arena_assets.lake.lake import Lake
-from arena_assets.models.engines import Weights, make_room
 from arena_assets.models.machine import number_type
+from arena_assets.models.model import Local
+from arena_assets.models.opening import make_room
+from arena_assets.models.prompting import SystemPrompt, read_system_prompt
 from arena_assets.training.checkpoints import (
     VERIFIED,
     CheckpointStore,
@@ -44,7 +45,7 @@ class Course:
 
     round: Round
     parent: str
-    weights: Weights
+    model: Local
     lake: Lake
     profile: Profile
 
@@ -60,7 +61,7 @@ class Course:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings that determine the checkpoint of a stage, without what changes no value."""
-        training, template = self.profile.training, self.weights.chat_template
+        training, template = self.profile.training, self.model.chat_template
         return canonical(
             {
                 "dtype": training.dtype,
@@ -76,14 +77,14 @@ class Course:
 
     @cached_property
     def chat_template(self) -> str | None:
-        template = self.weights.chat_template
+        template = self.model.chat_template
         return resolve(template).read_text("utf-8") if template else None
 
     @property
     def fingerprint(self) -> str:
         return training_fingerprint(
             self.round.stage,
-            self.weights.digest,
+            self.model.digest,
             self.learned,
             self.config,
             self.profile.seed,
@@ -120,18 +121,18 @@ def train(
     scratch = store.scratch(key)
     made_from = {
         "parent": course.parent,
-        "parent_digest": course.weights.digest,
+        "parent_digest": course.model.digest,
         "training_set_digest": course.learned,
         "fingerprint": course.fingerprint,
         "config": course.config,
     }
     job = Job(
         stage=stage,
-        model=course.weights.path,
+        model=course.model.path,
         training_set=course.training_set,
         output=scratch,
         training=course.profile.training.model_copy(update={"dtype": chosen.name}),
-        trust_remote_code=course.weights.trust_remote_code,
+        trust_remote_code=course.model.trust_remote_code,
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
         seed=course.profile.seed,

@@ -16,9 +16,9 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from arena_assets.generation.contestants import SystemPrompt
 from arena_assets.hostile_text import shows_nothing
 from arena_assets.models.dialogue import Message, open_turns, with_answers
+from arena_assets.models.prompting import SystemPrompt
 
 Row = dict[str, Any]
 

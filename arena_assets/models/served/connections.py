@@ -20,7 +20,7 @@ async def broken_connection(error: httpx2.RequestError, url: str, new: bool) -> 
     `new` says that nothing ever came from this address: http:// may be wrong then, which a TLS
     server tells by hanging up.
     """
-    causes = [error]
+    causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
     words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from arena_assets.models.engines import Completion, completed
+from arena_assets.models.engine import Completion, completed
 from arena_assets.models.served.problems import (
     NoAnswer,
     Passing,
@@ -118,7 +118,9 @@ def _unwrapped(body: Any) -> dict[str, Any]:
 
 def _in_order(choices: list[Any]) -> list[Any]:
     """By their index, where all have one of their own; else as they came."""
-    indices = [choice.get("index") if isinstance(choice, dict) else None for choice in choices]
+    indices: list[Any] = [
+        choice.get("index") if isinstance(choice, dict) else None for choice in choices
+    ]
     if all(type(index) is int for index in indices) and len(set(indices)) == len(indices):
         return [choices[place] for place in sorted(range(len(choices)), key=indices.__getitem__)]
     return choices
@@ -134,7 +136,9 @@ def _choice(
     reason = _finish_reason(choice.get("finish_reason"))
     if reason in _BROKEN_OFF:
         return Unusable(f"the server broke the answer off ({reason})")
-    message = next((choice[k] for k in ("message", "delta") if _is_object(choice.get(k))), {})
+    message: dict[str, Any] = next(
+        (choice[k] for k in ("message", "delta") if _is_object(choice.get(k))), {}
+    )
     try:
         text, reasoning = _text(message.get("content", choice.get("text")))
     except Rejected as problem:

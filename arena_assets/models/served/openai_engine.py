@@ -12,8 +12,8 @@ from typing import Any
 import httpx2
 
 from arena_assets.config.models import Endpoint, Sampling
-from arena_assets.models.conversations import Arrived, Ask, Conversation, T, advance, once
-from arena_assets.models.engines import BackendDown, Completion, Request
+from arena_assets.models.conversations import Arrived, Ask, Conversation, Ended, T, advance, once
+from arena_assets.models.engine import BackendDown, Completion, Request
 from arena_assets.models.served.connections import broken_connection
 from arena_assets.models.served.envelope import completions_of, model_of, parse
 from arena_assets.models.served.fleet import Fleet
@@ -77,8 +77,8 @@ class OpenAIEngine:
             raise self._down
         # a few rows that are left over and fail do not say that the servers do
         told = isinstance(self._last, Misconfigured)
-        if not self._heard and self._silent >= (1 if told else FEW):
-            raise self._silence()
+        if self._last and not self._heard and self._silent >= (1 if told else FEW):
+            raise self._silence(self._last)
 
     async def _converse(
         self, conversations: Sequence[Conversation[T]], arrived: Arrived[T]
@@ -88,12 +88,12 @@ class OpenAIEngine:
 
         async def lead(number: int, conversation: Conversation[T]) -> None:
             async with slots:
-                ask, result = advance(conversation)
-                while ask is not None:
+                step = advance(conversation)
+                while not isinstance(step, Ended):
                     if self._down:
                         return
-                    ask, result = advance(conversation, await self._answer(client, ask))
-            arrived([(number, result)])
+                    step = advance(conversation, await self._answer(client, step))
+            arrived([(number, step.result)])
 
         async with self._client() as client:
             tasks = [asyncio.ensure_future(lead(*each)) for each in enumerate(conversations)]
@@ -162,7 +162,7 @@ class OpenAIEngine:
         self._note_model(model_of(answer))
         good = [each for each in found if isinstance(each, Completion)]
         if not good:
-            raise found[0]
+            raise next(each for each in found if isinstance(each, NoAnswer))
         return good
 
     def _note(self, problem: NoAnswer) -> None:
@@ -176,12 +176,12 @@ class OpenAIEngine:
         self._silent, self._last = self._silent + 1, problem
         at_once = isinstance(problem, Misconfigured) and not self._heard
         if self._silent >= (FEW if at_once else SILENCE):
-            self._down = self._silence()
+            self._down = self._silence(problem)
 
-    def _silence(self) -> BackendDown:
-        told = isinstance(self._last, Misconfigured)
+    def _silence(self, last: NoAnswer) -> BackendDown:
+        told = isinstance(last, Misconfigured)
         what = "" if told else f"{self._silent} requests in a row were not answered, "
-        return BackendDown(f"{', '.join(self._endpoint.urls)}: {what}{self._words(self._last)}")
+        return BackendDown(f"{', '.join(self._endpoint.urls)}: {what}{self._words(last)}")
 
     def _note_model(self, name: str | None) -> None:
         if name and name not in self._models:

@@ -7,7 +7,7 @@ from typing import Any
 
 from arena_assets.config.models import Endpoint
 from arena_assets.models.conversations import Ask
-from arena_assets.models.engines import Message
+from arena_assets.models.dialogue import Message
 
 
 def body_of(endpoint: Endpoint, ask: Ask, drawn: int = 0) -> dict[str, Any]:
@@ -17,8 +17,12 @@ def body_of(endpoint: Endpoint, ask: Ask, drawn: int = 0) -> dict[str, Any]:
     """
     messages = ask.request.messages if endpoint.system_role else folded(ask.request.messages)
     settings = _settings(endpoint, ask, drawn)
-    renamed = {endpoint.parameters.get(name, name): value for name, value in settings.items()}
-    renamed.pop(None, None)
+    theirs: dict[str, str | None] = dict(endpoint.parameters.items())
+    renamed = {
+        their_name: value
+        for name, value in settings.items()
+        if (their_name := theirs.get(name, name)) is not None
+    }
     return {"model": endpoint.model, "messages": messages} | renamed | endpoint.extra_body
 
 

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 WORDS = 300  # characters of a server's message that are passed on
 
@@ -215,5 +215,5 @@ def _plain(text: str) -> str:
     return storable(" ".join(text.split()))[:WORDS]
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)

@@ -7,7 +7,7 @@ with fought as (
 answered as (
     select distinct responses.prompt_id
     from {{ source('lake', 'responses') }} as responses
-    where {{ unfit('responses') }} is null
+    where {{ unfit('responses') }} is null -- noqa: RF03
 )
 
 select

@@ -1,0 +1,93 @@
+"""What a contestant or a judge asks: a model is Local, Served or Recorded.
+
+Each has the digest of what determines its answers and opens its own engine. Only a local model can
+be trained, so whoever trains takes a Local. Heavy libraries are imported when an engine is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from arena_assets.config.models import Endpoint
+from arena_assets.lake.code import code_version
+from arena_assets.lake.identity import identity
+from arena_assets.models.engine import Engine
+
+
+@dataclass(frozen=True)
+class Local:
+    """Weights in a folder, which vLLM and TRL load; `chat_template` is a Jinja file.
+
+    `engine_settings` are those of vllm.LLM that may change what the model says.
+    """
+
+    name: str
+    path: Path
+    digest: str
+    trust_remote_code: bool = False
+    chat_template: str | None = None
+    engine_settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def identity(self) -> str:
+        """What determines what the model says, but for what it is asked and how, as one hash."""
+        return _identity("local engine", self.digest, self.engine_settings)
+
+    def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
+        """vLLM in this process; `settings` are those of vllm.LLM."""
+        from arena_assets.models.vllm_engine import VLLMEngine
+
+        settings = {"trust_remote_code": self.trust_remote_code, **settings}
+        return VLLMEngine(self.path, seed, settings, self.chat_template)
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model behind OpenAI-compatible servers, which do not show its weights."""
+
+    name: str
+    digest: str
+    endpoint: Endpoint
+
+    @property
+    def identity(self) -> str:
+        """As of Local."""
+        return _identity("served engine", self.digest)
+
+    def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
+        """A client of the servers, which were started with settings of their own."""
+        from arena_assets.models.served.openai_engine import OpenAIEngine
+
+        return OpenAIEngine(self.endpoint)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Answers in files: an author, or a model that nobody can run any more."""
+
+    name: ClassVar[str] = "recorded"  # in the place of a model's
+
+    path: Path
+    digest: str
+
+    @property
+    def identity(self) -> str:
+        """As of Local."""
+        return _identity("recording", self.digest)
+
+    def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
+        """A reader of the files; what they say was said already."""
+        from arena_assets.models.recorded import RecordedEngine
+
+        return RecordedEngine(self.path)
+
+
+Model = Local | Served | Recorded
+
+
+def _identity(kind: str, digest: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
+    return identity("model", kind=kind, code=code_version(kind), weights=digest, engine=settings)
