@@ -35,8 +35,8 @@ def choose(
 def promotion_of(arena: Arena, key: str) -> dict[str, Any]:
     """The row of promotions of a round.
 
-    Raises BrokenChain where nobody can be promoted, CorruptCheckpoint where the files of who would be
-    are not those that were rated.
+    Raises BrokenChain where nobody can be promoted, CorruptCheckpoint where the chosen files are
+    not those that were committed.
     """
     rated = {row["contestant"]: row for row in arena.lake.read("ratings", key).to_pylist()}
     ratings = {name: row["rating"] for name, row in rated.items()}
