@@ -24,12 +24,14 @@ from datetime import datetime
 from typing import Any
 
 import dagster as dg
-from arena_assets.models.engines import Engine, Request, open_engine
 
 from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.handover import arena_contestants, round_contestants
 from arena_assets.generation.contestants import Contestant
 from arena_assets.models.dialogue import with_answers
+from arena_assets.models.engine import Engine, Request
+from arena_assets.models.model import Local
+from arena_assets.models.opening import open_engine
 
 ENGINE = re.compile(r"engine ready after (\d+) s")
 MODEL_STEPS = {"responses": "answering", "arena_responses": "answering", "judgments": "judging"}
@@ -96,7 +98,7 @@ def answers_made(
                 named = [row for row in rows if row["contestant"] == contestant.name]
                 new = [row for row in named if row["response_id"] not in seen]
                 seen |= {row["response_id"] for row in new}
-                if contestant.weights.path and not contestant.weights.recorded and new:
+                if isinstance(contestant.model, Local) and new:
                     yield contestant, new
 
 
@@ -130,9 +132,9 @@ def prefill(arena: Arena) -> tuple[float, int, int]:
     settings, seconds, prompt_tokens, completion_tokens = arena.profile.generation, 0.0, 0, 0
     warm: set[str] = set()
     for contestant, rows in answers_made(arena):
-        engine = open_engine(contestant.weights, arena.profile.seed, settings.engine)
-        if contestant.weights.digest not in warm:  # the first step of an engine sets it up
-            warm.add(contestant.weights.digest)
+        engine = open_engine(contestant.model, arena.profile.seed, settings.engine)
+        if contestant.model.digest not in warm:  # the first step of an engine sets it up
+            warm.add(contestant.model.digest)
             hello = Request("warm", [{"role": "user", "content": "Hello"}], 0)
             engine.chat([hello], contestant.sampling.model_copy(update={"max_tokens": 2}))
         seconds += seconds_to_first_token(engine, contestant, rows, settings.batch)

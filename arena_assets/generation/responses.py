@@ -138,7 +138,9 @@ def respond(
     return progress
 
 
-def create_requested(connection: duckdb.DuckDBPyConnection, contestant: Contestant, seed: int):
+def create_requested(
+    connection: duckdb.DuckDBPyConnection, contestant: Contestant, seed: int
+) -> None:
     """The view `requested` over the view `prompts`: each prompt with the key of its answer.
 
     The constraints are part of a key only where they choose the best of several answers.

@@ -59,10 +59,10 @@ def base_weights(model: ModelSettings, cache: Path, name: str) -> Path:
             )
         return folder
     if model.hub:
-        return _from_hub(model, name)
+        return _from_hub(model.hub, model, name)
     folder = cache / name
     if not folder.exists():
-        _convert_gguf(_packaged_gguf(model.package, name), folder)
+        _convert_gguf(_packaged_gguf(str(model.package), name), folder)
     return folder
 
 
@@ -80,20 +80,18 @@ def hub_patterns(trust_remote_code: bool) -> list[str]:
     return [*_WEIGHTS, *_SETTINGS, *_TOKENIZERS, *(_CODE if trust_remote_code else ())]
 
 
-def _from_hub(model: ModelSettings, name: str) -> Path:
+def _from_hub(hub: str, model: ModelSettings, name: str) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = hub_patterns(model.trust_remote_code)
     try:
-        folder = Path(
-            snapshot_download(model.hub, revision=model.revision, allow_patterns=patterns)
-        )
+        folder = Path(snapshot_download(hub, revision=model.revision, allow_patterns=patterns))
     except (OSError, ValueError) as error:  # no network, repository or access; a bad name
         reason = " ".join(str(error).split())
-        raise MissingWeights(f"models.{name}.hub: {model.hub} was not fetched: {reason}") from error
+        raise MissingWeights(f"models.{name}.hub: {hub} was not fetched: {reason}") from error
     if not any(folder.glob("*.safetensors")):
         raise MissingWeights(
-            f"models.{name}.hub: {model.hub} has no *.safetensors, and pickled weights are never "
+            f"models.{name}.hub: {hub} has no *.safetensors, and pickled weights are never "
             "loaded; name a revision that has them or convert them, and give their folder as path"
         )
     return folder

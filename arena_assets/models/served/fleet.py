@@ -91,7 +91,7 @@ class Fleet:
         home = zlib.crc32(prompt_id.encode()) % len(self.servers)
         ring = self.servers[home:] + self.servers[:home]
         failed: dict[Server, Passing] = {}  # in this round
-        rounds, slow, server = 0, 0, _next(ring, failed)
+        rounds, slow, server = 0, 0, _in_order(ring)[0]
         for left in reversed(range(len(ring) + self._retries)):
             try:
                 return await self._try(server, post)
@@ -101,14 +101,17 @@ class Fleet:
                 ring = [other for other in ring if other is not server]
             except Passing as problem:
                 failed[server] = last = problem
-            server = _next(ring, failed)
-            if server is None and left:
+            following = _next(ring, failed)
+            if following is None:
+                if not left:
+                    break
                 slow += all(isinstance(problem, TimedOut) for problem in failed.values())
                 if slow == SLOW_ROUNDS:
                     break
                 await asyncio.sleep(_pause(failed, rounds))
                 failed, rounds = {}, rounds + 1
-                server = _next(ring, failed)
+                following = _in_order(ring)[0]
+            server = following
         raise last
 
     async def _try(self, server: Server, post: Callable[[str], Awaitable[T]]) -> T:
@@ -133,9 +136,13 @@ class Fleet:
 
 def _next(ring: Sequence[Server], failed: Container[Server]) -> Server | None:
     """The next of the ring to ask in this round; one that rests only where all do."""
+    return next((server for server in _in_order(ring) if server not in failed), None)
+
+
+def _in_order(ring: Sequence[Server]) -> list[Server]:
+    """Those that may be asked, or where all rest, all, the shortest rest first."""
     awake = [server for server in ring if server.awake]
-    order = awake or sorted(ring, key=lambda server: server.rests_until)
-    return next((server for server in order if server not in failed), None)
+    return awake or sorted(ring, key=lambda server: server.rests_until)
 
 
 def _pause(failed: Mapping[Server, Passing], rounds: int) -> float:

@@ -122,7 +122,9 @@ class OpenAIEngine:
             while len(drawn) < ask.samples:
                 body, missing = body_of(self._endpoint, ask, len(drawn)), ask.samples - len(drawn)
 
-                async def post(url: str, body=body, missing=missing) -> list[Completion]:
+                async def post(
+                    url: str, body: dict[str, Any] = body, missing: int = missing
+                ) -> list[Completion]:
                     return await self._post(client, url, body, missing)
 
                 drawn += await self._fleet.ask(ask.request.prompt_id, post)
