@@ -387,7 +387,7 @@ def test_other_weights_in_the_same_place_put_rounds_out_of_date_and_absent_ones_
     (weights / "config.json").write_text("{}")
     (weights / "model.safetensors").write_bytes(b"0123456789")
     other = changed(arena, tmp_path, models__tiny__path=str(weights))
-    assert materialize(models_asset, other).success
+    assert materialize("models", other).success
     before = round_identity(other, FIRST)
     weights.rename(tmp_path / "elsewhere")
     assert round_identity(other, FIRST) == before, "what they made is made"
