@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.generation import Generation
 from arena_assets.config.judges import LLMJudge, VerifierJudge
-from arena_assets.config.models import Model
+from arena_assets.config.models import ModelSettings
 from arena_assets.config.prompts import DifficultyRater, Prompts
 from arena_assets.config.training import Training
 
@@ -28,7 +28,7 @@ class Limits(Protocol):
     """A profile, as far as it counts here."""
 
     @property
-    def models(self) -> Mapping[str, Model]: ...
+    def models(self) -> Mapping[str, ModelSettings]: ...
     @property
     def target(self) -> Target: ...
     @property
