@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 
+import dagster as dg
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arena_assets.assets.prompts import _rater as rater_of
 from arena_assets.config.models import Sampling
 from arena_assets.config.prompts import DifficultyRater
 from arena_assets.curation.difficulty import Rating, rate
+from arena_assets.flywheel.arena import Arena
 from arena_assets.judging.verdicts import Scores
 from arena_assets.lake.store import Store
 from arena_assets.models.asking import (
@@ -197,6 +201,22 @@ def test_a_rater_that_is_gone_is_told_with_what_was_kept(tmp_path):
     told = "difficulty: nobody answers; the ratings that came before are kept, mend"
     with pytest.raises(BackendDown, match=told):
         rate(prompts(2), DifficultyRater(model="m"), "d", Gone, tmp_path, 3, print)
+
+
+def test_a_test_set_whose_rater_is_gone_fails_with_a_sentence(tmp_path, tiny_profile):
+    profile = yaml.safe_load(tiny_profile.read_text("utf-8"))
+    endpoint = {"urls": ["http://127.0.0.1:9/v1"], "model": "m", "retries": 0}
+    profile["models"]["far"] = {"endpoint": endpoint}
+    profile["prompts"]["testset"]["rater"] = {"model": "far"}
+    (tmp_path / "arena.yaml").write_text(yaml.safe_dump(profile), "utf-8")
+    arena = Arena(str(tmp_path / "arena.yaml"), str(tmp_path / "lake"))
+    path = arena.profile.models["tiny"].path
+    row = {"name": "tiny", "origin": path, "path": path, "digest": "d"}
+    arena.lake.write("models", [row])
+    with pytest.raises(dg.Failure) as failed:
+        rater_of(arena, print)(prompts(3))
+    told = "testset_versions: difficulty: http://127.0.0.1:9/v1: 3 requests in a row were not"
+    assert failed.value.description.startswith(told)
 
 
 # -- structured outputs ------------------------------------------------------------------------

@@ -378,6 +378,25 @@ def test_base_weights_that_changed_are_refused_until_they_are_taken_in(arena, tm
         target_of(other, FIRST)
 
 
+def test_other_weights_in_the_same_place_put_rounds_out_of_date_and_absent_ones_do_not(
+    arena,  # noqa: F811
+    tmp_path,
+):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    (weights / "model.safetensors").write_bytes(b"0123456789")
+    other = changed(arena, tmp_path, models__tiny__path=str(weights))
+    assert materialize("models", other).success
+    before = round_identity(other, FIRST)
+    weights.rename(tmp_path / "elsewhere")
+    assert round_identity(other, FIRST) == before, "what they made is made"
+    (tmp_path / "elsewhere").rename(weights)
+    flip(weights / "model.safetensors")
+    assert "tiny" not in Moment(other).known and round_identity(other, FIRST) != before
+    assert outdated(other, ["models"], "all") == [], "nobody takes them in without being asked"
+
+
 def test_a_chat_template_that_changed_is_noticed_as_weights_are(arena, tiny_model, tmp_path):  # noqa: F811
     (tmp_path / "chat.jinja").write_text("{{ messages[0].content }}")
     settings = {"models__tiny__chat_template": str(tmp_path / "chat.jinja")}

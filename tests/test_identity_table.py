@@ -19,6 +19,7 @@ import yaml
 from conftest import PROJECT, record_round, record_testset
 from test_assets import checkpoint_of
 
+from arena_assets.cli.wheel import _refresh, round_states, rounds_to_turn
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import target_of
 from arena_assets.flywheel.made_from import MADE_FROM, OF_PREPARATION, OF_REPORTS, OF_ROUND, Making
@@ -336,6 +337,32 @@ def test_a_later_stage_may_be_trained_with_other_settings(workshop, tmp_path):
     """The round before is done as ever, so the next one's target is its checkpoint."""
     arena = after(workshop, tmp_path, CHANGES["DPO learning rate"][0])
     assert target_of(arena, DPO).contestant == SFT
+
+
+@pytest.mark.parametrize(
+    ("what", "old"),
+    [("the judge's price", ["judge_audit"]), ("the judge's URL", [])],
+)
+def test_reports_of_finished_rounds_are_made_anew_and_no_round_is_turned(
+    workshop, tmp_path, what, old
+):
+    runs, said = [], []
+    arena = after(workshop, tmp_path, CHANGES[what][0])
+    _refresh(arena, SFT, lambda *job, only=None: runs.append((*job, only)), said.append)
+    assert runs == ([("turn_round", SFT, old)] if old else [])
+    assert said == [
+        f"{SFT}: done, " + ("but for reports: judge_audit" if old else "nothing changed")
+    ]
+
+
+def test_status_and_plan_name_the_first_table_that_is_out_of_date(workshop, tmp_path):
+    arena = after(workshop, tmp_path, CHANGES["DPO learning rate"][0])
+    shown = [(row["round"], row["state"], row["out_of_date"]) for row in round_states(arena)]
+    why = f"checkpoint of {DPO}"
+    expected = [(SFT, "done", None), (DPO, "out of date", why), (RL, "out of date", why)]
+    assert shown == expected
+    assert rounds_to_turn(arena) == [f"{r}: out of date, first of all {why}" for r in (DPO, RL)]
+    assert rounds_to_turn(arena, SFT) == []
 
 
 def test_every_table_is_in_the_table():

@@ -18,7 +18,7 @@ from arena_assets.flywheel.handover import (
     target_of,
 )
 from arena_assets.flywheel.weights import BrokenChain, models
-from arena_assets.generation.contestants import Contestant
+from arena_assets.generation.contestants import Contestant, by_model
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.outcome import counted_failures, counted_games
 from arena_assets.judging.panel import (
@@ -138,19 +138,14 @@ def arena_judgments(
     )
 
 
-def _group(find, arena: Arena, key: str) -> list[Contestant]:
-    """Contestants grouped by weights, so that each engine is opened once.
-
-    Groups keep their order: the newest checkpoint answers last in the arena and, promoted, first
-    in the next round, with its engine still open.
-    """
+def _group(
+    find: Callable[[Arena, str], list[Contestant]], arena: Arena, key: str
+) -> list[Contestant]:
+    """Who answers, by the model; dg.Failure says what is missing."""
     try:
-        contestants = find(arena, key)
+        return by_model(find(arena, key))
     except BrokenChain as broken:
         raise dg.Failure(str(broken), allow_retries=False) from broken
-    digests = [contestant.asked.digest for contestant in contestants]
-    by_weights = zip(digests, contestants, strict=True)
-    return [contestant for _, contestant in sorted(by_weights, key=lambda p: digests.index(p[0]))]
 
 
 def answer_all(

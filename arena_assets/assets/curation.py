@@ -22,33 +22,30 @@ from arena_assets.lake.tables import PROMPT_EMBEDDINGS
 def assets() -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
     table = partial(declare, group_name="prompts", kinds={"parquet"})
-    steps = {
+    descriptions = {
         "dropped_unsafe": (
-            ["prompts"],
-            "Prompts that are unsafe or toxic: a phrase of the lexicon, or the classifier's score.",
+            "Prompts that are unsafe or toxic: a phrase of the lexicon, or the classifier's score."
         ),
-        "dropped_short": (["prompts", *STEPS[:1]], "Prompts with fewer words than minimum_words."),
-        "dropped_prefixes": (
-            ["prompts", *STEPS[:2]],
-            "Prompts that begin with the same prefix_words words as another one.",
-        ),
+        "dropped_short": "Prompts with fewer words than minimum_words.",
+        "dropped_prefixes": "Prompts that begin with the same prefix_words words as another one.",
         "dropped_near_duplicates": (
-            ["prompts", *STEPS[:3]],
-            "Prompts that nearly repeat another one, by MinHash-LSH and exact Jaccard similarity.",
+            "Prompts that nearly repeat another one, by MinHash-LSH and exact Jaccard similarity."
         ),
         "dropped_contaminated": (
-            ["prompts", *STEPS[:4], "prompt_embeddings", "benchmarks"],
-            "Prompts that repeat a benchmark: the same words, its n-grams, or a nearest neighbour.",
+            "Prompts that repeat a benchmark: the same words, its n-grams, or a nearest neighbour."
         ),
-        "dropped_languages": (
-            ["prompts", *STEPS[:5]],
-            "Prompts in other languages than those that stay.",
-        ),
+        "dropped_languages": "Prompts in other languages than those that stay.",
     }
+    more = {"dropped_contaminated": ["prompt_embeddings", "benchmarks"]}
     return [
         *(
-            table(_step(name), name, description, deps=deps)
-            for name, (deps, description) in steps.items()
+            table(
+                _step(name),
+                name,
+                descriptions[name],
+                deps=["prompts", *STEPS[:place], *more.get(name, [])],
+            )
+            for place, name in enumerate(STEPS)
         ),
         table(prompt_embeddings, deps=["prompts", *STEPS[:4]]),
         table(prompt_drops, deps=[*STEPS, "dropped_near_testset", "arena_testset"]),

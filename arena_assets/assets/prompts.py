@@ -32,6 +32,7 @@ from arena_assets.flywheel.taking_in import take_in_models
 from arena_assets.flywheel.weights import models as known_models
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import TABLES
+from arena_assets.models.engine import BackendDown
 
 
 def assets(sources: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -151,15 +152,18 @@ def _rater(arena: Arena, log: Callable[[str], None]) -> Callable[[pa.Table], dic
 
     def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
         model = known_models(arena)[settings.model]
-        return rate(
-            prompts,
-            settings,
-            model.identity,
-            lambda: arena.open_engine(model),
-            arena.lake.store("difficulty"),
-            arena.profile.generation.batch,
-            log,
-        )
+        try:
+            return rate(
+                prompts,
+                settings,
+                model.identity,
+                lambda: arena.open_engine(model),
+                arena.lake.store("difficulty"),
+                arena.profile.generation.batch,
+                log,
+            )
+        except BackendDown as down:
+            raise dg.Failure(f"testset_versions: {down}", allow_retries=False) from down
 
     return rate_difficulty
 

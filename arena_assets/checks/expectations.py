@@ -50,7 +50,9 @@ def validate(
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
-    whole = names is None or {rule["name"] for rule in suite.expectations} <= set(names)
+    known = {rule["name"] for rule in suite.expectations}
+    chosen = known if names is None else known & set(names)
+    whole = chosen == known
     seen = looked_at(arena.lake, suite, partition) if whole else None
     batch = (
         context.data_sources.add_pandas("lake")
@@ -62,7 +64,7 @@ def validate(
         {name: rule[name] for name in ("type", "kwargs", "severity")}
         | {"meta": {"name": rule["name"]}}
         for rule in suite.expectations
-        if whole or rule["name"] in names
+        if rule["name"] in chosen
     ]
     result = batch.validate(
         gx.ExpectationSuite(name=suite.table, expectations=expectations), result_format="SUMMARY"

@@ -46,14 +46,16 @@ def plan(
     format: FormatOption = Format.table,
 ) -> None:
     """Print what a run will take: responses, games, tokens, time and cost, before it starts."""
+    from arena_assets.cli.wheel import rounds_to_turn
     from arena_assets.config.rounds import UnknownRound
     from arena_assets.flywheel.arena import open_arena
     from arena_assets.flywheel.planning import plan as plan_work
     from arena_assets.flywheel.planning import total_of
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
+    arena = open_arena()
     try:
-        works = plan_work(open_arena(), until)
+        works = plan_work(arena, until)
     except (UnknownRound, CorruptCheckpoint) as error:
         fail(str(error))
     rows = [asdict(work) for work in works]
@@ -67,6 +69,8 @@ def plan(
     print_table("plan", tuple(rows[0]), [*rows, total | sums], "unknown")
     for name, who in total["unknown"].items():
         typer.echo(f"{name.replace('_', ' ')}: {sums[name]} ({', '.join(who)})")
+    for line in rounds_to_turn(arena, until):
+        typer.echo(line)
 
 
 def rejudge(

@@ -93,7 +93,7 @@ def _refresh(arena: Arena, key: str, job: Callable[..., None], log: Callable[[st
 
 
 def _in_words(state: State) -> str:
-    return f"{state.name}: {state.why}" if state.why else state.name
+    return f"{state.name}, first of all {state.why}" if state.why else state.name
 
 
 def _minutes(seconds: float) -> str:
@@ -137,6 +137,12 @@ def round_states(arena: Arena) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def rounds_to_turn(arena: Arena, last: str | None = None) -> list[str]:
+    """A line for every round up to `last` that is not done: missing, or what of it is old."""
+    found = states(arena, last).items()
+    return [f"{key}: {_in_words(state)}" for key, state in found if state.name != "done"]
 
 
 def rejudge(keys: Iterable[str], judge: str | None) -> None:

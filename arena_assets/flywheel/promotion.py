@@ -33,7 +33,11 @@ def choose(
 
 
 def promotion_of(arena: Arena, key: str) -> dict[str, Any]:
-    """The row of promotions of a round. Raises BrokenChain where nobody can be promoted."""
+    """The row of promotions of a round.
+
+    Raises BrokenChain where nobody can be promoted, CorruptCheckpoint where the chosen files are
+    not those that were committed.
+    """
     rated = {row["contestant"]: row for row in arena.lake.read("ratings", key).to_pylist()}
     ratings = {name: row["rating"] for name, row in rated.items()}
     candidates = [BASE, *until(arena.rounds, key)]
@@ -45,7 +49,7 @@ def promotion_of(arena: Arena, key: str) -> dict[str, Any]:
         base = base_of(arena, models(arena))
         path, digest = base.path, base.digest
     else:
-        path, digest = arena.checkpoints.path(chosen), arena.checkpoints.manifest(chosen).digest
+        path, digest = arena.checkpoints.path(chosen), arena.checkpoints.verify(chosen).digest
     return {
         "round": key,
         "contestant": chosen,

@@ -18,9 +18,10 @@ def take_in_models(arena: Arena, log: Callable[[str], None]) -> list[dict[str, s
             # a server does not show its weights: its name for them has to do
             path, digest = "", served_digest(model.endpoint)
         else:
-            path = base_weights(model, arena.models_cache, name)
-            digest = verified_digest(path, models_note(arena.lake, name), thorough=True)
+            folder = base_weights(model, arena.models_cache, name)
+            path = str(folder)
+            digest = verified_digest(folder, models_note(arena.lake, name), thorough=True)
         origin = origin_of(model)
         log(f"{name}: {origin} -> {path}, digest {digest[:12]}")
-        rows.append({"name": name, "origin": origin, "path": str(path), "digest": digest})
+        rows.append({"name": name, "origin": origin, "path": path, "digest": digest})
     return rows

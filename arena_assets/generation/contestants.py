@@ -74,3 +74,13 @@ def opponent_contestant(opponent: Opponent, model: Model | None) -> Contestant:
         read_system_prompt(opponent.system_prompt),
         opponent.best_of,
     )
+
+
+def by_model(contestants: Sequence[Contestant]) -> list[Contestant]:
+    """Those of one model beside each other, so that each engine is opened once.
+
+    Models keep their order: the newest checkpoint answers last in the arena and, promoted, first in
+    the next round, with its engine still open.
+    """
+    digests = [contestant.asked.digest for contestant in contestants]
+    return sorted(contestants, key=lambda contestant: digests.index(contestant.asked.digest))
