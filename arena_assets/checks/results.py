@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from arena_assets.checks.suites import Suite
+from arena_assets.checks.suite import Suite
 from arena_assets.lake import durable
 from arena_assets.lake.identity import identity
 from arena_assets.lake.lake import ALL, Lake
