@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: help setup run test test-fast coverage drills dev lint types format bench bench-text bench-dtype bench-ratings bench-curation manifest clean
+.PHONY: help setup run test test-fast coverage drills dev lint types code-versions format bench bench-text bench-dtype bench-ratings bench-curation manifest clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -82,6 +82,9 @@ lint: setup ## check style, the arrows between rooms, what is declared, types an
 
 types: setup ## check types
 	$(BIN)/mypy
+
+code-versions: setup ## record that what tables and answers get from their code is as it should be
+	$(BIN)/python -m arena_assets.lake.code_digests
 
 format: setup ## mend style
 	$(BIN)/ruff check --fix .

@@ -6,8 +6,10 @@ The arrows between the rooms are import-linter's (`make lint`), see docs/archite
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -63,6 +65,18 @@ def test_no_modules_import_each_other_in_a_circle():
         TopologicalSorter(imports).prepare()
     except CycleError as error:
         raise AssertionError(f"a circle of imports: {' <- '.join(error.args[1])}") from None
+
+
+def test_the_map_in_the_docs_has_the_order_that_is_linted():
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text("utf-8"))
+    rooms = next(c for c in settings["tool"]["importlinter"]["contracts"] if c["id"] == "rooms")
+    page = (PACKAGE.parent / "docs/architecture.md").read_text("utf-8").split("\n## ")[1]
+    drawn = [
+        re.findall(r"(?:^    |\|  )(\w+)", line)
+        for line in page.splitlines()
+        if line.startswith("    ")
+    ]
+    assert drawn == [layer.split(" | ") for layer in rooms["layers"]]
 
 
 def test_the_package_itself_loads_nothing_else():

@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import dagster as dg
 
 from arena_assets.hostile_text import visible_lines
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 # "few-shot: 40/80 answers, 270 tokens/s", "sft: step 3/10, loss 1.2"
 _PROGRESS = re.compile(r"(?P<who>.+?): (?:step )?(?P<done>\d+)/(?P<total>\d+)(?P<rest>.*)", re.S)
@@ -46,7 +49,7 @@ class Screen:
         who = TextColumn("{task.description}", markup=False)
         columns = (who, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(*columns, console=self._console, transient=True) if bar else None
-        self._task: tuple[str, object] | None = None
+        self._task: tuple[str, TaskID] | None = None
 
     def line(self, words: str) -> None:
         """Something that happened; what was under way has ended."""
@@ -61,23 +64,24 @@ class Screen:
         if match is None:
             self.line(line)
         elif self._bar:
-            self._advance(f"{step} {match['who']}", int(match["done"]), int(match["total"]))
+            who = f"{step} {match['who']}"
+            self._advance(self._bar, who, int(match["done"]), int(match["total"]))
         elif self._clock() - self._last >= SPARSE_SECONDS:
             self.line(line)
 
     def end(self) -> None:
         """Take the bar away."""
-        if self._task:
+        if self._bar and self._task:
             self._bar.stop()
             self._bar.remove_task(self._task[1])
             self._task = None
 
-    def _advance(self, who: str, done: int, total: int) -> None:
+    def _advance(self, bar: Progress, who: str, done: int, total: int) -> None:
         if self._task is None or self._task[0] != who:
             self.end()
-            self._task = (who, self._bar.add_task(who, total=total))
-            self._bar.start()
-        self._bar.update(self._task[1], completed=done, total=total)
+            self._task = (who, bar.add_task(who, total=total))
+            bar.start()
+        bar.update(self._task[1], completed=done, total=total)
 
 
 _screen: Screen | None = None  # of the run in this process
@@ -128,7 +132,7 @@ class _AssetWords(logging.Handler):
             print(visible_lines(line), file=sys.stderr)
 
 
-@dg.logger(description="The assets' own messages, one line each.")
+@dg.logger(None, "The assets' own messages, one line each.")
 def console_logger(context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger("arena", logging.INFO)
     logger.addHandler(_AssetWords())

@@ -7,18 +7,40 @@ them would show only after hours, as failed games.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from arena_assets.config.profile import Profile
-
+from arena_assets.config.contestants import Opponent, Target
+from arena_assets.config.generation import Generation
+from arena_assets.config.judges import LLMJudge, VerifierJudge
+from arena_assets.config.models import ModelSettings
+from arena_assets.config.prompts import DifficultyRater, Prompts
+from arena_assets.config.training import Training
 
 # Tokens of a template with a request of a dozen words: pairwise-v2 has 307 and difficulty-v1 105
 # with SmolLM2's tokenizer.
 _JUDGE_PROMPT = 320
 _RATER_PROMPT = 112
 _TARGET = "target.sampling.max_tokens"
+
+
+class Limits(Protocol):
+    """A profile, as far as it counts here."""
+
+    @property
+    def models(self) -> Mapping[str, ModelSettings]: ...
+    @property
+    def target(self) -> Target: ...
+    @property
+    def opponents(self) -> Sequence[Opponent]: ...
+    @property
+    def prompts(self) -> Prompts: ...
+    @property
+    def training(self) -> Training: ...
+    @property
+    def generation(self) -> Generation: ...
+    @property
+    def single_judges(self) -> Sequence[VerifierJudge | LLMJudge]: ...
 
 
 class _Answer(NamedTuple):
@@ -29,13 +51,13 @@ class _Answer(NamedTuple):
     local: bool  # our vLLM writes it, in a window of `max_model_len`
 
 
-def length_problems(profile: Profile) -> list[str]:
+def length_problems(profile: Limits) -> list[str]:
     """A sentence for every limit that can't hold what has to fit into it; empty where all fits."""
     answers = _answers(profile)
     return [*_windows(profile, answers), *_training_rows(profile, answers)]
 
 
-def _answers(profile: Profile) -> list[_Answer]:
+def _answers(profile: Limits) -> list[_Answer]:
     """The longest answers first. Recorded ones have no limit that could be looked at."""
     # the target's checkpoints fight each other too
     answers = [_Answer(profile.target.sampling.max_tokens, _TARGET, True)] * 2
@@ -47,7 +69,7 @@ def _answers(profile: Profile) -> list[_Answer]:
     return sorted(answers, reverse=True)
 
 
-def _windows(profile: Profile, answers: list[_Answer]) -> Iterator[str]:
+def _windows(profile: Limits, answers: list[_Answer]) -> Iterator[str]:
     """`max_model_len` holds a prompt with its answer, and two answers with a judge's verdict."""
     window = profile.generation.engine.get("max_model_len")
     if not isinstance(window, int):  # the model's own, which nobody knows before it is loaded
@@ -57,7 +79,9 @@ def _windows(profile: Profile, answers: list[_Answer]) -> Iterator[str]:
         if tokens >= window:
             yield f"{key} ({tokens}) leaves no room for a prompt in {limit}"
     rater = profile.prompts.testset.rater
-    asked = [("prompts.testset.rater", rater, [], _RATER_PROMPT)] if rater else []
+    asked: list[tuple[str, LLMJudge | DifficultyRater, list[_Answer], int]] = []
+    if rater:
+        asked.append(("prompts.testset.rater", rater, [], _RATER_PROMPT))
     for judge in profile.single_judges:
         if judge.kind == "llm":
             asked.append((f"judge {judge.name}", judge, answers[:2], _JUDGE_PROMPT))
@@ -75,7 +99,7 @@ def _windows(profile: Profile, answers: list[_Answer]) -> Iterator[str]:
             )
 
 
-def _training_rows(profile: Profile, answers: list[_Answer]) -> Iterator[str]:
+def _training_rows(profile: Limits, answers: list[_Answer]) -> Iterator[str]:
     """`max_length` holds a prompt with the longest answer that a row may have."""
     training, drawn = profile.training, profile.training.rl.max_completion
     # SFT learns what beat the target, the others compare with the target's own answers too

@@ -49,7 +49,8 @@ def _mapping(path: Path, what: str) -> dict[Any, Any]:
     if content is None:
         raise ProfileError(f"{path}: {what}: the file is empty; expected keys with their values")
     if not isinstance(content, dict):
-        found = {list: "a list", str: "a text"}.get(type(content), f"{content!r}")
+        names: dict[type, str] = {list: "a list", str: "a text"}
+        found = names.get(type(content), repr(content))
         raise ProfileError(f"{path}: {what}: expected keys with their values, got {found}")
     return content
 
@@ -73,7 +74,7 @@ def _text(path: Path, what: str) -> str:
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which a key stands once."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # here and not where mappings are constructed, because there merged keys (<<), which may be
         # overridden, stand among the mapping's own
         node = super().compose_mapping_node(anchor)
@@ -138,7 +139,7 @@ def _step(section: Any, part: str | int) -> tuple[Any, bool]:
         return inside[0], True
     if not (isinstance(section, type) and issubclass(section, BaseModel)):
         return None, True
-    field = section.model_fields.get(part)
+    field = section.model_fields.get(str(part))
     return (field.annotation if field else None), True
 
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal, overload
 
 from filelock import FileLock, Timeout
 
@@ -56,6 +56,10 @@ def exclusive(lock_file: Path, what: str, log: Callable[[str], None]) -> Iterato
         lock.release()
 
 
+@overload
+def claim(lock_file: Path, shared: bool = False, wait: Literal[True] = True) -> IO[bytes]: ...
+@overload
+def claim(lock_file: Path, shared: bool = False, *, wait: bool) -> IO[bytes] | None: ...
 def claim(lock_file: Path, shared: bool = False, wait: bool = True) -> IO[bytes] | None:
     """A lock that lasts until the returned file is closed or the process ends, however it ends.
 

@@ -69,6 +69,7 @@ def _run(
         env=environment,
         start_new_session=True,  # a group of its own, so that a launcher's children go with it
     )
+    assert process.stdout  # the pipe above
     try:
         for line in process.stdout:
             if line := line.rstrip():
