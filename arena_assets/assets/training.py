@@ -17,7 +17,7 @@ from arena_assets.config.contents import template_tokens
 from arena_assets.config.places import resolve
 from arena_assets.config.training import SECTIONS
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.handover import TargetModel, base_model, target_of
+from arena_assets.flywheel.handover import TargetModel, base_target, target_of
 from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.generation.contestants import read_system_prompt
 from arena_assets.lake.identity import canonical
@@ -164,7 +164,7 @@ def _chat_template(parent: TargetModel) -> str | None:
 def _parent(arena: Arena, key: str) -> TargetModel:
     """The model that training starts from: the round's own fighter, or the base model."""
     if arena.profile.rounds[key].trains_from == "base":
-        return base_model(arena)
+        return base_target(arena)
     try:
         return target_of(arena, key)
     except BrokenChain as broken:
