@@ -284,7 +284,7 @@ def test_what_is_renamed_into_place_was_synced_before_and_its_folder_after(tmp_p
     assert synced == "sync" and written.endswith(".partial")
     assert renamed == ("rename", "all.parquet") and folder == ("sync", "slices")
     calls.clear()
-    lake.record("slices", "all", "inputs", lake.digest("slices"))
+    lake.record("slices", "all", "inputs")
     assert calls[0] == ("sync", "all.parquet"), "dbt does not, and what is noted has to be there"
     assert calls[2:] == [("rename", ".all.made.json"), ("sync", "slices")]
     calls.clear()
