@@ -1,5 +1,6 @@
 """The battles of a round: who the target is, what everybody answered, and how the judge saw it."""
 
+from collections.abc import Callable
 from functools import partial
 
 import dagster as dg
