@@ -18,7 +18,7 @@ KINDS = {  # a test of dbt -> the type of Great Expectations that would say the 
 }
 
 
-def tested_by_dbt() -> set[tuple[str, str, str]]:
+def rules_of_dbt() -> set[tuple[str, str, str]]:
     """(table, type, column) of every test beside a model's columns."""
     found = set()
     for file in (PROJECT / "dbt_project/models").rglob("*.yml"):
@@ -36,13 +36,13 @@ def test_no_rule_is_told_by_dbt_and_again_by_great_expectations():
         for suite in SUITES.values()
         for rule in suite.expectations
     }
-    tested = tested_by_dbt()
+    tested = rules_of_dbt()
     assert len(tested) > 20 and not asked & tested
 
 
 def test_great_expectations_looks_at_what_python_makes_and_at_what_training_asks_again():
     assert {table for table in SUITES if table not in TABLES} == {"training_set"}
-    assert not {table for table, _, _ in tested_by_dbt()} & TABLES.keys()
+    assert not {table for table, _, _ in rules_of_dbt()} & TABLES.keys()
 
 
 @pytest.mark.parametrize(
