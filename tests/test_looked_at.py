@@ -144,14 +144,15 @@ def test_tests_of_dbt_that_these_rows_failed_count_until_they_pass(ready):
 
 
 def test_what_dbt_tests_in_a_run_is_noted_also_where_it_ends_the_run(arena_with_k):  # noqa: F811
-    arena = arena_with_k(3.0)
+    fought = arena_with_k(3.0)
     assert (
-        materialized(arena, "battles").success and failed_tests(arena.lake, "battles", FIRST) == []
+        materialized(fought, "battles").success
+        and failed_tests(fought.lake, "battles", FIRST) == []
     )
-    rows = arena.lake.read("judgments", FIRST).to_pylist()
-    arena.lake.write("judgments", [row | {"role": "guest"} for row in rows], FIRST)
-    assert not materialized(arena, "battles").success
-    (failed,) = failed_tests(arena.lake, "battles", FIRST)
+    rows = fought.lake.read("judgments", FIRST).to_pylist()
+    fought.lake.write("judgments", [row | {"role": "guest"} for row in rows], FIRST)
+    assert not materialized(fought, "battles").success
+    (failed,) = failed_tests(fought.lake, "battles", FIRST)
     assert failed.startswith("accepted_values_battles_role")
 
 
