@@ -148,7 +148,7 @@ def _rate(
     prompts = pc.count_distinct(battles.table["prompt_id"]).as_py()
     _warn(battles, prompts)
     effects: list[dict[str, Any]] = []
-    if control:
+    if control and responses:
         features = style_features(battles.table, responses, control.value)
         table, found = rate_controlled(battles.table, features, control.value, anchor, intervals)
         effects = [asdict(effect) for effect in found]
