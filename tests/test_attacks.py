@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_judging import GOOD, game, language_judge, read
 
-from arena_assets.checks.suites import ADDRESSES_JUDGE
+from arena_assets.checks.rounds import ADDRESSES_JUDGE
 from arena_assets.judging.fence import fence, marker_of, neutralise
 
 # The null model of arXiv 2410.07137 is of this kind: one structured text for every prompt.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,14 +16,7 @@ from arena_assets.cli.main import app
 from arena_assets.config.models import Sampling
 from arena_assets.config.places import PROJECT
 from arena_assets.config.profile import Profile, load_profile
-from arena_assets.generation.best_of import (
-    CUT_OFF,
-    FAILED,
-    REFUSED,
-    choose,
-    note_on_picks,
-    reason_of_turns,
-)
+from arena_assets.generation.best_of import choose, note_on_picks, reason_of_turns
 from arena_assets.hostile_text import shows_nothing
 from arena_assets.models.engine import Completion
 
@@ -110,13 +102,6 @@ def test_a_turn_that_was_cut_off_marks_the_whole_exchange(lake):  # noqa: F811
     assert row["turns"] == ["said", "said"] and row["finish_reason"] == "length"
     assert reason_of_turns("stop", "length") == "length" == reason_of_turns("length", "eos")
     assert reason_of_turns("length", "error") == "error", "which is asked for again"
-
-
-def test_what_is_learned_and_what_is_kept_share_one_list_of_incomplete_reasons():
-    sql = (PROJECT / "dbt_project/macros/selection.sql").read_text("utf-8")
-    lists = re.findall(r"reason }} in \((.*?)\)", sql, re.S)
-    found = [set(re.findall(r"'(\w+)'", words)) for words in lists]
-    assert found == [REFUSED, FAILED, CUT_OFF]
 
 
 def test_a_board_says_whose_samples_its_judge_has_picked():

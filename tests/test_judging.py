@@ -14,7 +14,8 @@ from arena_assets.config.judges import Jury, LLMJudge
 from arena_assets.config.profile import load_profile
 from arena_assets.config.ratings import ActiveSampling
 from arena_assets.judging.active import judge_actively
-from arena_assets.judging.games import Game, Games, Seat, create_answers, draw_battles, open_store
+from arena_assets.judging.draw import create_answers, draw_battles
+from arena_assets.judging.games import Game, Games, Seat, open_store
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.panel import deciding_members, judge_round
 from arena_assets.judging.verdicts import to_verdict

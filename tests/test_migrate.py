@@ -24,7 +24,7 @@ from arena_assets.flywheel.weights import known_models
 from arena_assets.generation import responses
 from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
-from arena_assets.judging.panel import deciding_members, judge_round, shadow_members
+from arena_assets.judging.panel import judge_round, members_of_round
 from arena_assets.lake import rekeying
 from arena_assets.lake.lake import Lake, UnmigratedStore, has_rows
 from arena_assets.lake.tables import PROMPTS
@@ -127,8 +127,7 @@ def work(arena: Arena) -> int:
     setting = responses.Setting(engine.opened, arena.profile.seed, 8, print)
     columns = prompts.select(["prompt_id", "messages", "constraints"])
     responses.respond(lake, "responses", ROUND, columns, contestants, setting)
-    members = deciding_members(arena.profile.judge, known, engine.opened)
-    members += shadow_members(arena.profile.shadow_judges, known, engine.opened)
+    members = members_of_round(arena.profile, known, engine.opened)
     judge_round(lake, "judgments", "responses", ROUND, members, arena.profile, print)
     rater = arena.profile.prompts.testset.rater
     rate = difficulty.rate(

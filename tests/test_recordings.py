@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from arena_assets.config.models import Sampling
-from arena_assets.flywheel.group import recording
 from arena_assets.models.engine import Request
+from arena_assets.models.model import recording
 from arena_assets.models.recorded import MissingRecording, RecordedEngine
 
 

@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from arena_assets.config.profile import load_profile
-from arena_assets.config.rounds import UnknownRound, parse_key, plan_rounds, select_round, until
+from arena_assets.config.rounds import UnknownRound, parse_key, rounds_in_order, select_round, until
 
-PAPER = plan_rounds(load_profile("profiles/paper-7b.yaml").rounds)
+PAPER = rounds_in_order(load_profile("profiles/paper-7b.yaml").rounds)
 
 
 def test_rounds_of_the_paper_are_in_time_order_and_accumulate_per_stage():

@@ -24,15 +24,13 @@ from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.outcome import counted_failures, counted_games
 from arena_assets.judging.panel import (
     Member,
-    deciding_members,
     judge_round,
+    members_of_arena,
+    members_of_round,
     read_shadow_judge,
-    shadow_members,
 )
 from arena_assets.lake.lake import NotWritable
-from arena_assets.models.engine import BackendDown, Engine
-from arena_assets.models.model import Model
-from arena_assets.models.opening import open_engine
+from arena_assets.models.engine import BackendDown
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
@@ -117,12 +115,8 @@ class Rejudge(dg.Config):
 def judgments(
     context: dg.AssetExecutionContext, config: Rejudge, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    known, engine = models(arena), _opener(arena)
-    members = deciding_members(arena.profile.judge, known, engine)
-    shadows = list(arena.profile.shadow_judges)
-    if config.judge:
-        shadows.append(read_shadow_judge(config.judge, arena.profile))
-    members += shadow_members(shadows, known, engine)
+    more = [read_shadow_judge(config.judge, arena.profile)] if config.judge else []
+    members = members_of_round(arena.profile, models(arena), arena.open_engine, more)
     return judge_and_report(context, arena, "judgments", "responses", members)
 
 
@@ -139,7 +133,7 @@ def arena_responses(
 def arena_judgments(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    members = deciding_members(arena.profile.judge, models(arena), _opener(arena))
+    members = members_of_arena(arena.profile, models(arena), arena.open_engine)
     return judge_and_report(
         context, arena, "arena_judgments", "arena_responses", members, active=True
     )
@@ -165,7 +159,7 @@ def answer_all(
     """Let every contestant answer every prompt; what is in the store is reused."""
     key, generation = context.partition_key, arena.profile.generation
     setting = Setting(
-        _opener(arena),
+        arena.open_engine,
         arena.profile.seed,
         generation.batch,
         context.log.info,
@@ -222,9 +216,3 @@ def judge_and_report(
         failed_rate=round(counted["failed_rate"], 4),
         failures=dg.MetadataValue.md(markdown_table(failures)),
     )
-
-
-def _opener(arena: Arena) -> Callable[[Model], Engine]:
-    """Opens the engine of a model with the profile's settings."""
-    settings = arena.profile
-    return lambda model: open_engine(model, settings.seed, settings.generation.engine)

@@ -33,7 +33,6 @@ from arena_assets.flywheel.weights import models as known_models
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import TABLES
 from arena_assets.models.engine import BackendDown
-from arena_assets.models.opening import open_engine
 
 
 def assets(sources: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -158,7 +157,7 @@ def _rater(arena: Arena, log: Callable[[str], None]) -> Callable[[pa.Table], dic
                 prompts,
                 settings,
                 model.identity,
-                lambda: open_engine(model, arena.profile.seed, arena.profile.generation.engine),
+                lambda: arena.open_engine(model),
                 arena.lake.store("difficulty"),
                 arena.profile.generation.batch,
                 log,

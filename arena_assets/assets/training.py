@@ -7,7 +7,7 @@ from arena_assets.assets.metadata import markdown_table
 from arena_assets.assets.records import recorded
 from arena_assets.checks.expectations import known_failures
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.handover import TargetModel, base_model, target_of
+from arena_assets.flywheel.handover import TargetModel, base_target, target_of
 from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.plots import loss_plot, markdown_image
 from arena_assets.training.making import Course, found, train
@@ -68,7 +68,7 @@ def checkpoint(
 def _parent(arena: Arena, key: str) -> TargetModel:
     """The model that training starts from: the round's own fighter, or the base model."""
     if arena.profile.rounds[key].trains_from == "base":
-        return base_model(arena)
+        return base_target(arena)
     try:
         return target_of(arena, key)
     except BrokenChain as broken:

@@ -18,7 +18,8 @@ from arena_assets.checks.results import (
     recorded_failures,
     tables_of,
 )
-from arena_assets.checks.suites import Suite, suites
+from arena_assets.checks.suite import Suite
+from arena_assets.checks.suites import suites
 from arena_assets.config.profile import Profile
 from arena_assets.curation.text import with_words
 from arena_assets.flywheel.arena import Arena

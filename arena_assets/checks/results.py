@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from arena_assets.checks.suites import Suite
+from arena_assets.checks.suite import Suite
 from arena_assets.lake import durable
 from arena_assets.lake.identity import identity
 from arena_assets.lake.lake import ALL, Lake

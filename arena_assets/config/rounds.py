@@ -50,7 +50,7 @@ class UnknownRound(KeyError):
         return str(self.args[0])
 
 
-def plan_rounds(settings: Mapping[str, RoundSettings]) -> dict[str, Round]:
+def rounds_in_order(settings: Mapping[str, RoundSettings]) -> dict[str, Round]:
     """The rounds of a profile in time order, by key."""
     keys = sorted(settings)
     rounds = {}

@@ -7,8 +7,11 @@ from typing import Final
 
 from arena_assets.config.places import output_folder, profile_path, resolve
 from arena_assets.config.profile import Profile, load_profile
-from arena_assets.config.rounds import Round, plan_rounds, select_round
+from arena_assets.config.rounds import Round, rounds_in_order, select_round
 from arena_assets.lake.lake import Lake
+from arena_assets.models.engine import Engine
+from arena_assets.models.model import Model
+from arena_assets.models.opening import open_engine
 from arena_assets.training.checkpoints import CheckpointStore, CorruptCheckpoint
 
 CHECKPOINT: Final = "checkpoint"  # beside the tables: a folder with a manifest
@@ -21,7 +24,7 @@ class Arena:
         self.profile_path = resolve(str(profile))
         self.profile: Profile = load_profile(profile)
         self.lake = Lake(lake)
-        self.rounds: dict[str, Round] = plan_rounds(self.profile.rounds)
+        self.rounds: dict[str, Round] = rounds_in_order(self.profile.rounds)
         self.checkpoints = CheckpointStore(self.lake.root / "checkpoints")
 
     @property
@@ -31,6 +34,10 @@ class Arena:
 
     def round(self, key: str) -> Round:
         return select_round(self.rounds, key)
+
+    def open_engine(self, model: Model) -> Engine:
+        """The engine of a model with the profile's settings, opened unless it is open."""
+        return open_engine(model, self.profile.seed, self.profile.generation.engine)
 
     def record(self, table: str, partition: str, made_from: str) -> None:
         """Note what a partition (or a checkpoint) was made from; see `made_from`."""

@@ -33,7 +33,7 @@ def target_of(arena: Arena, key: str) -> TargetModel:
     """The target of a round. Raises BrokenChain where the round before has not promoted a model."""
     previous = arena.round(key).previous
     if previous is None:
-        return base_model(arena)
+        return base_target(arena)
     row = promoted(arena, previous)
     if row is None:
         raise BrokenChain(
@@ -42,7 +42,7 @@ def target_of(arena: Arena, key: str) -> TargetModel:
         )
     name, digest = row["contestant"], row["model_digest"]
     if name == BASE:
-        target = base_model(arena, previous)
+        target = base_target(arena, previous)
     else:
         _refuse_other_checkpoint(arena, key, name, digest)
         target = TargetModel(name, _checkpoint_weights(arena, name, digest), previous)
@@ -68,7 +68,7 @@ def _refuse_other_checkpoint(arena: Arena, key: str, name: str, digest: str) -> 
         )
 
 
-def base_model(arena: Arena, promoted_after: str | None = None) -> TargetModel:
+def base_target(arena: Arena, promoted_after: str | None = None) -> TargetModel:
     """The base model as a target."""
     return TargetModel(BASE, base_of(arena, models(arena)), promoted_after)
 

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
 from arena_assets.config.training import SECTIONS
-from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted, stand_in
+from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
+from arena_assets.flywheel.weights import local_engine
 from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.audit import judge_prices
-from arena_assets.judging.panel import Member, deciding_members, shadow_members
+from arena_assets.judging.games import AwaitedJudge
+from arena_assets.judging.panel import Member, members_of_arena, members_of_round
 from arena_assets.lake.identity import canonical, identity
 from arena_assets.lake.lake import ALL
-from arena_assets.models.engine import Engine
-from arena_assets.models.model import Model
+from arena_assets.models.model import Local
 from arena_assets.models.weights import origin_of, served_digest
 from arena_assets.reading.places import digest_of, locate
 
@@ -129,17 +131,21 @@ def _handed_over(now: Moment, key: str) -> tuple[str, str | None, list[Input]]:
 def _fighters(now: Moment, key: str) -> list[Input]:
     name, digest, promotion = _handed_over(now, key)
     of = name if name != BASE else now.profile.target.model
-    fighter = stand_in(now.arena, of, digest)
+    fighter = _of_digest(now, of, digest)
     group = group_of_round(now.arena, str(name), fighter, now.known)
     return [*promotion, _group(group, now)]
 
 
 def _meeting(now: Moment, key: str) -> list[Input]:
     checkpoints = _checkpoints(now, key)
-    trained = {
-        part.partition: stand_in(now.arena, part.partition, part.said) for part in checkpoints
-    }
+    trained = {part.partition: _of_digest(now, part.partition, part.said) for part in checkpoints}
     return [*checkpoints, _group(group_of_arena(now.arena, trained, now.known), now)]
+
+
+def _of_digest(now: Moment, name: str | None, digest: str | None) -> Local | None:
+    """Local weights of which no more than the digest counts; None where they are not there yet."""
+    engine = local_engine(now.arena)
+    return Local(str(name), Path(), digest, engine_settings=engine) if digest else None
 
 
 def _checkpoints(now: Moment, key: str) -> list[Input]:
@@ -151,10 +157,10 @@ def _group(contestants: Sequence[Contestant], now: Moment) -> Input:
     """Contestants by name, in whatever order they stand in the profile."""
     said = {
         c.name: [
-            c.key(now.profile.seed),
+            c.model and c.key(now.profile.seed),
             c.best_of,
             c.role,
-            c.model.name,
+            c.model and c.model.name,
             c.system_prompt and c.system_prompt.version,
         ]
         for c in contestants
@@ -174,13 +180,11 @@ def _candidates(now: Moment, key: str) -> list[Input]:
 
 
 def _deciding(now: Moment, _: str) -> list[Input]:
-    return [_judges(now, deciding_members(now.profile.judge, _judging(now), _no_engine))]
+    return [_judges(now, members_of_arena(now.profile, now.known, now.arena.open_engine))]
 
 
 def _judging_all(now: Moment, _: str) -> list[Input]:
-    known = _judging(now)
-    members = deciding_members(now.profile.judge, known, _no_engine)
-    return [_judges(now, [*members, *shadow_members(now.profile.shadow_judges, known, _no_engine)])]
+    return [_judges(now, members_of_round(now.profile, now.known, now.arena.open_engine))]
 
 
 def _judges(now: Moment, members: Sequence[Member]) -> Input:
@@ -188,19 +192,11 @@ def _judges(now: Moment, members: Sequence[Member]) -> Input:
     for member in members:
         judge, seat = member.judge, member.seat
         sample = member.battles and [member.battles, now.profile.seed]
-        how = [judge.key, judge.version, judge.abstains_for, seat.role, seat.jury, seat.weight]
-        said[judge.name] = [*how, sample]
+        asked: list[str | None] = [None, None, None]
+        if not isinstance(judge, AwaitedJudge):
+            asked = [judge.key, judge.version, judge.abstains_for]
+        said[judge.name] = [*asked, seat.role, seat.jury, seat.weight, sample]
     return Input("models", ALL, said, rests=False)
-
-
-def _judging(now: Moment) -> dict[str, Model]:
-    return {
-        name: now.known.get(name) or stand_in(now.arena, name, None) for name in now.profile.models
-    }
-
-
-def _no_engine(model: Model) -> Engine:
-    raise AssertionError("an identity asks no model")
 
 
 FIGHTERS: Final = Part(("target_model", "models"), _fighters)
@@ -269,8 +265,8 @@ def rater(now: Moment, _: str) -> Any:
     settings = now.profile.prompts.testset.rater
     if settings is None:
         return None
-    known = now.known.get(settings.model) or stand_in(now.arena, settings.model, None)
-    return settings.model_copy(update={"model": known.identity})
+    known = now.known.get(settings.model)
+    return settings.model_copy(update={"model": known and known.identity})
 
 
 def testset(now: Moment, _: str) -> Any:

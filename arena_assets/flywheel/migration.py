@@ -21,7 +21,6 @@ from arena_assets.config.rounds import BASE
 from arena_assets.curation import difficulty
 from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.group import recording
 from arena_assets.flywheel.old_checkpoints import migrate_checkpoints
 from arena_assets.flywheel.old_testset import migrate_testset
 from arena_assets.flywheel.weights import base_of, known_models
@@ -35,7 +34,7 @@ from arena_assets.lake.lake import has_rows
 from arena_assets.lake.rekeying import move_rows
 from arena_assets.lake.store import Store, content_key_sql
 from arena_assets.lake.tables import PROMPTS
-from arena_assets.models.model import Local, Served
+from arena_assets.models.model import Local, Served, recording
 
 # as judging/games.py has them
 _PROMPT_DIGEST = (

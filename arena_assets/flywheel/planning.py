@@ -8,30 +8,34 @@ neither says is None; a total says what is known of it, and of whom it is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from math import comb
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.profile import Profile
+from arena_assets.config.ratings import ActiveSampling
 from arena_assets.config.rounds import BASE, until
+from arena_assets.curation.testset import testset_prompts
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.group import recording
-from arena_assets.flywheel.handover import arena_contestants, round_contestants
+from arena_assets.flywheel.group import group_of_arena, group_of_round
+from arena_assets.flywheel.handover import arena_contestants, round_contestants, round_prompts
 from arena_assets.flywheel.weights import BrokenChain, known_models
 from arena_assets.generation import responses as answering
-from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
+from arena_assets.generation.contestants import Contestant, target_contestant
 from arena_assets.judging import games as judging
-from arena_assets.judging.panel import Member, deciding_members, shadow_members
+from arena_assets.judging.draw import most_battles, open_draw
+from arena_assets.judging.games import AwaitedJudge
+from arena_assets.judging.panel import Member, members_of_arena, members_of_round
 from arena_assets.lake.lake import Lake, MissingPartition
 from arena_assets.lake.store import Store
-from arena_assets.models.model import Local, Model, Recorded
+from arena_assets.models.model import Local, Model
 
-_NOTHING = {
+_Found = TypeVar("_Found")
+_NOTHING: dict[str, Any] = {
     "to_do": 0,
     "prompt_tokens": 0,
     "completion_tokens": 0,
@@ -39,7 +43,6 @@ _NOTHING = {
     "seconds": 0.0,
     "cost": 0.0,
 }
-_NONE = Local("unknown", Path("unknown"), "unknown")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,24 @@ class Rate:
     seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Contest:
+    """Who answers which prompts in a round, and who judges it, as far as it is there yet.
+
+    A round has two: its own battles over its slice, and the arena after it over the test set.
+    `count` is how many prompts there are or, while `prompts` are not drawn (None), will be.
+    """
+
+    round: str
+    responses: str  # the tables
+    judgments: str
+    prompts: pa.Table | None
+    count: int | None
+    contestants: list[Contestant]
+    members: list[Member]
+    sampling: ActiveSampling | None = None
+
+
 def plan(arena: Arena, until_round: str | None = None) -> list[Work]:
     """The work of every round up to `until_round`, in the order in which it is done."""
     last = arena.round(until_round).key if until_round else max(arena.rounds)
@@ -79,7 +100,11 @@ def plan(arena: Arena, until_round: str | None = None) -> list[Work]:
     works: list[Work] = []
     met: set[str] = set()  # contestants of the arenas so far: their answers and games are found
     for key in (key for key in arena.rounds if key <= last):
-        works += [*_round_work(arena, key, known), *_arena_work(arena, key, known, met)]
+        fought = round_contest(arena, key, known)
+        works += [*_answers(arena, fought, known), *_games(arena, fought)]
+        rated = arena_contest(arena, key, known)
+        works += _of_others(rated, met, _answers(arena, rated, known), _games(arena, rated))
+        met.update(contestant.name for contestant in rated.contestants)
     return works
 
 
@@ -101,122 +126,125 @@ def total_of(works: list[Work]) -> dict[str, Any]:
     return {**sums, "known": known, "unknown": unknown}
 
 
-def _round_work(arena: Arena, key: str, known: dict[str, Model]) -> Iterator[Work]:
-    settings, lake = arena.profile, arena.lake
-    prompts = _prompts(lake, "slices", f"slice = '{arena.round(key).slice}'")
-    count = settings.prompts.slices.rows if prompts is None else prompts.num_rows
-    contestants = _contestants(arena, key, known, round_contestants)
-    yield from _answers(arena, key, "responses", contestants, prompts, count, known)
-    members = deciding_members(settings.judge, _judge_weights(settings, known), _no_engine)
-    members += shadow_members(settings.shadow_judges, _judge_weights(settings, known), _no_engine)
-    yield from _games(arena, key, "judgments", "responses", members, contestants, count)
+def round_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
+    """The battles of a round over its slice."""
+    profile = arena.profile
+    prompts = _made(lambda: round_prompts(arena, key))
+    contestants = _made(lambda: round_contestants(arena, key))
+    return Contest(
+        key,
+        "responses",
+        "judgments",
+        prompts,
+        profile.prompts.slices.rows if prompts is None else prompts.num_rows,
+        contestants or group_of_round(arena, f"target of {key}", None, known),
+        members_of_round(profile, known, arena.open_engine),
+    )
 
 
-def _arena_work(arena: Arena, key: str, known: dict[str, Model], met: set[str]) -> Iterator[Work]:
-    settings, lake = arena.profile, arena.lake
-    prompts = _prompts(lake, "arena_testset", "true")
-    testset = settings.prompts.testset
-    count = testset.clusters * testset.diverse_per_cluster + testset.hard
-    count = count if prompts is None else prompts.num_rows
-    contestants = _contestants(arena, key, known, arena_contestants)
-    for work in _answers(arena, key, "arena_responses", contestants, prompts, count, known):
+def arena_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
+    """The arena after a round: everybody so far meets on the test set."""
+    profile, testset = arena.profile, arena.profile.prompts.testset
+    prompts = _made(lambda: testset_prompts(arena.lake))
+    wanted = testset.clusters * testset.diverse_per_cluster + testset.hard
+    contestants = _made(lambda: arena_contestants(arena, key))
+    checkpoints = dict.fromkeys(until(arena.rounds, key))
+    return Contest(
+        key,
+        "arena_responses",
+        "arena_judgments",
+        prompts,
+        wanted if prompts is None else prompts.num_rows,
+        contestants or group_of_arena(arena, checkpoints, known),
+        members_of_arena(profile, known, arena.open_engine),
+        profile.ratings.sampling,
+    )
+
+
+def _made(find: Callable[[], _Found]) -> _Found | None:
+    """What a round rests on; None as long as it has not been made."""
+    try:
+        return find()
+    except (BrokenChain, MissingPartition):
+        return None
+
+
+def _of_others(
+    rated: Contest, met: set[str], answers: Iterator[Work], games: Iterator[Work]
+) -> Iterator[Work]:
+    """The works of an arena without those of contestants that met in earlier rounds of the plan."""
+    for work in answers:
         yield replace(work, **_NOTHING) if work.who in met else work
-    members = deciding_members(settings.judge, _judge_weights(settings, known), _no_engine)
-    old = comb(len(met), 2) / comb(len(contestants), 2)
-    for work in _games(
-        arena, key, "arena_judgments", "arena_responses", members, contestants, count
-    ):
-        fresh = work.to_do == work.total and work.to_do and not settings.ratings.sampling
+    old = comb(len(met), 2) / comb(len(rated.contestants), 2)
+    for work in games:
+        fresh = work.to_do == work.total and work.to_do and not rated.sampling
         yield _share(work, 1 - old) if fresh else work
-    met.update(contestant.name for contestant in contestants)
 
 
 def _share(work: Work, share: float) -> Work:
     """The part of a work that earlier rounds of the plan leave."""
-    parts = {name: getattr(work, name) for name in _NOTHING}
-    return replace(
-        work,
-        **{
-            name: None if value is None else type(value)(round(value * share, 6))
-            for name, value in parts.items()
-        },
-    )
+    parts: dict[str, Any] = {name: getattr(work, name) for name in _NOTHING}
+    left = {
+        name: type(value)(round(value * share, 6))
+        for name, value in parts.items()
+        if value is not None
+    }
+    return replace(work, **left)
 
 
-def _answers(
-    arena: Arena,
-    key: str,
-    work: str,
-    contestants: list[Contestant],
-    prompts: pa.Table | None,
-    count: int | None,
-    known: dict[str, Model],
-) -> Iterator[Work]:
-    for contestant in contestants:
-        store = answering.open_store(arena.lake, contestant, arena.profile.seed)
-        to_do = count
-        if prompts is not None:
-            with arena.lake.connect(prompts=prompts) as connection:
-                answering.create_requested(connection, contestant, arena.profile.seed)
-                store.create_view(connection, "stored")
-                (to_do,) = connection.execute(
-                    "select count(distinct response_id) from requested "
-                    "where response_id not in (select response_id from stored)"
-                ).fetchall()[0]
-        rate = measured(arena.lake, store)
-        base_model = known.get(arena.profile.target.model)
-        if rate.seconds is None and contestant.role == "target" and isinstance(base_model, Local):
+def _answers(arena: Arena, contest: Contest, known: dict[str, Model]) -> Iterator[Work]:
+    lake, profile = arena.lake, arena.profile
+    base = known.get(profile.target.model)
+    models = {opponent.name: opponent.model for opponent in profile.opponents}
+    for contestant in contest.contestants:
+        to_do, rate = contest.count, Rate()
+        if contestant.model:
+            store = answering.open_store(lake, contestant, profile.seed)
+            rate = measured(lake, store)
+            if contest.prompts is not None:
+                with lake.connect(prompts=contest.prompts) as connection:
+                    to_do = answering.create_todo(connection, store, contestant, profile.seed)
+        if rate.seconds is None and contestant.role == "target" and isinstance(base, Local):
             # a checkpoint that does not exist yet answers about as fast as what it is trained from
-            base = target_contestant(arena.profile.target, BASE, base_model)
-            rate = measured(arena.lake, answering.open_store(arena.lake, base, arena.profile.seed))
-        limit = 0 if isinstance(contestant.model, Recorded) else contestant.sampling.max_tokens
-        model = _model_name(arena.profile, contestant)
+            answerer = target_contestant(profile.target, BASE, base)
+            rate = measured(lake, answering.open_store(lake, answerer, profile.seed))
+        limit = contestant.sampling.max_tokens * contestant.best_of
+        model = models.get(contestant.name, profile.target.model)
         yield _estimated(
-            arena.profile, key, work, contestant.name, count, to_do, rate,
-            limit * contestant.best_of, model,
+            profile, contest.round, contest.responses, contestant.name, contest.count, to_do, rate,
+            limit, model,
         )  # fmt: skip
 
 
-def _games(
-    arena: Arena,
-    key: str,
-    work: str,
-    answers: str,
-    members: list[Member],
-    contestants: list[Contestant],
-    count: int | None,
-) -> Iterator[Work]:
-    sampling = arena.profile.ratings.sampling if work == "arena_judgments" else None
-    for member in members:
-        judge = member.judge
-        battles = None if count is None else count * comb(len(contestants), 2)
-        if battles is not None and sampling:
-            battles = round(sampling.share * battles)
-        if battles is not None and member.battles:
-            battles = min(battles, member.battles)
-        total = None if battles is None else 2 * battles
-        to_do = total if sampling else _games_to_do(arena, key, answers, member, total)
-        store = judging.open_store(arena.lake, judge)
-        rate, limit, model = measured(arena.lake, store), 0, None
-        for settings in arena.profile.single_judges:
-            if settings.name == judge.name and isinstance(settings, LLMJudge):
-                model = settings.model
-                limit = settings.sampling.max_tokens * settings.attempts
-        yield _estimated(arena.profile, key, work, judge.name, total, to_do, rate, limit, model)
+def _games(arena: Arena, contest: Contest) -> Iterator[Work]:
+    profile, sampling = arena.profile, contest.sampling
+    models = {
+        settings.name: (settings.model, settings.sampling.max_tokens * settings.attempts)
+        for settings in profile.single_judges
+        if isinstance(settings, LLMJudge)
+    }
+    for member in contest.members:
+        total, rate = None, Rate()
+        if contest.count is not None:
+            total = most_battles(contest.count, len(contest.contestants), member.battles)
+            total = 2 * (sampling.budget(total) if sampling else total)
+        to_do = total
+        if not isinstance(member.judge, AwaitedJudge):
+            rate = measured(arena.lake, judging.open_store(arena.lake, member.judge))
+            if not sampling:
+                to_do = _games_to_do(arena, contest, member, total)
+        model, limit = models.get(member.judge.name, (None, 0))
+        yield _estimated(
+            profile, contest.round, contest.judgments, member.judge.name, total, to_do, rate, limit,
+            model,
+        )  # fmt: skip
 
 
-def _games_to_do(
-    arena: Arena, key: str, answers: str, member: Member, total: int | None
-) -> int | None:
+def _games_to_do(arena: Arena, contest: Contest, member: Member, total: int | None) -> int | None:
     """Exact where the answers exist; else all games."""
-    views = {"responses": (answers, key), "prompts": ("prompts_curated", "all")}
     try:
-        with arena.lake.connect(**views) as connection:
-            judging.create_answers(connection)
-            battles = judging.draw_battles(connection, member.battles, arena.profile.seed)
-            store = judging.open_store(arena.lake, member.judge)
-            games = judging.Games(connection, battles, member.judge, store, 1, {})
-            return games.waiting()
+        with open_draw(arena.lake, contest.responses, contest.round, arena.profile.seed) as draw:
+            return draw.games(member.asked, draw.battles(member.battles)).waiting()
     except MissingPartition:
         return total
 
@@ -271,54 +299,3 @@ def _estimated(
 
 def _times(count: int, each: float | None) -> float | None:
     return None if each is None else count * each
-
-
-def _prompts(lake: Lake, table: str, where: str) -> pa.Table | None:
-    """The prompts of a slice or of the test set; None before they were drawn."""
-    try:
-        return lake.query(
-            f"select prompts.* from prompts join drawn using (prompt_id) where {where}",
-            prompts=("prompts_curated", "all"),
-            drawn=(table, "all"),
-        )
-    except MissingPartition:
-        return None
-
-
-def _contestants(arena: Arena, key: str, known: dict[str, Model], find) -> list[Any]:
-    """Who will answer; models that do not exist yet stand in with a digest that nothing has."""
-    try:
-        return find(arena, key)
-    except (BrokenChain, MissingPartition):
-        pass
-    settings = arena.profile
-    names = [f"target of {key}"]
-    if find is arena_contestants:
-        names = [BASE, *until(arena.rounds, key)]
-    found = known.get(settings.target.model)
-    base = found if isinstance(found, Local) else _NONE
-    target = [
-        target_contestant(settings.target, name, base if name == BASE else _NONE) for name in names
-    ]
-    return target + [
-        opponent_contestant(
-            opponent,
-            known.get(opponent.model, _NONE) if opponent.model else recording(opponent.recorded),
-        )
-        for opponent in settings.opponents
-    ]
-
-
-def _model_name(settings: Profile, contestant: Contestant) -> str | None:
-    if isinstance(contestant.model, Recorded):
-        return None
-    by_name = {opponent.name: opponent.model for opponent in settings.opponents}
-    return by_name.get(contestant.name, settings.target.model)
-
-
-def _judge_weights(settings: Profile, known: dict[str, Model]) -> dict[str, Model]:
-    return {name: known.get(name, _NONE) for name in settings.models}
-
-
-def _no_engine(model: Model):
-    raise AssertionError("a plan asks no model")

@@ -1,4 +1,4 @@
-"""Which of several samples a best-of-n contestant answers with, and what makes an answer whole.
+"""Which of several samples a best-of-n contestant answers with.
 
 The verifier chooses where a prompt states constraints. Where that verifier judges as well, such a
 contestant is rated by its own picker: its rating is what n tries could reach at most, and whoever
@@ -17,26 +17,9 @@ from arena_assets.config.judges import Jury, VerifierJudge
 from arena_assets.config.profile import Profile
 from arena_assets.hostile_text import shows_nothing
 from arena_assets.models.engine import Completion
+from arena_assets.models.finish_reasons import FAILED, REFUSED, incomplete, plain
 from arena_assets.verifying.constraints import parse_constraints
 from arena_assets.verifying.verifier import verify
-
-# What is known to mean an incomplete answer; any other word, and none, may be a whole one.
-# dbt_project/macros/selection.sql has the same words, for what is learned.
-REFUSED = {
-    *("refused", "refusal", "content_filter", "content_filtered", "safety", "recitation"),
-    *("blocklist", "prohibited_content", "guardrail_intervened", "spii", "image_safety"),
-    "error_toxic",
-}
-FAILED = {
-    *("error", "failed", "abort", "aborted", "cancelled", "canceled", "timeout", "user_cancel"),
-    *("error_limit", "insufficient_system_resource", "malformed_function_call"),
-}
-CUT_OFF = {
-    *("length", "max_tokens", "max_output_tokens", "max_length", "model_length"),
-    *("model_context_window_exceeded", "incomplete", "repetition", "limit", "token_limit"),
-    "max_new_tokens",
-}
-INCOMPLETE = REFUSED | FAILED | CUT_OFF
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -50,22 +33,12 @@ def choose(samples: Sequence[Completion], constraints: str) -> int:
     """
     told = [index for index, sample in enumerate(samples) if not shows_nothing(sample.text)]
     whole = [index for index in told if not incomplete(samples[index].finish_reason)]
-    answers = [i for i in told if _reason(samples[i].finish_reason) not in REFUSED | FAILED]
+    answers = [i for i in told if plain(samples[i].finish_reason) not in REFUSED | FAILED]
     candidates = whole or answers or told or [0]
     texts = [samples[index].text for index in candidates]
     stated = parse_constraints(constraints)
     scores = [verify(stated, text).score for text in texts] if stated else _agreement(texts)
     return candidates[scores.index(max(scores))]
-
-
-def incomplete(finish_reason: str) -> bool:
-    """Whether a finish reason is known to mean an answer that is not whole."""
-    return _reason(finish_reason) in INCOMPLETE
-
-
-def _reason(given: str) -> str:
-    """A finish reason as it stands in the lists: "Max-Tokens" is max_tokens."""
-    return re.sub("[ -]", "_", given.strip().lower())
 
 
 def reason_of_turns(before: str, last: str) -> str:

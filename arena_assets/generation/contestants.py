@@ -22,7 +22,7 @@ class Contestant:
 
     name: str
     role: str  # target or opponent
-    model: Model
+    model: Model | None  # None: not there yet; such a contestant can be planned with, not asked
     sampling: Sampling
     system_prompt: SystemPrompt | None = None
     best_of: int = 1
@@ -35,6 +35,12 @@ class Contestant:
         settings: dict[str, Any] = self.sampling.model_dump(mode="json")
         return json.dumps(settings | {"best_of": self.best_of}, sort_keys=True)
 
+    @property
+    def asked(self) -> Model:
+        """The model, for whoever asks it and needs it to be there."""
+        assert self.model, f"{self.name} has no model yet, and so no answers"
+        return self.model
+
     def key(self, seed: int) -> str:
         """Hash of all that determines an answer but the prompt.
 
@@ -43,7 +49,7 @@ class Contestant:
         return identity(
             "answer",
             code=code_version("answer"),
-            model=self.model.identity,
+            model=self.asked.identity,
             system_prompt=self.system_prompt,
             sampling=self.sampling,
             best_of=self.best_of,
@@ -51,14 +57,14 @@ class Contestant:
         )
 
 
-def target_contestant(target: Target, name: str, model: Local) -> Contestant:
+def target_contestant(target: Target, name: str, model: Local | None) -> Contestant:
     """A checkpoint of the target (or its base weights), under the name it is rated by."""
     return Contestant(
         name, "target", model, target.sampling, read_system_prompt(target.system_prompt)
     )
 
 
-def opponent_contestant(opponent: Opponent, model: Model) -> Contestant:
+def opponent_contestant(opponent: Opponent, model: Model | None) -> Contestant:
     """An opponent of the profile."""
     return Contestant(
         opponent.name,
@@ -76,5 +82,5 @@ def by_model(contestants: Sequence[Contestant]) -> list[Contestant]:
     Models keep their order: the newest checkpoint answers last in the arena and, promoted, first in
     the next round, with its engine still open.
     """
-    digests = [contestant.model.digest for contestant in contestants]
-    return sorted(contestants, key=lambda contestant: digests.index(contestant.model.digest))
+    digests = [contestant.asked.digest for contestant in contestants]
+    return sorted(contestants, key=lambda contestant: digests.index(contestant.asked.digest))

@@ -156,6 +156,31 @@ def create_requested(
     )
 
 
+def create_todo(
+    connection: duckdb.DuckDBPyConnection,
+    store: Store,
+    contestant: Contestant,
+    seed: int,
+    batch: int = 1,
+) -> int:
+    """The table `todo` over the view `prompts`: the answers that the store lacks; how many.
+
+    Two prompts of the same words share a key and an answer. Batches are counted over all that is
+    requested, so that they are the same whatever the store has already.
+    """
+    create_requested(connection, contestant, seed)
+    connection.execute(
+        """
+        create temp table asked as
+        select response_id, min(prompt_id) as prompt_id,
+               (row_number() over (order by min(prompt_id)) - 1) // $batch as batch
+        from requested group by response_id
+        """,
+        {"batch": batch},
+    )
+    return create_missing(connection, store, "asked")
+
+
 def _generate(
     lake: Lake,
     store: Store,
@@ -167,13 +192,12 @@ def _generate(
     """Answer what the store lacks; errors go to `failures` by response_id."""
     progress = Progress()
     with lake.connect(prompts=prompts) as connection:
-        create_requested(connection, contestant, setting.seed)
-        waiting = _create_todo(connection, store, setting.batch)
+        waiting = create_todo(connection, store, contestant, setting.seed, setting.batch)
         progress.found = prompts.num_rows - waiting
         if not waiting:
             return progress
         started = time.monotonic()
-        engine = setting.engine(contestant.model)
+        engine = setting.engine(contestant.asked)
         if (loading := time.monotonic() - started) > 1:
             setting.log(f"{contestant.name}: engine ready after {loading:.0f} s")
 
@@ -201,21 +225,6 @@ def _generate(
         asking = Asking(contestant.name, results, store, lead, kept, said)
         asking.ask(_batches(connection), setting.log)
     return progress
-
-
-def _create_todo(connection: duckdb.DuckDBPyConnection, store: Store, batch: int) -> int:
-    """The table `todo` over the view `requested`: the answers that the store lacks; how many."""
-    # two prompts of the same words share a key and an answer
-    connection.execute(
-        """
-        create temp table asked as
-        select response_id, min(prompt_id) as prompt_id,
-               (row_number() over (order by min(prompt_id)) - 1) // $batch as batch
-        from requested group by response_id
-        """,
-        {"batch": batch},
-    )
-    return create_missing(connection, store, "asked")
 
 
 def _batches(connection: duckdb.DuckDBPyConnection) -> Iterator[list[Row]]:
@@ -331,8 +340,8 @@ def _partition_rows(
                     "round": partition,
                     "contestant": contestant.name,
                     "role": contestant.role,
-                    "model": contestant.model.name,
-                    "digest": contestant.model.digest,
+                    "model": contestant.asked.name,
+                    "digest": contestant.asked.digest,
                     "system_prompt": prompt.version if prompt else "none",
                     "sampling": contestant.sampling_json(),
                 },

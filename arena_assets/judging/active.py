@@ -40,7 +40,7 @@ def judge_actively(
     generator = np.random.default_rng(seed)
     totals = np.zeros((len(names), len(names)))
     chosen_so_far: list[np.ndarray] = []
-    judged, budget = 0, round(settings.share * battles.num_rows)
+    judged, budget = 0, settings.budget(battles.num_rows)
     if not budget:
         return battles.slice(0, 0), 0
     size = -(-budget // settings.batches)

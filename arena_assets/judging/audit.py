@@ -7,7 +7,7 @@ battles that both settled, with three outcomes: the first contestant, the second
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import duckdb
@@ -21,16 +21,24 @@ from arena_assets.lake.tables import JUDGE_AUDIT
 
 LABEL_COLUMNS = ("prompt_id", "contestant_a", "contestant_b", "winner")
 
+# what a judge said of a battle that it settled: 1 and 2 for the contestant that won, 0 for a tie
+_SETTLED = """
+    create temp view settled as
+    select prompt_id, contestant_1, contestant_2, judge, role,
+           case winner when contestant_1 then 1 when contestant_2 then 2 else 0 end as outcome
+    from battles where status in ('decided', 'tie')
+"""
 _DECIDING = """
-    select prompt_id, contestant_1, contestant_2, coalesce(winner, 'tie') as winner,
-           judge as reference
-    from battles where role = 'deciding' and status in ('decided', 'tie')
+    create temp view reference as
+    select prompt_id, contestant_1, contestant_2, outcome, judge as reference
+    from settled where role = 'deciding'
 """
 _AUDIT = """
     with games as (
         select judge, any_value(judge_version) as version, count(*) as games,
                avg((status = 'failed')::int) as failed_rate,
                avg((status = 'abstained')::int) as abstained_rate,
+               -- sign is 1, 0 or -1: a game won by the answer shown first is 1, a tie a half
                avg((sign(score_a - score_b) + 1) / 2) as first_position_preference,
                -- unknown where one game's are: a sum of the others would look like all
                if(bool_or(prompt_tokens is null), null, sum(prompt_tokens))::bigint
@@ -55,18 +63,16 @@ _AUDIT = """
         from lengths group by judge
     ),
     compared as (
-        select battles.judge, any_value(reference.reference) as reference,
+        select settled.judge, any_value(reference.reference) as reference,
                count(*) as battles_compared,
-               avg((coalesce(battles.winner, 'tie') = reference.winner)::int) as agreement,
-               avg((battles.winner is not distinct from battles.contestant_1)::int)
-                   * avg((reference.winner = battles.contestant_1)::int)
-               + avg((battles.winner is not distinct from battles.contestant_2)::int)
-                   * avg((reference.winner = battles.contestant_2)::int)
-               + avg((battles.winner is null)::int)
-                   * avg((reference.winner = 'tie')::int) as expected
-        from battles join reference using (prompt_id, contestant_1, contestant_2)
-        where battles.status in ('decided', 'tie') and battles.judge != reference.reference
-        group by battles.judge
+               avg((settled.outcome = reference.outcome)::int) as agreement,
+               -- what two judges would agree on by chance: each outcome, as often as each says it
+               avg((settled.outcome = 1)::int) * avg((reference.outcome = 1)::int)
+               + avg((settled.outcome = 2)::int) * avg((reference.outcome = 2)::int)
+               + avg((settled.outcome = 0)::int) * avg((reference.outcome = 0)::int) as expected
+        from settled join reference using (prompt_id, contestant_1, contestant_2)
+        where settled.judge != reference.reference
+        group by settled.judge
     )
     select $round as round, fought.judge, fought.role, games.version, fought.battles, games.games,
            games.failed_rate, games.abstained_rate, fought.flip_rate,
@@ -115,8 +121,9 @@ def audit_judges(
         [("judge", pa.string()), ("prompt", pa.float64()), ("completion", pa.float64())]
     )
     with lake.connect(**tables, prices=pa.Table.from_pylist(rows, schema=schema)) as connection:
+        connection.execute(_SETTLED)
         if labels is None:
-            connection.execute(f"create temp view reference as {_DECIDING}")
+            connection.execute(_DECIDING)
         else:
             _create_reference(connection, labels)
         found = connection.sql(_AUDIT, params={"round": partition}).to_arrow_table()
@@ -125,7 +132,7 @@ def audit_judges(
 
 def _create_reference(connection: duckdb.DuckDBPyConnection, labels: Path) -> None:
     """The view `reference` of labels by people; several people may label one battle."""
-    readers = {
+    readers: dict[str, Callable[[str], duckdb.DuckDBPyRelation]] = {
         ".csv": lambda path: connection.read_csv(path, header=True, all_varchar=True),
         ".jsonl": lambda path: connection.read_json(path, format="newline_delimited"),
         ".parquet": connection.read_parquet,
@@ -151,11 +158,15 @@ def _create_reference(connection: duckdb.DuckDBPyConnection, labels: Path) -> No
     connection.execute(
         """
         create temp view reference as
+        with named as (
+            select *, case winner when 'a' then contestant_a when 'b' then contestant_b else winner
+                      end as named
+            from labels
+        )
         select prompt_id, least(contestant_a, contestant_b) as contestant_1,
                greatest(contestant_a, contestant_b) as contestant_2,
-               case winner when 'a' then contestant_a when 'b' then contestant_b else winner end
-                   as winner,
+               case named when contestant_1 then 1 when contestant_2 then 2 else 0 end as outcome,
                'labels' as reference
-        from labels
+        from named
         """
     )

@@ -34,10 +34,7 @@ STORE_SCHEMA = pa.schema(
         ("attempts", pa.int64()),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
-        (
-            "seconds",
-            pa.float64(),
-        ),  # since the verdicts before, shared
+        ("seconds", pa.float64()),  # since the verdicts before, shared
     ]
 )
 _ROWS = 10_000  # rows an Arrow batch
@@ -80,6 +77,13 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
+class AwaitedJudge:
+    """A judge whose model is not there yet: it can be planned with, not asked."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Seat:
     """What a judge's verdicts count for: deciding, juror (with the jury and a weight) or shadow."""
 
@@ -93,54 +97,12 @@ def open_store(lake: Lake, judge: Judge) -> Store:
     return Store(lake.store("judgments") / judge.key, STORE_SCHEMA, "judgment_id")
 
 
-def create_answers(connection: duckdb.DuckDBPyConnection) -> None:
-    """The table `answers` over the views `responses` and `prompts`: who answered, as hashes."""
-    connection.execute(
-        """
-        create or replace temp table answers as
-        select responses.prompt_id, responses.contestant, responses.response_id,
-               responses.model_digest,
-               sha256(to_json(responses.turns)::varchar || responses.text) as text_digest,
-               sha256(to_json(struct_pack(m := prompts.messages, c := prompts.constraints,
-                                          r := prompts.reference))::varchar) as prompt_digest
-        from responses join prompts on prompts.prompt_id = responses.prompt_id
-        where responses.status = 'ok'
-        """
-    )
-
-
-def draw_battles(
-    connection: duckdb.DuckDBPyConnection, limit: int | None = None, seed: int = 0
-) -> pa.Table:
-    """Every pair of contestants on every prompt: prompt_id, first, second, in order.
-
-    Prompts without an answer of one of them are left out. With `limit`, a random sample of that
-    many battles (the same for the same seed).
-    """
-    return connection.sql(
-        """
-        with pairs as (
-            select one.prompt_id, one.contestant as first, two.contestant as second
-            from answers as one
-            join answers as two
-              on one.prompt_id = two.prompt_id and one.contestant < two.contestant
-        ),
-        sampled as (
-            select * from pairs
-            order by md5(concat_ws('|', $seed, prompt_id, first, second)) limit $limit
-        )
-        select * from sampled order by prompt_id, first, second
-        """,
-        params={"seed": seed, "limit": limit},
-    ).to_arrow_table()
-
-
 class Games:
     """Both games of some battles before one judge.
 
-    `connection` has the views `responses` and `prompts` and the table `answers`. `failures` takes
-    what the judge's backend refused, by judgment_id: such games are failed in the table, but not in
-    the store, and are judged the next time.
+    `connection` has the views `responses` and `prompts` and the table `answers` (judging.draw makes
+    it). `failures` takes what the judge's backend refused, by judgment_id: such games are failed in
+    the table, but not in the store, and are judged the next time.
     """
 
     def __init__(

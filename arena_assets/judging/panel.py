@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 from pydantic import ValidationError
 
-from arena_assets.config.judges import Judge as JudgeSettings
-from arena_assets.config.judges import Jury, LLMJudge, ShadowJudge
+from arena_assets.config.judges import JudgeSettings, Jury, LLMJudge, ShadowJudge, VerifierJudge
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.settings_files import ProfileError, explain, read_settings
 from arena_assets.judging.active import judge_actively
-from arena_assets.judging.games import Games, Judge, Seat, create_answers, draw_battles, open_store
+from arena_assets.judging.draw import open_draw
+from arena_assets.judging.games import AwaitedJudge, Games, Judge, Seat
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.verdicts import Verdict
 from arena_assets.lake.lake import Lake
@@ -22,46 +23,63 @@ from arena_assets.lake.tables import JUDGMENTS
 from arena_assets.models.engine import Engine
 from arena_assets.models.model import Model
 
+Opener = Callable[[Model], Engine]
+
 
 @dataclass(frozen=True)
 class Member:
     """A judge, its seat, and how many battles it sees (None: all)."""
 
-    judge: Judge
+    judge: Judge | AwaitedJudge
     seat: Seat
     battles: int | None = None
 
+    @property
+    def asked(self) -> Judge:
+        """The judge, for whoever asks it and needs its model to be there."""
+        assert not isinstance(self.judge, AwaitedJudge), f"{self.judge.name} has no model yet"
+        return self.judge
 
-def open_judge(
-    settings: JudgeSettings, known: dict[str, Model], engine: Callable[[Model], Engine]
-) -> Judge:
-    """A single judge of the profile."""
-    if not isinstance(settings, LLMJudge):
-        return Verifier(settings.name)
-    model = known[settings.model]
-    return LanguageModelJudge(settings, model, lambda: engine(model))
+
+def members_of_round(
+    profile: Profile, known: Mapping[str, Model], engine: Opener, more: Sequence[ShadowJudge] = ()
+) -> list[Member]:
+    """Who sees the battles of a round: those that decide, then the shadows, `more` among them.
+
+    Shadows decide nothing and see a sample of the battles. Engines are opened when a judge is asked
+    for the first time, so a plan needs none.
+    """
+    return deciding_members(profile.judge, known, engine) + [
+        Member(_judge(shadow.judge, known, engine), Seat("shadow"), shadow.battles)
+        for shadow in [*profile.shadow_judges, *more]
+    ]
+
+
+def members_of_arena(profile: Profile, known: Mapping[str, Model], engine: Opener) -> list[Member]:
+    """Who sees the battles on the test set: those that decide."""
+    return deciding_members(profile.judge, known, engine)
 
 
 def deciding_members(
-    settings: JudgeSettings, known: dict[str, Model], engine: Callable[[Model], Engine]
+    settings: JudgeSettings, known: Mapping[str, Model], engine: Opener
 ) -> list[Member]:
     """The judge that decides, or the members of the jury that does."""
     if not isinstance(settings, Jury):
-        return [Member(open_judge(settings, known, engine), Seat("deciding"))]
+        return [Member(_judge(settings, known, engine), Seat("deciding"))]
     return [
-        Member(open_judge(juror.judge, known, engine), Seat("juror", settings.name, juror.weight))
+        Member(_judge(juror.judge, known, engine), Seat("juror", settings.name, juror.weight))
         for juror in settings.members
     ]
 
 
-def shadow_members(
-    shadows: Sequence[ShadowJudge], known: dict[str, Model], engine: Callable[[Model], Engine]
-) -> list[Member]:
-    """Judges that decide nothing and see a sample of the battles."""
-    return [
-        Member(open_judge(shadow.judge, known, engine), Seat("shadow"), shadow.battles)
-        for shadow in shadows
-    ]
+def _judge(
+    settings: VerifierJudge | LLMJudge, known: Mapping[str, Model], engine: Opener
+) -> Judge | AwaitedJudge:
+    if isinstance(settings, VerifierJudge):
+        return Verifier(settings.name)
+    if (model := known.get(settings.model)) is None:
+        return AwaitedJudge(settings.name)
+    return LanguageModelJudge(settings, model, lambda: engine(model))
 
 
 def read_shadow_judge(path: str, profile: Profile) -> ShadowJudge:
@@ -96,40 +114,29 @@ def judge_round(
     the ratings' intervals most; a jury's members all see those that the first one chose.
     """
     judged: dict[str, int] = {}
-    failures: dict[str, dict[str, Verdict]] = {}
-    views = {"responses": (responses, partition), "prompts": ("prompts_curated", "all")}
-    with lake.connect(**views) as connection:
-        create_answers(connection)
+    drawn: dict[str, pa.Table] = {}
+    failures: dict[str, dict[str, Verdict]] = {member.judge.name: {} for member in members}
+    sampling = profile.ratings.sampling if active else None
+    with open_draw(lake, responses, partition, profile.seed, profile.generation.batch) as draw:
 
         def games_of(judge: Judge, battles: pa.Table) -> Games:
-            of_judge = failures.setdefault(judge.name, {})
-            batch = profile.generation.batch
-            return Games(connection, battles, judge, open_store(lake, judge), batch, of_judge)
+            return draw.games(judge, battles, failures[judge.name])
 
-        drawn: dict[str, pa.Table] = {}
-        chosen: pa.Table | None = None
-        for member in members:
-            judge = member.judge
-            battles = draw_battles(connection, member.battles, profile.seed)
-            sampling = profile.ratings.sampling if active else None
-            if sampling and chosen is None:
-                chosen, judged[judge.name] = judge_actively(
-                    lambda some, judge=judge: games_of(judge, some),
-                    battles,
-                    sampling,
-                    profile.seed,
-                    log,
+        for number, member in enumerate(members):
+            judge, battles = member.asked, draw.battles(member.battles)
+            if sampling and number == 0:
+                battles, anew = judge_actively(
+                    partial(games_of, judge), battles, sampling, profile.seed, log
                 )
-                battles = chosen
             else:
-                battles = battles if chosen is None else chosen
-                judged[judge.name] = games_of(judge, battles).judge_missing(log)
-            drawn[judge.name] = battles
-            log(f"{judge.name}: {judged[judge.name]} games judged anew")
+                battles = drawn[members[0].judge.name] if sampling else battles
+                anew = games_of(judge, battles).judge_missing(log)
+            drawn[judge.name], judged[judge.name] = battles, anew
+            log(f"{judge.name}: {anew} games judged anew")
 
         def rows() -> Iterator[pa.RecordBatch]:
             for member in members:
-                games = games_of(member.judge, drawn[member.judge.name])
+                games = games_of(member.asked, drawn[member.judge.name])
                 yield from games.rows(partition, member.seat)
 
         lake.write(table, pa.RecordBatchReader.from_batches(JUDGMENTS.schema, rows()), partition)

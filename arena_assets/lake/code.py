@@ -62,7 +62,7 @@ _TESTSET = ("curation/testset.py", "curation/embeddings.py", *_COLLECTED)
 _ENGINES = ("local engine", "served engine")
 _ANSWERS = ("answer", "best of", "recording", *_ENGINES)
 _VERDICTS = ("verdict", "verified verdict", *_ENGINES)
-_GAMES = ("judging/games.py", "judging/panel.py")
+_GAMES = tuple(f"judging/{name}.py" for name in ("draw", "games", "panel"))
 _RATES = tuple(f"ratings/{name}.py" for name in ("comparisons", "fitting"))
 
 
@@ -84,14 +84,19 @@ CODE: Final[dict[str, Code]] = {
     "local engine": Code(1, ("models/model.py", "models/vllm_engine.py"), ("asking",)),
     "served engine": Code(
         1,
-        tuple(f"models/served/{name}.py" for name in ("envelope", "openai_engine", "parameters")),
+        (
+            *(f"models/served/{name}.py" for name in ("envelope", "openai_engine", "parameters")),
+            "models/finish_reasons.py",
+        ),
         ("asking",),
     ),
     "recording": Code(1, ("models/recorded.py",), ("asking", "reading")),
     "reading": Code(1, _READING),
     "answer": Code(1, ("generation/contestants.py", "generation/responses.py")),
     "verifier": Code(1, ("verifying/constraints.py", "verifying/verifier.py", "hostile_text.py")),
-    "best of": Code(3, ("generation/best_of.py", "hostile_text.py"), ("verifier",)),
+    "best of": Code(
+        3, ("generation/best_of.py", "models/finish_reasons.py", "hostile_text.py"), ("verifier",)
+    ),
     "verdict": Code(
         2,
         (
@@ -159,9 +164,9 @@ CODE: Final[dict[str, Code]] = {
     # reports
     "judge_audit": Code(1, ("judging/audit.py",)),
     "consistency": Code(1, ("ratings/consistency.py", "ratings/reading.py")),
-    "leaderboard": _dbt(1, "marts/leaderboard"),
+    "leaderboard": _dbt(1, "marts/leaderboard", "points"),
     "leaderboard_history": _dbt(1, "marts/leaderboard_history", "parquet_tables"),
-    "battles_by_pair": _dbt(1, "marts/battles_by_pair"),
+    "battles_by_pair": _dbt(1, "marts/battles_by_pair", "points"),
     "category_gains": _dbt(1, "marts/category_gains"),
     "selection_drops": _dbt(1, "marts/selection_drops", "selection"),
     "target_progress": _dbt(1, "marts/target_progress"),

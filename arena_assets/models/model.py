@@ -12,10 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from arena_assets.config.contestants import Opponent
 from arena_assets.config.models import Endpoint
+from arena_assets.config.places import resolve
 from arena_assets.lake.code import code_version
 from arena_assets.lake.identity import identity
 from arena_assets.models.engine import Engine
+from arena_assets.reading.places import digest_of
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,21 @@ class Recorded:
 
 
 Model = Local | Served | Recorded
+
+
+def model_of(opponent: Opponent, known: Mapping[str, Model]) -> Model | None:
+    """What an opponent asks; None as long as its model is not among those that are known.
+
+    The one place that tells kinds of opponents apart: a new kind is a setting, a class beside those
+    above, and a line here.
+    """
+    return recording(opponent.recorded) if opponent.recorded else known.get(str(opponent.model))
+
+
+def recording(path: str) -> Recorded:
+    """A file of recorded answers, or a folder or pattern of them, in the place of a model."""
+    place = resolve(path)
+    return Recorded(place, digest_of(str(place)))
 
 
 def _identity(kind: str, digest: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:

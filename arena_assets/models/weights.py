@@ -51,18 +51,30 @@ def base_weights(model: ModelSettings, cache: Path, name: str) -> Path:
 
     Raises MissingWeights where a folder or a package is not there.
     """
-    if model.path:
-        folder = resolve(model.path)
-        if not (folder / "config.json").exists():
-            raise MissingWeights(
-                f"models.{name}.path: {folder} has no config.json; expected weights there"
-            )
-        return folder
     if model.hub:
         return _from_hub(model.hub, model, name)
+    source = weights_here(model, name)
+    if model.path:
+        return source
     folder = cache / name
     if not folder.exists():
-        _convert_gguf(_packaged_gguf(str(model.package), name), folder)
+        _convert_gguf(source, folder)
+    return folder
+
+
+def weights_here(model: ModelSettings, name: str) -> Path:
+    """Where this machine has weights of its own: the folder, or the GGUF file of a package.
+
+    Raises MissingWeights where they are not there: what is wrong, then, after "; ", what to do.
+    """
+    if not model.path:
+        return _packaged_gguf(str(model.package), name)
+    folder = resolve(model.path)
+    if not (folder / "config.json").exists():
+        raise MissingWeights(
+            f"models.{name}.path: {folder} has no config.json; put config.json and *.safetensors "
+            f"there, or mend models.{name}.path"
+        )
     return folder
 
 
@@ -108,7 +120,8 @@ def _packaged_gguf(package: str, name: str) -> Path:
     found = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
     if len(found) != 1:
         raise MissingWeights(
-            f"models.{name}.package: {package} ships {len(found)} GGUF files, not one"
+            f"models.{name}.package: {package} ships {len(found)} GGUF files, not one; name a "
+            "package with one"
         )
     return found[0]
 

@@ -99,7 +99,7 @@ _WEIGHTS = (1e-6, 1e6)  # beyond, sums of points lose their digits
 
 
 @dataclass(frozen=True)
-class Loader:
+class TableKind:
     """How one kind of table is read.
 
     `select` is SQL over the table `source` that gives prompt_id, one, two, verdict (text as it was
@@ -127,7 +127,7 @@ def _or(name: str, columns: set[str], otherwise: str) -> str:
     return f"source.{name}::varchar" if name in columns else otherwise
 
 
-def _loader(name: str, columns: set[str]) -> Loader:
+def _kind_of_table(name: str, columns: set[str]) -> TableKind:
     """The loader of that name for a table with these columns."""
     prompt = next((c for c in PROMPT_COLUMNS if c in columns), PROMPT_COLUMNS[0])
     common = (
@@ -146,14 +146,14 @@ def _loader(name: str, columns: set[str]) -> Loader:
     judged = ("generator_1", "generator_2") if generators else ("model_a", "model_b")
     loaders = {
         "battles": _battles(columns, pairs),
-        "lmarena": Loader(
+        "lmarena": TableKind(
             "model_a, model_b and winner as LMArena publishes them",
             ("model_a", "model_b", "winner"),
             ("model_a", "model_b"),
             pairs("model_a", "model_b", "winner"),
             **_labelled(_LMARENA),
         ),
-        "alpaca_eval": Loader(
+        "alpaca_eval": TableKind(
             "generator_1 and generator_2 (or model_a and model_b) and preference from 1 (the "
             "first) to 2 (the second), 0 and 1.5 a draw",
             ("preference", *(() if generators else judged)),
@@ -167,14 +167,14 @@ def _loader(name: str, columns: set[str]) -> Loader:
             missing="verdict is null or lower(verdict) = 'nan'",
         ),
         "arena_hard": _arena_hard(columns, common),
-        "llmfao": Loader(
+        "llmfao": TableKind(
             "left, right and winner (left, right, tie)",
             ("left", "right", "winner"),
             ("left", "right"),
             pairs('"left"', '"right"', "winner"),
             **_labelled(_LLMFAO),
         ),
-        "lake": Loader(
+        "lake": TableKind(
             "a partition of battles or arena_battles of the lake",
             ("contestant_1", "contestant_2", "winner", "status", "role"),
             ("contestant_1", "contestant_2"),
@@ -195,7 +195,7 @@ def _loader(name: str, columns: set[str]) -> Loader:
     return loaders[name]
 
 
-def _battles(columns: set[str], pairs: Callable[..., str]) -> Loader:
+def _battles(columns: set[str], pairs: Callable[..., str]) -> TableKind:
     """The common form; where winner and preference are both there, they have to agree."""
     graded = "preference" in columns and "winner" not in columns
     verdict = "preference" if graded else "winner"
@@ -206,7 +206,7 @@ def _battles(columns: set[str], pairs: Callable[..., str]) -> Loader:
         if graded
         else _labelled(_LMARENA)
     )
-    return Loader(
+    return TableKind(
         "model_a, model_b and winner (model_a, model_b, tie, both_bad) or preference (0-1: the "
         "share of the point for model_a)",
         ("model_a", "model_b", verdict),
@@ -216,9 +216,9 @@ def _battles(columns: set[str], pairs: Callable[..., str]) -> Loader:
     )
 
 
-def _arena_hard(columns: set[str], common: str) -> Loader:
+def _arena_hard(columns: set[str], common: str) -> TableKind:
     """Two games a row; a game that failed leaves the other one."""
-    return Loader(
+    return TableKind(
         "model and games, two of them: the baseline first, then the model first",
         ("model", "games"),
         tuple({"model", "baseline"} & columns),
@@ -264,7 +264,7 @@ def read_battles(source: str | Path | pa.Table, loader: str = "battles") -> Batt
         else:
             place, opened = "the table", Source(source.column_names, {})
             connection.register("source", source)
-        how = _loader(loader, set(opened.columns))
+        how = _kind_of_table(loader, set(opened.columns))
         _refuse_columns(place, how, loader, opened)
         connection.execute(
             f"""
@@ -297,7 +297,7 @@ def read_battles(source: str | Path | pa.Table, loader: str = "battles") -> Batt
     return Battles(table.cast(BATTLES), undecided, alone)
 
 
-def _refuse_columns(place: str, how: Loader, loader: str, source: Source) -> None:
+def _refuse_columns(place: str, how: TableKind, loader: str, source: Source) -> None:
     """BadBattles where columns are missing, or a name is a list or an object."""
     missing = [name for name in how.required if name not in source.columns]
     if missing:
@@ -313,7 +313,7 @@ def _refuse_columns(place: str, how: Loader, loader: str, source: Source) -> Non
             )
 
 
-def _refuse_unclear_rows(connection: duckdb.DuckDBPyConnection, place: str, how: Loader) -> None:
+def _refuse_unclear_rows(connection: duckdb.DuckDBPyConnection, place: str, how: TableKind) -> None:
     """BadBattles for the first row that says something which is no battle."""
     least, most = _WEIGHTS
     unclear = {

@@ -2,7 +2,7 @@
   Why an answer is nothing to learn from: refused, failed, cut off or empty; null for a whole answer.
 
   What is known to mean an incomplete answer is out, and every other reason is in: servers invent words for "whole", and
-  a recording has none. generation/best_of.py has the same list, for the choice among samples; a test compares them.
+  a recording has none. The words are those of arena_assets/models/finish_reasons.py; a test compares them.
 #}
 {% macro unfit(answer) -%}
 {%- set reason = "regexp_replace(lower(trim(" ~ answer ~ ".finish_reason)), '[ -]', '_', 'g')" -%}
@@ -58,59 +58,60 @@ where battles.role = 'deciding'
 {# Every battle that decides and why it makes no SFT row (drop_reason; null for those that do): what the target lost to the
    best whole answer by at least K makes one. The target's own answer may be cut off: it is not learned. #}
 {% macro sft_candidates() -%}
-select
-    ranked.*,
+{%- set fault %}
     case
-        when ranked.status != 'decided' then 'undecided: ' || ranked.status
-        when ranked.target_won then 'the target won'
-        when not ranked.target_lost then 'without the target'
-        when ranked.chosen_unfit is not null then 'chosen: ' || ranked.chosen_unfit
-        when ranked.alike then 'both say the same'
-        when ranked.place > 1 then 'another battle of the prompt was chosen'
-        when ranked.gap < {{ var('minimum_gap') }} then 'gap below K'
-    end as drop_reason
-from (
-    select
-        answered.*,
-        -- the highest score wins; among equals the clearer battle, then the name, so that the choice is stable
-        row_number() over (
-            partition by
-                answered.prompt_id,
-                answered.status = 'decided' and answered.target_lost and answered.chosen_unfit is null and not answered.alike
-            order by answered.winning_score desc, answered.gap desc, answered.chosen_contestant
-        ) as place
-    from ({{ answered_battles() }}) as answered
-) as ranked
+        when answered.status != 'decided' then 'undecided: ' || answered.status
+        when answered.target_won then 'the target won'
+        when not answered.target_lost then 'without the target'
+        when answered.chosen_unfit is not null then 'chosen: ' || answered.chosen_unfit
+        when answered.alike then 'both say the same'
+    end
+{%- endset %}
+{#- the highest score wins; among equals the clearer battle, then the name, so that the choice is stable #}
+{%- set first = 'faulted.winning_score desc, faulted.gap desc, faulted.chosen_contestant' %}
+{%- set late = "case when ranked.gap < " ~ var('minimum_gap') ~ " then 'gap below K' end" %}
+{{ one_a_prompt(fault, first, late) }}
 {%- endmacro %}
 
 {# Every battle that decides and why it makes no preference pair (drop_reason): the clearest one of a prompt makes one.
    Both answers have to be whole: a text cut off at a token limit is long for no reason of its own, and preferring what ended
    over what did not get to its end teaches length, not quality. #}
 {% macro preference_candidates() -%}
+{%- set fault %}
+    case
+        when answered.status != 'decided' then 'undecided: ' || answered.status
+        when answered.gap < {{ var('minimum_gap') }} then 'gap below K'
+        when answered.chosen_unfit is not null then 'chosen: ' || answered.chosen_unfit
+        when answered.rejected_unfit is not null then 'rejected: ' || answered.rejected_unfit
+        when answered.alike then 'both say the same'
+    end
+{%- endset %}
+{#- the target's own battles teach it most about itself, so they come first where there is one #}
+{%- set first = 'faulted.target_won or faulted.target_lost desc, faulted.gap desc, faulted.chosen_contestant, faulted.rejected_contestant' %}
+{{ one_a_prompt(fault, first) }}
+{%- endmacro %}
+
+{# Battles with their drop_reason: a fault of their own, or that another battle of the prompt, without one, comes first.
+   A rule is a line of the fault: it holds for the rows that are made and for the reasons that are counted. `late` is what
+   the battle that was chosen may still lack. #}
+{% macro one_a_prompt(fault, first, late='null') -%}
 select
     ranked.*,
-    case
-        when ranked.status != 'decided' then 'undecided: ' || ranked.status
-        when ranked.gap < {{ var('minimum_gap') }} then 'gap below K'
-        when ranked.chosen_unfit is not null then 'chosen: ' || ranked.chosen_unfit
-        when ranked.rejected_unfit is not null then 'rejected: ' || ranked.rejected_unfit
-        when ranked.alike then 'both say the same'
-        when ranked.place > 1 then 'another battle of the prompt was chosen'
-    end as drop_reason
+    coalesce(
+        ranked.fault,
+        case when ranked.place > 1 then 'another battle of the prompt was chosen' end,
+        {{ late }}
+    ) as drop_reason
 from (
     select
-        answered.*,
-        -- the target's own battles teach it most about itself, so they come first where there is one
-        row_number() over (
-            partition by
-                answered.prompt_id,
-                answered.status = 'decided' and answered.gap >= {{ var('minimum_gap') }}
-                and answered.chosen_unfit is null and answered.rejected_unfit is null and not answered.alike
-            order by
-                answered.target_won or answered.target_lost desc,
-                answered.gap desc, answered.chosen_contestant, answered.rejected_contestant
-        ) as place
-    from ({{ answered_battles() }}) as answered
+        faulted.*,
+        row_number() over (partition by faulted.prompt_id, faulted.fault is null order by {{ first }}) as place
+    from (
+        select
+            answered.*,
+            {{ fault }} as fault
+        from ({{ answered_battles() }}) as answered
+    ) as faulted
 ) as ranked
 {%- endmacro %}
 

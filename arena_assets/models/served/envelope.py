@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from arena_assets.models.engine import Completion, completed
+from arena_assets.models.finish_reasons import BROKEN_OFF, stored_as
 from arena_assets.models.served.problems import (
     NoAnswer,
     Passing,
@@ -23,15 +24,6 @@ from arena_assets.models.served.problems import (
     storable,
 )
 
-_STOP = ("stop", "eos", "eos_token", "end_turn", "stop_sequence")
-_LENGTH = ("length", "max_tokens", "max_output_tokens", "model_length")
-_REFUSED = ("content_filter", "refusal", "safety", "prohibited_content", "blocklist", "spii")
-_KNOWN = {
-    **dict.fromkeys(_STOP, "stop"),
-    **dict.fromkeys(_LENGTH, "length"),
-    **dict.fromkeys(_REFUSED, "refused"),
-}
-_BROKEN_OFF = ("error", "abort", "aborted", "cancelled")  # a server that stops half-way says so
 _WRAPPERS = ("data", "result", "response", "output")
 _LONGEST_REASON = 100
 
@@ -134,7 +126,7 @@ def _choice(
     if choice.get("error"):
         return _error_of(choice, sent)
     reason = _finish_reason(choice.get("finish_reason"))
-    if reason in _BROKEN_OFF:
+    if reason in BROKEN_OFF:
         return Unusable(f"the server broke the answer off ({reason})")
     message: dict[str, Any] = next(
         (choice[k] for k in ("message", "delta") if _is_object(choice.get(k))), {}
@@ -165,7 +157,7 @@ def _finish_reason(given: Any) -> str:
     """A known reason under our name, another one as it is, "unknown" where none is given."""
     if not isinstance(given, str) or not given.strip():
         return "unknown"
-    return _KNOWN.get(given.lower(), storable(given.strip()[:_LONGEST_REASON]))
+    return stored_as(given) or storable(given.strip()[:_LONGEST_REASON])
 
 
 def _text(content: Any) -> tuple[str | None, str]:

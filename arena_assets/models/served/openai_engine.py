@@ -47,7 +47,7 @@ class OpenAIEngine:
 
     def __init__(self, endpoint: Endpoint):
         self._endpoint = endpoint
-        self._key = _read_key(endpoint.api_key_env)
+        self._key = read_key(endpoint.api_key_env)
         self._fleet = Fleet(endpoint.urls, endpoint.retries)
         self._silent = 0  # requests without an answer since the last that had one
         self._last: NoAnswer | None = None  # why the last of them did
@@ -205,19 +205,19 @@ def _refusal(response: httpx2.Response, body: dict[str, Any]) -> NoAnswer:
     return problem_of(response.status_code, response.headers, said, response.text, body)
 
 
-def _read_key(variable: str | None) -> str | None:
-    """The API key, where there is one."""
+def read_key(variable: str | None) -> str | None:
+    """The API key, where there is one. ValueError where the variable does not hold one."""
     if variable is None:
         return None
     key = os.environ.get(variable, "").strip()
     if not key:
         raise ValueError(
-            f"endpoint.api_key_env: the environment variable {variable} is not set; it holds the "
-            "servers' API key"
+            f"endpoint.api_key_env: the environment variable {variable} is not set; export it "
+            "with the servers' API key before the run"
         )
     if not (key.isascii() and key.isprintable()):
         raise ValueError(
             f"endpoint.api_key_env: the environment variable {variable} holds characters that no "
-            "API key has"
+            "API key has; export it with the servers' key"
         )
     return key

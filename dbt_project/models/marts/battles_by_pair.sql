@@ -10,8 +10,7 @@ select
     count(*) filter (where arena_battles.status in ('failed', 'abstained')) as without_verdict,
     count(*) filter (where arena_battles.winner = arena_battles.contestant_1) as wins_1,
     count(*) filter (where arena_battles.winner = arena_battles.contestant_2) as wins_2,
-    avg(case when arena_battles.winner is null then 0.5 when arena_battles.winner = arena_battles.contestant_1 then 1 else 0 end)
-        filter (where arena_battles.status in ('decided', 'tie')) as win_rate_1,
+    avg({{ points('arena_battles', 'contestant_1') }}) as win_rate_1,
     avg(arena_battles.gap) as mean_gap
 from {{ ref('arena_battles') }} as arena_battles
 where arena_battles.role = 'deciding'

@@ -1,10 +1,16 @@
--- The ratings of a round with each contestant's share of points (a win is one, a tie half) on the arena test set.
+-- The ratings of a round with each contestant's share of points on the arena test set.
 with sides as (
-    select arena_battles.contestant_1 as contestant, arena_battles.winner, arena_battles.score_1 as score
+    select
+        arena_battles.contestant_1 as contestant,
+        arena_battles.score_1 as score,
+        {{ points('arena_battles', 'contestant_1') }} as points
     from {{ ref('arena_battles') }} as arena_battles
     where arena_battles.status in ('decided', 'tie') and arena_battles.role = 'deciding'
     union all
-    select arena_battles.contestant_2, arena_battles.winner, arena_battles.score_2
+    select
+        arena_battles.contestant_2,
+        arena_battles.score_2,
+        {{ points('arena_battles', 'contestant_2') }}
     from {{ ref('arena_battles') }} as arena_battles
     where arena_battles.status in ('decided', 'tie') and arena_battles.role = 'deciding'
 ),
@@ -12,7 +18,7 @@ with sides as (
 points as (
     select
         sides.contestant,
-        avg(case when sides.winner is null then 0.5 when sides.winner = sides.contestant then 1 else 0 end) as points,
+        avg(sides.points) as points,
         avg(sides.score) as mean_score
     from sides
     group by sides.contestant
@@ -27,10 +33,8 @@ select
     ratings.upper,
     points.points,
     points.mean_score,
-    ratings.battles,
-    ratings.wins,
-    ratings.losses,
-    ratings.ties
+    -- what else the ratings have, in their order: a new column of theirs comes along
+    ratings.* exclude (round, rank, contestant, rating, lower, upper) -- noqa: AM04, RF02
 from {{ source('lake', 'ratings') }} as ratings
 left join points on points.contestant = ratings.contestant
 order by ratings.rating desc, ratings.contestant
