@@ -10,9 +10,11 @@ import yaml
 from conftest import asset_named
 from test_assets import FIRST, arena, judgment  # noqa: F401
 from test_checks import TRAINING_SET
+from test_dbt_alone import arena_with_k, materialized  # noqa: F401
 
 from arena_assets.checks import expectations
 from arena_assets.checks.expectations import failed_expectations, known_failures, validate
+from arena_assets.checks.results import failed_tests, record_tests
 from arena_assets.checks.suites import suites
 from arena_assets.flywheel.arena import Arena
 
@@ -126,6 +128,32 @@ def test_a_limit_that_was_raised_since_is_held_by_the_checkpoint_too(ready, look
     assert failed_expectations(ready, "training_set", FIRST) == []
     assert "fails its blocking checks: has_rows" in failure_of_checkpoint(with_limit(ready, 9))
     assert len(looks) == 2
+
+
+def test_tests_of_dbt_that_these_rows_failed_count_until_they_pass(ready):
+    assert known_failures(ready, "training_set", FIRST) == []
+    record_tests(ready.lake, "training_set", FIRST, {"unique_row_id": False, "not_null": True})
+    record_tests(ready.lake, "training_set", FIRST, {"known_kinds": False})  # executed alone
+    assert failed_tests(ready.lake, "training_set", FIRST) == ["known_kinds", "unique_row_id"]
+    said = failure_of_checkpoint(with_limit(ready, 9))
+    assert "fails its blocking checks: has_rows; known_kinds; unique_row_id. Nothing" in said
+    record_tests(ready.lake, "training_set", FIRST, {"known_kinds": True})
+    assert failed_tests(ready.lake, "training_set", FIRST) == ["unique_row_id"]
+    train_on(ready, 5)
+    assert known_failures(ready, "training_set", FIRST) == [], "they were of other rows"
+
+
+def test_what_dbt_tests_in_a_run_is_noted_also_where_it_ends_the_run(arena_with_k):  # noqa: F811
+    fought = arena_with_k(3.0)
+    assert (
+        materialized(fought, "battles").success
+        and failed_tests(fought.lake, "battles", FIRST) == []
+    )
+    rows = fought.lake.read("judgments", FIRST).to_pylist()
+    fought.lake.write("judgments", [row | {"role": "guest"} for row in rows], FIRST)
+    assert not materialized(fought, "battles").success
+    (failed,) = failed_tests(fought.lake, "battles", FIRST)
+    assert failed.startswith("accepted_values_battles_role")
 
 
 def test_every_table_can_be_asked_about(ready, looks):

@@ -14,6 +14,7 @@ from arena_assets.assets.dbt_build import build
 from arena_assets.assets.dbt_project import parsed_project
 from arena_assets.assets.metadata import markdown_table, table_metadata
 from arena_assets.checks.expectations import checked_partition
+from arena_assets.checks.results import record_tests
 from arena_assets.config.rounds import until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.made_from import Making
@@ -91,16 +92,26 @@ def _build(context: dg.AssetExecutionContext, arena: Arena, key: str) -> Iterato
         "flips": arena.profile.battles.flips,
         "quorum": getattr(arena.profile.judge, "quorum", 1.0),
     }
-    for event in build(context, variables):
-        if isinstance(event, dg.Output):
-            # what dagster-dbt can fetch itself takes longer than the models do
-            table = context.asset_key_for_output(event.output_name).path[-1]
-            making.ended(table)
-            shown = table_metadata(arena.lake, table, key, held=_columns_held(context, table))
-            if table == "selection_drops":
-                shown["reasons"] = _counted_reasons(arena, key)
-            event = event.with_metadata({**event.metadata, **shown})
-        yield event
+    tested: dict[str, dict[str, bool]] = {}
+    try:
+        for event in build(context, variables):
+            if isinstance(event, dg.Output):
+                # what dagster-dbt can fetch itself takes longer than the models do
+                table = context.asset_key_for_output(event.output_name).path[-1]
+                making.ended(table)
+                shown = table_metadata(arena.lake, table, key, held=_columns_held(context, table))
+                if table == "selection_drops":
+                    shown["reasons"] = _counted_reasons(arena, key)
+                event = event.with_metadata({**event.metadata, **shown})
+            elif isinstance(event, dg.AssetCheckResult):
+                warns = event.severity is dg.AssetCheckSeverity.WARN
+                table = event.asset_key.path[-1]
+                tested.setdefault(table, {})[event.check_name] = event.passed or warns
+            yield event
+    finally:  # a test that fails ends the run, and later ones ask what it said
+        for table, passed in tested.items():
+            if arena.lake.exists(table, key):  # a source may be missing, or have no rounds
+                record_tests(arena.lake, table, key, passed)
 
 
 def _columns_held(context: dg.AssetExecutionContext, table: str) -> dict[str, str]:

@@ -11,7 +11,13 @@ from typing import Any
 
 import dagster as dg
 
-from arena_assets.checks.results import looked_at, record, recorded_failures, tables_of
+from arena_assets.checks.results import (
+    failed_tests,
+    looked_at,
+    record,
+    recorded_failures,
+    tables_of,
+)
 from arena_assets.checks.suite import Suite
 from arena_assets.checks.suites import suites
 from arena_assets.config.profile import Profile
@@ -116,14 +122,16 @@ def failed_expectations(
 
 
 def known_failures(arena: Arena, table: str, partition: str, run: str | None = None) -> list[str]:
-    """As `failed_expectations`, from the record of the last validation of these rows and rules.
+    """The blocking checks that a partition fails, as they were noted: expectations, tests of dbt.
 
-    Only where nobody has looked at them yet, also after a limit of the profile was changed, they
-    are looked at now.
+    Only where nobody has looked at these rows and rules yet, also after a limit of the profile was
+    changed, the expectations are looked at now; `run` looks.
     """
     suite = suites(arena.profile)[table]
-    recorded = recorded_failures(arena.lake, suite, partition)
-    return failed_expectations(arena, table, partition, run) if recorded is None else recorded
+    failed = recorded_failures(arena.lake, suite, partition)
+    if failed is None:
+        failed = failed_expectations(arena, table, partition, run)
+    return failed + failed_tests(arena.lake, table, partition)
 
 
 def _critical_failures(result: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a validation found, noted beside the table: the rows it saw, its rules, and what failed.
+"""What checks found, noted beside the table: which rows they saw, by which rules, what failed.
 
 Blocking checks hold within one run only, and Dagster's record of them knows a partition but not the
 rows in it. So whoever must not go on with bad rows reads this note, which counts for these very
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from arena_assets.checks.suite import Suite
 from arena_assets.lake import durable
@@ -36,10 +37,8 @@ def looked_at(lake: Lake, suite: Suite, partition: str) -> str:
 
 def record(lake: Lake, suite: Suite, partition: str, seen: str, failed: Sequence[str]) -> None:
     """Note the critical expectations that failed when `seen` (of `looked_at`) was validated."""
-    path = _note(lake, suite.table, partition)
-    scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-    scratch.write_text(json.dumps({"looked_at": seen, "failed": list(failed)}), "utf-8")
-    durable.replace(scratch, path)
+    note = {"looked_at": seen, "failed": list(failed)}
+    _write(_place(lake, suite.table, partition, "checked"), note)
 
 
 def recorded_failures(lake: Lake, suite: Suite, partition: str) -> list[str] | None:
@@ -48,11 +47,39 @@ def recorded_failures(lake: Lake, suite: Suite, partition: str) -> list[str] | N
     Raises MissingPartition.
     """
     seen = looked_at(lake, suite, partition)
-    path = _note(lake, suite.table, partition)
-    noted = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    noted = _read(_place(lake, suite.table, partition, "checked"))
     return noted["failed"] if noted.get("looked_at") == seen else None
 
 
-def _note(lake: Lake, table: str, partition: str) -> Path:
-    place = lake.path(table, partition)
-    return place.with_name(f".{place.stem}.checked.json")
+def record_tests(lake: Lake, table: str, partition: str, passed: Mapping[str, bool]) -> None:
+    """Note how dbt's tests of a table ended; those of the same rows that did not run now stay."""
+    rows, place = lake.digest(table, partition), _place(lake, table, partition, "tested")
+    noted = _read(place)
+    known = noted["passed"] if noted.get("rows") == rows else {}
+    _write(place, {"rows": rows, "passed": {**known, **passed}})
+
+
+def failed_tests(lake: Lake, table: str, partition: str) -> list[str]:
+    """The tests of dbt that the present rows failed; who makes a table with dbt tests it too.
+
+    Raises MissingPartition.
+    """
+    noted = _read(_place(lake, table, partition, "tested"))
+    if noted.get("rows") != lake.digest(table, partition):
+        return []
+    return sorted(name for name, passed in noted["passed"].items() if not passed)
+
+
+def _place(lake: Lake, table: str, partition: str, what: str) -> Path:
+    file = lake.path(table, partition)
+    return file.with_name(f".{file.stem}.{what}.json")
+
+
+def _read(place: Path) -> dict[str, Any]:
+    return json.loads(place.read_text("utf-8")) if place.exists() else {}
+
+
+def _write(place: Path, note: Mapping[str, Any]) -> None:
+    scratch = place.with_name(f"{place.name}.{uuid.uuid4().hex}.partial")
+    scratch.write_text(json.dumps(note), "utf-8")
+    durable.replace(scratch, place)
