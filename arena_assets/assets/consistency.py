@@ -29,6 +29,7 @@ def consistency(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     key, reference = context.partition_key, arena.profile.ratings.reference
+    assert reference is not None  # else there is no such asset
     found = compare(
         arena.lake.read("ratings", key).to_pylist(),
         read_reference(resolve(reference.path), reference.where or None),

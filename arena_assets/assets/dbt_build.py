@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster_dbt import DagsterDbtTranslator
 from dagster_dbt.asset_utils import get_updated_cli_invocation_params_for_context
 from dagster_dbt.core.dbt_cli_event import DbtCoreCliEventMessage
 
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
 
-def build(
-    context: dg.AssetExecutionContext, variables: Mapping[str, Any]
-) -> Iterator[dg.Output | dg.AssetCheckResult]:
+def build(context: dg.AssetExecutionContext, variables: Mapping[str, Any]) -> Iterator[Any]:
     """Build what a run selects of the models, without their unit tests, which are for `make test`.
 
     Yields what was made and tested, also where some of it failed. Raises dg.Failure with what dbt
@@ -34,7 +33,7 @@ def build(
     """
     # selecting a part of the models forgets what the asset leaves out
     chosen = get_updated_cli_invocation_params_for_context(
-        context, {}, None, runtime_excludes=["resource_type:unit_test"]
+        context, {}, DagsterDbtTranslator(), runtime_excludes=["resource_type:unit_test"]
     )
     arguments = ["build", *chosen.selection_args]
     if chosen.indirect_selection:

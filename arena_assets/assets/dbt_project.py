@@ -10,7 +10,7 @@ import shutil
 import uuid
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 from dagster_dbt import DbtProject
@@ -49,7 +49,7 @@ def parse(target: Path, known: Path | None = None) -> Manifest:
     result, _ = run_dbt(["--quiet", "parse", *earlier], target)
     if not result.success:
         raise dg.Failure(f"dbt cannot read its project: {result.exception}")
-    return result.result
+    return cast("Manifest", result.result)
 
 
 def run_dbt(

@@ -11,6 +11,7 @@ from arena_assets.assets.curation import publish_drops, source_names
 from arena_assets.assets.declaration import declare, declare_tables
 from arena_assets.assets.metadata import markdown_table, publish
 from arena_assets.assets.records import recorded
+from arena_assets.config.prompts import DifficultyRater
 from arena_assets.curation.collection import STEPS, curated, remaining
 from arena_assets.curation.difficulty import rate
 from arena_assets.curation.embeddings import BATCH
@@ -141,14 +142,15 @@ def arena_testset(
 
 def _drawn_testset(arena: Arena, log: Callable[[str], None]) -> pa.Table:
     settings = arena.profile.prompts.testset
-    rater = _rater(arena, log) if settings.rater else None
+    rater = _rater(arena, settings.rater, log) if settings.rater else None
     found, vectors = candidates(arena.lake, source_names(arena))
     return build_testset(found, vectors, settings, arena.profile.seed, rater)
 
 
-def _rater(arena: Arena, log: Callable[[str], None]) -> Callable[[pa.Table], dict[str, float]]:
+def _rater(
+    arena: Arena, settings: DifficultyRater, log: Callable[[str], None]
+) -> Callable[[pa.Table], dict[str, float]]:
     """Asks the profile's rater for the difficulty of prompts."""
-    settings = arena.profile.prompts.testset.rater
 
     def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
         model = known_models(arena)[settings.model]

@@ -205,10 +205,10 @@ def _failures(result: dg.ExecuteInProcessResult) -> list[str]:
         if event.is_step_failure:
             data = event.step_failure_data
             failure = data.user_failure_data
-            message = failure.description if failure else data.error.to_string().strip()
-            if data.error and data.error.cause and not failure:
-                message = data.error.cause.message.strip()
-            if data.error and data.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+            error, message = data.error, failure.description if failure else None
+            if error and not failure:
+                message = error.cause.message.strip() if error.cause else error.to_string().strip()
+            if error and error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 message = _INTERRUPTED
             lines.append(f"  {event.step_key}: {message}")
     return lines or ["  the run ended without a failed step; look at it in the UI (dagster dev)"]

@@ -91,18 +91,21 @@ class Endpoint(Settings):
 
     @model_validator(mode="after")
     def parameters_are_said_once(self) -> Endpoint:
-        switches = {"seed": "seeds", "response_format": "structured_outputs"}
+        switches: dict[Parameter, str] = {
+            "seed": "seeds",
+            "response_format": "structured_outputs",
+        }
         for name, setting in switches.items():
-            if self.parameters.get(name, "") is None:
+            if name in self.parameters and self.parameters[name] is None:
                 raise ValueError(f"parameters.{name}: write {setting}: false instead")
         sent = {self.parameters.get(name, name) for name in get_args(Parameter)}
-        for name in sorted(self.extra_body):
-            if name in ("model", "messages", "stream", "n"):
-                raise ValueError(f"extra_body.{name}: this is the arena's own to say")
-            if name in sent:
+        for theirs in sorted(self.extra_body):
+            if theirs in ("model", "messages", "stream", "n"):
+                raise ValueError(f"extra_body.{theirs}: this is the arena's own to say")
+            if theirs in sent:
                 raise ValueError(
-                    f"extra_body.{name}: sent already; set it under sampling, or write "
-                    f"parameters: {{{name}: null}} as well"
+                    f"extra_body.{theirs}: sent already; set it under sampling, or write "
+                    f"parameters: {{{theirs}: null}} as well"
                 )
         return self
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import duckdb
 import pyarrow as pa
@@ -243,7 +244,7 @@ class _Migration:
         return f"read_parquet([{listed}], union_by_name = true)" if files else ""
 
 
-def _unasked():
+def _unasked() -> NoReturn:
     raise AssertionError("keys are computed without an engine")
 
 

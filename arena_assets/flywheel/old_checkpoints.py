@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_type_hints
 
 from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.training import SECTIONS, Training
@@ -71,11 +71,11 @@ def _old(manifest: Manifest, seed: int) -> str | None:
 
 def _config(stage: str, old: dict[str, Any]) -> dict[str, Any]:
     """The settings of a stage as assets/training.py has them now."""
-    fields, prompt = Training.model_fields, old["system_prompt"]
+    sections, prompt = get_type_hints(Training), old["system_prompt"]
     return canonical(
         {
             "dtype": old["dtype"],
-            **{name: fields[name].annotation.model_validate(old[name]) for name in SECTIONS[stage]},
+            **{name: sections[name].model_validate(old[name]) for name in SECTIONS[stage]},
             "system_prompt": prompt and SystemPrompt.model_validate({**prompt, "version": ""}),
             "chat_template": old["chat_template"]
             and jinja_tokens(old["chat_template"], trimmed=True),

@@ -123,6 +123,7 @@ def verify_weights(arena: Arena) -> list[dict[str, str]]:
     All files are read; the looks of every day read only those whose size or time changed.
     """
     found = []
+    check: Callable[[], Any]
     for row in _local_models(arena):
         check = partial(_refuse_other_files, arena, row, thorough=True)
         found.append({"weights": row["name"], "state": _said(check)})

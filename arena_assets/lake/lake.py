@@ -54,7 +54,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = _FULL.get(error.errno)
+        reason = _FULL.get(error.errno or 0)
         # what is read meanwhile may be forbidden as well, and is another matter
         if error.errno in _FORBIDDEN and str(path.parent) in str(error):
             reason = "this user may not write there"

@@ -38,7 +38,7 @@ def main() -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
     # TRL's online trainers import vLLM where it is there, for seconds; ours never generate with it.
     # None says to Python that a module is not there.
-    sys.modules["vllm"] = None
+    sys.modules["vllm"] = None  # type: ignore[assignment]
     from arena_assets.training.job import Job
     from arena_assets.training.trainers import NothingToLearn, train
 

@@ -102,10 +102,10 @@ def dpo_trainer(job: Job) -> Any:
     from trl import DPOConfig, DPOTrainer
 
     class MaskedDPOTrainer(DPOTrainer):
-        def _prepare_dataset(self, dataset, *args):
+        def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
             return dataset  # it is in tokens already
 
-        def _precompute_ref_logps(self, *args):
+        def _precompute_ref_logps(self, *args: Any) -> Dataset:
             started = time.monotonic()
             dataset = super()._precompute_ref_logps(*args)
             if _is_first_process():
@@ -343,10 +343,10 @@ class _Log(TrainerCallback):
         self.phase = phase
         self.started = time.monotonic()
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started = time.monotonic()
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:
             return
         _note(self.folder, {"phase": self.phase, "step": state.global_step, **logs})
