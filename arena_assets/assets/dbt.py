@@ -103,7 +103,8 @@ def _build(context: dg.AssetExecutionContext, arena: Arena, key: str) -> Iterato
                 if table == "selection_drops":
                     shown["reasons"] = _counted_reasons(arena, key)
                 event = event.with_metadata({**event.metadata, **shown})
-            elif isinstance(event, dg.AssetCheckResult) and event.asset_key and event.check_name:
+            elif isinstance(event, dg.AssetCheckResult):
+                assert event.asset_key and event.check_name, "dagster-dbt names both"
                 warns = event.severity is dg.AssetCheckSeverity.WARN
                 table = event.asset_key.path[-1]
                 tested.setdefault(table, {})[event.check_name] = event.passed or warns
