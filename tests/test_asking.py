@@ -214,7 +214,7 @@ def test_a_test_set_whose_rater_is_gone_fails_with_a_sentence(tmp_path, tiny_pro
     row = {"name": "tiny", "origin": path, "path": path, "digest": "d"}
     arena.lake.write("models", [row])
     with pytest.raises(dg.Failure) as failed:
-        rater_of(arena, print)(prompts(3))
+        rater_of(arena, arena.profile.prompts.testset.rater, print)(prompts(3))
     told = "testset_versions: difficulty: http://127.0.0.1:9/v1: 3 requests in a row were not"
     assert failed.value.description.startswith(told)
 
