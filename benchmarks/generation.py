@@ -48,7 +48,7 @@ def main() -> None:
     from arena_assets.models.model import Local
     from arena_assets.models.opening import open_engine
     from arena_assets.models.weights import base_weights
-    from arena_assets.training.checkpoints import digest_weights
+    from arena_assets.training.checkpoints import VERIFIED, verified_digest
 
     lines = Path("data/seed/prompts.jsonl").read_text("utf-8").splitlines()[:prompts]
     rows = [json.loads(line) for line in lines]
@@ -56,7 +56,7 @@ def main() -> None:
         row |= {"source": "seed", "constraints": json.dumps(row.get("constraints", []))}
     fresh = Arena(str(WORK / "profile.yaml"), str(WORK / "none"))
     folder = base_weights(fresh.profile.models["smollm2-135m"], fresh.models_cache, "smollm2-135m")
-    digest = digest_weights(folder)
+    digest = verified_digest(folder, folder / VERIFIED)
     weights = Local("smollm2-135m", folder, digest)
     engine = open_engine(weights, fresh.profile.seed, fresh.profile.generation.engine)
     sampling = fresh.profile.target.sampling

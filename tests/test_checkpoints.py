@@ -11,19 +11,25 @@ from pathlib import Path
 import pytest
 
 from arena_assets.training.checkpoints import (
+    VERIFIED,
     CheckpointStore,
     CorruptCheckpoint,
     Manifest,
-    digest_weights,
     now,
+    verified_digest,
 )
+
+
+def digest_of(folder: Path) -> str:
+    """The digest of a folder's files, each of which is read."""
+    return verified_digest(folder, folder / VERIFIED, thorough=True)
 
 
 def manifest(folder: Path, key: str = "i01.1-sft", **changes) -> Manifest:
     values = {
         "round": key,
         "stage": "sft",
-        "digest": digest_weights(folder),
+        "digest": digest_of(folder),
         "parent": "base",
         "parent_digest": "p",
         "training_set_digest": "t",
@@ -79,12 +85,12 @@ def test_changed_files_are_noticed(tmp_path):
 
 def test_the_digest_covers_weights_and_tokenizer_but_not_the_record(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"w")
-    one = digest_weights(tmp_path)
+    one = digest_of(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text("{}")
-    assert digest_weights(tmp_path) == one
+    assert digest_of(tmp_path) == one
     (tmp_path / "tokenizer.json").write_text("{}")
-    assert digest_weights(tmp_path) != one
+    assert digest_of(tmp_path) != one
 
 
 def test_a_writer_that_is_killed_never_leaves_half_a_checkpoint(tmp_path):
@@ -114,4 +120,4 @@ def test_a_writer_that_is_killed_never_leaves_half_a_checkpoint(tmp_path):
             store.verify("i01.1-sft")
     scratch = trained(store, "i01.1-sft", b"after")
     store.commit(scratch, manifest(scratch))
-    assert store.verify("i01.1-sft").digest == digest_weights(store.path("i01.1-sft"))
+    assert store.verify("i01.1-sft").digest == digest_of(store.path("i01.1-sft"))

@@ -1,5 +1,7 @@
 """Profiles: the shipped ones load, and every kind of mistake is refused with its place."""
 
+import re
+
 import pytest
 import yaml
 
@@ -31,6 +33,27 @@ def test_the_paper_profile_holds_the_published_settings():
     assert (training.rl.learning_rate, training.rl.kl_coefficient) == (1e-7, 0.4)
     testset = arena.prompts.testset
     assert (testset.clusters, testset.diverse_per_cluster, testset.hard) == (500, 2, 1000)
+
+
+@pytest.mark.parametrize(
+    ("batch", "device_batch", "nearest"),
+    [(6, 4, 4), (10, 3, 9), (2, 8, 8), (8, 8, None), (8, 2, None)],
+)
+def test_a_batch_that_a_device_s_does_not_divide_is_refused(tmp_path, batch, device_batch, nearest):
+    """A step would see other rows than the profile says, by a setting that is in no key."""
+    for section in ("sft", "dpo", "reward_model", "rl"):
+        profile = yaml.safe_load(yaml.safe_dump(POCKET))
+        profile["training"][section] |= {"batch": batch, "device_batch": device_batch}
+        (tmp_path / "arena.yaml").write_text(yaml.safe_dump(profile), "utf-8")
+        if nearest is None:
+            assert load_profile(tmp_path / "arena.yaml").training
+            continue
+        told = (
+            f"training.{section}: batch {batch} is no multiple of device_batch {device_batch}: "
+            f"set batch to one, for example {nearest}, or device_batch to a divisor of batch"
+        )
+        with pytest.raises(ProfileError, match=re.escape(told)):
+            load_profile(tmp_path / "arena.yaml")
 
 
 def broken(path, value):

@@ -13,12 +13,12 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from test_checkpoints import manifest, trained
+from test_checkpoints import digest_of, manifest, trained
 
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.store import Store
 from arena_assets.training import checkpoints
-from arena_assets.training.checkpoints import CheckpointStore, CorruptCheckpoint, digest_weights
+from arena_assets.training.checkpoints import CheckpointStore, CorruptCheckpoint
 
 KEY = "i01.1-sft"
 
@@ -72,7 +72,7 @@ def test_ten_kills_at_random_lose_no_checkpoint_and_remove_nothing_of_others(tmp
     assert len(set(done.stdout.split())) == 10
     assert (live / "model.safetensors").read_bytes() == b"still being trained by this process"
     mine.commit(live, manifest(live))
-    assert mine.verify(KEY, thorough=True).digest == digest_weights(mine.path(KEY))
+    assert mine.verify(KEY, thorough=True).digest == digest_of(mine.path(KEY))
     assert folders(mine) == [mine.path(KEY).resolve().name], "what the dead left is gone"
 
 
@@ -121,7 +121,7 @@ def test_a_copy_that_followed_the_links_is_a_checkpoint_and_can_be_replaced(tmp_
     (tmp_path / KEY).mkdir()
     (tmp_path / KEY / "model.safetensors").write_bytes(b"copied")
     (tmp_path / KEY / "manifest.json").write_text(manifest(tmp_path / KEY).model_dump_json())
-    assert store.verify(KEY).digest == digest_weights(store.current(KEY))
+    assert store.verify(KEY).digest == digest_of(store.current(KEY))
     committed(CheckpointStore(tmp_path), b"new")
     assert (store.path(KEY) / "model.safetensors").read_bytes() == b"new"
 
@@ -141,7 +141,7 @@ def test_one_run_trains_a_round_at_a_time(tmp_path):
         committed(first)
     thread.join(10)
     assert said[0].startswith("another run works on checkpoint i01.1-sft")
-    assert said[1] == digest_weights(first.path(KEY)), "it found what the first one made"
+    assert said[1] == digest_of(first.path(KEY)), "it found what the first one made"
 
 
 # -- changed files -----------------------------------------------------------------------------

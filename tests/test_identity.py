@@ -29,6 +29,16 @@ def test_what_has_its_default_or_is_no_identity_is_left_out():
     assert canonical(Whole(kind="a", file="x")) == {"kind": "a", "file": "X"}
 
 
+def test_a_default_that_is_written_out_with_another_price_is_the_default():
+    class Priced(BaseModel):
+        part: Whole = Whole(kind="a", price=1.0)
+        parts: tuple[Whole, ...] = (Whole(kind="a"),)
+
+    plain = {"part": {"kind": "a", "price": 2.0}, "parts": [{"kind": "a", "price": 3.0}]}
+    assert canonical(Priced.model_validate(plain)) == {}
+    assert canonical(Priced(part=Whole(kind="b"))) == {"part": {"kind": "b"}}
+
+
 def test_a_new_neutral_setting_keeps_the_identity():
     class Wider(Whole):
         colour: str = "none"

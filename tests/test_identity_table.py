@@ -20,10 +20,20 @@ from conftest import PROJECT, record_round, record_testset
 from test_assets import checkpoint_of
 
 from arena_assets.cli.wheel import _refresh, round_states, rounds_to_turn
+from arena_assets.flywheel import ingredients as of
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import target_of
-from arena_assets.flywheel.made_from import MADE_FROM, OF_PREPARATION, OF_REPORTS, OF_ROUND, Making
-from arena_assets.flywheel.state import outdated, outdated_preparation, states
+from arena_assets.flywheel.made_from import (
+    MADE_FROM,
+    OF_PREPARATION,
+    OF_REPORTS,
+    OF_ROUND,
+    Making,
+    identity_of,
+)
+from arena_assets.flywheel.moment import Moment
+from arena_assets.flywheel.state import outdated, outdated_preparation, outdated_round, states
+from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.lake import code
 from arena_assets.lake.lake import write_atomically
 
@@ -38,12 +48,14 @@ def build_profile(profile: dict[str, Any], folder: Path) -> dict[str, Any]:
     profile["models"]["hard"] = {"endpoint": url | {"model": "hard-1"}}
     profile["target"]["system_prompt"] = "system.yaml"
     profile["judge"] = {"kind": "llm", "name": "judge", "model": "sharp", "template": "judge.yaml"}
-    profile["prompts"]["testset"]["rater"] = {"model": "hard"}
+    profile["prompts"]["testset"]["rater"] = {"model": "hard", "template": "rater.yaml"}
     profile["generation"]["engine"] = {"max_model_len": 2048}
     (folder / "chat.jinja").write_text("{# plain #}{{ messages[0].content }}", "utf-8")
     (folder / "system.yaml").write_text("version: '1'\nsystem: Answer in brief.\n", "utf-8")
     template = (PROJECT / "profiles/judge_templates/pairwise-v2.yaml").read_text("utf-8")
     (folder / "judge.yaml").write_text(template, "utf-8")
+    template = (PROJECT / "profiles/judge_templates/difficulty-v1.yaml").read_text("utf-8")
+    (folder / "rater.yaml").write_text(template, "utf-8")
     return profile
 
 
@@ -189,6 +201,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
         set(),
         [],
     ),
+    "the label of the judge's template": (
+        edit("judge.yaml", "version: pairwise", "version: my-pairwise"),
+        VERDICTS,  # which name it; nobody is asked again
+        ROUNDS,
+    ),
     "the judge's model": (
         set_("models/sharp/endpoint/model", "sharp-2"),
         VERDICTS | {"models"},
@@ -217,6 +234,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
         ANSWERS | everywhere("checkpoint"),
         ROUNDS,
     ),
+    "the label of the system prompt": (
+        edit("system.yaml", "'1'", "'2'"),
+        ANSWERS,  # which name it; nobody is asked again, and nothing trained again
+        ROUNDS,
+    ),
     "a comment in the system prompt's file": (
         edit("system.yaml", "version", "# short\nversion"),
         set(),
@@ -232,6 +254,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
     "the engine's number type": (
         set_("generation/engine/dtype", "float16"),
         ANSWERS | everywhere("judgments"),
+        ROUNDS,
+    ),
+    "whether code that comes with weights is run": (
+        set_("models/tiny/trust_remote_code", True),
+        ANSWERS | everywhere("judgments") | {"models"},
         ROUNDS,
     ),
     "the engine's longest text": (
@@ -260,12 +287,27 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
     "who is promoted": (set_("promotion", "latest"), everywhere("promotions"), ROUNDS),
     # prompts
     "a source more": (a_source_more, COLLECTED | {"prompts of more"}, []),
+    "the default encoder's batch": (
+        set_("prompts/encoder", {"package": "wordllama", "batch": 8}),
+        set(),
+        [],
+    ),
     "a step of curation": (set_("prompts/minimum_words", 4), {"dropped_short"}, []),
     "the test set's edition": (set_("prompts/testset/edition", 2), TESTSET, ROUNDS),
     "the rater's model": (
         set_("models/hard/endpoint/model", "hard-2"),
         TESTSET | {"models"},
         ROUNDS,
+    ),
+    "a word of the rater's template": (
+        edit("rater.yaml", "how difficult", "how hard"),
+        TESTSET,
+        ROUNDS,
+    ),
+    "the label of the rater's template": (
+        edit("rater.yaml", "version: ", "version: my-"),
+        set(),
+        [],
     ),
     "the rater's price": (set_("models/hard/price", PRICE), set(), []),
     "the rater's URL": (set_("models/hard/endpoint/urls", URL), set(), []),
@@ -323,7 +365,12 @@ def test_what_a_change_puts_out_of_date(workshop, tmp_path, what):
         ("ratings", everywhere("ratings"), ROUNDS),
         ("verifier", VERDICTS | ANSWERS, ROUNDS),  # it chooses the best of several answers too
         ("slices", {"slices"}, []),
-        ("testset_versions", set(), []),  # a version that was drawn stays
+        # a version of the test set that was drawn stays, whoever rated it
+        ("testset_versions", set(), []),
+        ("difficulty", set(), []),
+        ("served engine", VERDICTS | ANSWERS, ROUNDS),
+        ("local engine", VERDICTS | ANSWERS, ROUNDS),
+        ("asking", VERDICTS | ANSWERS, ROUNDS),
     ],
 )
 def test_what_another_version_of_code_puts_out_of_date(workshop, monkeypatch, name, tables, rounds):
@@ -365,13 +412,86 @@ def test_status_and_plan_name_the_first_table_that_is_out_of_date(workshop, tmp_
     assert rounds_to_turn(arena, SFT) == []
 
 
+def a_copy(workshop: Path, tmp_path: Path, change: Callable[..., None] = nothing) -> Arena:
+    """Profile and lake, to work in."""
+    shutil.copytree(workshop / "lake", tmp_path / "copied/lake")
+    return opened(tmp_path / "copied", after(workshop, tmp_path, change).profile_path.parent)
+
+
+def test_a_test_set_is_noted_with_the_settings_that_it_was_drawn_by(workshop, tmp_path):
+    arena = a_copy(workshop, tmp_path, set_("seed", 4))
+    lake, before = arena.lake, of.testset_identity(Moment(arena))
+    making = Making(arena, ["testset_versions"])
+    lake.write("testset_versions", [], "v002")
+    edit("rater.yaml", "how difficult", "how hard")({}, tmp_path / "profile")
+    making.ended("testset_versions", "v002")
+    assert arena.made_from("testset_versions", "v002") == before
+    assert of.testset_version(Moment(arena)) is None, "none was drawn by the template of now"
+
+
+@pytest.mark.parametrize(
+    ("tables", "key", "other", "made"),
+    [
+        (("leaderboard", "leaderboard_history"), DPO, ("leaderboard", SFT), "leaderboard_history"),
+        (("sft_rows", "training_set"), "i02.1-sft", ("sft_rows", SFT), "training_set"),
+    ],
+)
+def test_tables_of_earlier_rounds_count_as_they_were_when_the_making_began(
+    workshop, tmp_path, tables, key, other, made
+):
+    arena = a_copy(workshop, tmp_path, a_round_appended)
+    making = Making(arena, tables, key)
+    for table, rounds in [(other[0], [other[1], "anew"]), *((table, [key]) for table in tables)]:
+        place = arena.lake.path(table, other[1] if rounds[-1] == "anew" else key)
+        write_atomically(pa.table({"round": rounds}).to_reader(), place)
+    for table in tables:
+        making.ended(table)
+    assert outdated(arena, tables, key) == [made], "it was read before the other one changed"
+    Making(arena, [made], key).ended(made)
+    assert outdated(arena, tables, key) == []
+
+
+def test_another_version_of_a_package_with_weights_puts_the_models_out_of_date(
+    workshop, tmp_path, monkeypatch
+):
+    arena = after(workshop, tmp_path, set_("models/small", {"package": "llm-some"}))
+    monkeypatch.setattr(of, "package_version", lambda model: model.package and "1.0")
+    before = identity_of(Moment(arena), "models", "all")
+    assert identity_of(Moment(arena), "models", "all") == before
+    monkeypatch.setattr(of, "package_version", lambda model: model.package and "2.0")
+    assert identity_of(Moment(arena), "models", "all") != before
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_the_judge_that_chooses_the_battles_of_a_jury_counts(workshop, tmp_path, share):
+    found = []
+    for names in (("strict", "mild"), ("mild", "strict")):
+
+        def change(profile, folder, names=names):
+            seat = {"kind": "llm", "model": "sharp", "template": "judge.yaml"}
+            members = [{"judge": seat | {"name": name}} for name in names]
+            profile["judge"] = {"kind": "jury", "members": members}
+            profile["ratings"]["sampling"] = share and {"share": share}
+
+        now = Moment(after(workshop, tmp_path / names[0], change))
+        found.append([identity_of(now, t, SFT) for t in ("judgments", "arena_judgments")])
+    (judged, chosen), (judged_too, chosen_by_another) = found
+    assert judged == judged_too
+    assert (chosen == chosen_by_another) is (share is None)
+
+
+def test_a_round_that_rests_on_an_old_test_set_names_what_to_make_again(workshop, tmp_path):
+    arena = after(workshop, tmp_path, CHANGES["the test set's edition"][0])
+    advice = r"first of all testset_versions\): materialize testset_versions, then i01.1-sft, again"
+    with pytest.raises(BrokenChain, match=advice):
+        target_of(arena, DPO)
+    assert {row["out_of_date"] for row in round_states(arena)} == {"testset_versions"}
+    assert outdated_round(arena, SFT)[:2] == ["testset_versions", "arena_testset"]
+
+
 def test_every_table_is_in_the_table():
     """What no change of settings reaches is made from other tables alone."""
     named = {place.split(" of ")[0] for _, tables, _ in CHANGES.values() for place in tables}
-    alone = {
-        table
-        for table in MADE_FROM
-        if not MADE_FROM[table].settings and table not in named and table != "quarantine"
-    }
-    settled = {"benchmarks", "dropped_unsafe", "quarantine", "consistency"}
+    alone = {table for table in MADE_FROM if not MADE_FROM[table].settings and table not in named}
+    settled = {"benchmarks", "dropped_unsafe", "consistency"}
     assert named | alone | settled == set(MADE_FROM)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from arena_assets.config.contents import template_tokens
 from arena_assets.config.generation import changing_text
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.models import Endpoint, Sampling
@@ -20,7 +21,7 @@ from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import round_contestants
 from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
-from arena_assets.lake.code import CODE
+from arena_assets.lake.code import CODE, deciding_files
 from arena_assets.models.model import Local, Recorded, Served
 from arena_assets.models.prompting import SystemPrompt
 from arena_assets.models.weights import templated
@@ -209,11 +210,26 @@ def test_a_checkpoint_depends_on_its_own_stage_and_on_no_machine(tmp_path, tiny_
     neutral = [("sft", "device_batch", 2), ("", "launcher", ["accelerate", "launch"])]
     assert prints(*neutral, ("", "gradient_checkpointing", True)) == before
     for stage, change in enumerate(
-        [("sft", "warmup", 0.1), ("dpo", "learning_rate", 2e-4), ("reward_model", "batch", 4)]
+        [("sft", "warmup", 0.1), ("dpo", "learning_rate", 2e-4), ("reward_model", "batch", 16)]
     ):
         after = prints(change)
         assert [n for n in range(3) if after[n] != before[n]] == [stage], change
     assert not set(prints(("", "dtype", "bfloat16"))) & set(before)
+
+
+def test_a_chat_template_is_learned_with_as_it_goes_into_the_fingerprint(tmp_path, tiny_profile):
+    """One that is edited while a round begins to train is read once."""
+    template = tmp_path / "chat.jinja"
+    template.write_text("\ufeff{{ messages[0].content }}", "utf-8")
+    arena = Arena(str(tiny_profile), str(tmp_path / "lake"))
+    (first, *_) = arena.rounds.values()
+    model = replace(LOCAL, chat_template=str(template))
+    course = Course(first, "base", model, arena.lake, arena.profile)
+    before = template_tokens(str(template))
+    assert course.chat_template == "{{ messages[0].content }}"
+    template.write_text("{{ messages[0].role }}", "utf-8")
+    assert course.config["chat_template"] == before
+    assert "training/making.py" in deciding_files("checkpoint")
 
 
 def test_what_a_training_set_teaches_is_not_under_which_keys_it_was_found(tmp_path):

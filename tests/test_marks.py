@@ -10,11 +10,12 @@ import pytest
 import yaml
 from pydantic import AfterValidator, BaseModel
 
-from arena_assets.config.contents import jinja_tokens, template_values, yaml_values
+from arena_assets.config.contents import jinja_tokens, prompt_values, template_values
 from arena_assets.config.generation import Generation, changing_text
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.models import Endpoint, ModelSettings
 from arena_assets.config.profile import Profile
+from arena_assets.config.prompts import Encoder
 from arena_assets.config.settings import FilePath
 from arena_assets.lake.identity import NOT_IDENTITY, As, canonical
 
@@ -93,6 +94,7 @@ def test_settings_of_the_engine_that_change_no_text_are_left_out_and_unknown_one
     ("change", "same"),
     [
         ("# by hand\nsystem: >-\n  Be\n  brief.\nversion: 'v1'\n", True),
+        ("version: a label\nsystem: Be brief.\n", True),
         ("version: v1\nsystem: Be brief!\n", False),
         ("version: v1\nsystem: Be brief.\nexamples: [{user: a, assistant: b}]\n", False),
     ],
@@ -100,9 +102,9 @@ def test_settings_of_the_engine_that_change_no_text_are_left_out_and_unknown_one
 def test_a_comment_in_a_yaml_file_changes_nothing_and_a_word_does(tmp_path, change, same):
     file = tmp_path / "prompt.yaml"
     file.write_text("version: v1\nsystem: Be brief.\n", "utf-8")
-    before = yaml_values(str(file))
+    before = prompt_values(str(file)), template_values(str(file))
     file.write_text(change, "utf-8")
-    assert (yaml_values(str(file)) == before) is same
+    assert ((prompt_values(str(file)), template_values(str(file))) == before) is same
 
 
 @pytest.mark.parametrize(
@@ -133,9 +135,27 @@ def test_operators_of_a_template_count():
     assert jinja_tokens("a {{- b }}") == jinja_tokens("a{{ b }}")
 
 
+def test_an_encoder_in_a_folder_is_its_files(tmp_path):
+    """Wherever they lie: a folder that was trained anew embeds otherwise under its old name."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        (folder / "1_Pooling").mkdir(parents=True)
+        (folder / "modules.json").write_text("[]", "utf-8")
+        (folder / "1_Pooling/config.json").write_text("{}", "utf-8")
+        (folder / "model.safetensors").write_bytes(b"weights")
+    plain = canonical(Encoder(path=str(one)))
+    assert plain["path"] and canonical(Encoder(path=str(other), batch=8)) == plain
+    (other / ".cache").mkdir()
+    (other / ".cache/note").write_text("of the hub", "utf-8")
+    assert canonical(Encoder(path=str(other))) == plain
+    (other / "model.safetensors").write_bytes(b"other weights")
+    assert canonical(Encoder(path=str(other))) != plain
+    assert canonical(Encoder(path=str(tmp_path / "none"))) == {}, "told by whoever loads it"
+
+
 def test_a_broken_file_goes_in_as_it_is(tmp_path):
     (tmp_path / "a.yaml").write_text("version: [", "utf-8")
-    assert yaml_values(str(tmp_path / "a.yaml")) == "version: ["
+    assert prompt_values(str(tmp_path / "a.yaml")) == "version: ["
 
 
 def test_where_a_model_is_served_and_what_it_costs_is_no_part_of_what_it_says(tmp_path):
@@ -162,5 +182,5 @@ def test_a_file_that_is_the_default_is_read_all_the_same(monkeypatch, tmp_path):
     own.parent.mkdir(parents=True)
     own.write_text("version: mine\nsystem: Judge.\nuser: All of it.\n", "utf-8")
     monkeypatch.chdir(tmp_path)
-    assert canonical(judge)["template"]["version"] == "mine"
+    assert canonical(judge)["template"]["system"] == "Judge."
     assert canonical(judge) != before

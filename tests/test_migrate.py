@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
 
-from arena_assets.cli.main import app
+from arena_assets.assets import prompts as prompt_assets
+from arena_assets.assets import training as training_assets
+from arena_assets.cli.main import _explains_itself, app
 from arena_assets.curation import difficulty
 from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import round_contestants
 from arena_assets.flywheel.migration import Moved, migrate
+from arena_assets.flywheel.old_checkpoints import _config
 from arena_assets.flywheel.weights import known_models
 from arena_assets.generation import responses
 from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.judging.panel import judge_round, members_of_round
 from arena_assets.lake import rekeying
-from arena_assets.lake.lake import Lake, UnmigratedStore, has_rows
+from arena_assets.lake.lake import Lake, NotWritable, UnmigratedStore, has_rows
 from arena_assets.lake.tables import PROMPTS
 from arena_assets.models.engine import Completion
 from arena_assets.models.model import Local, Model, Served
@@ -271,6 +276,18 @@ def test_a_run_on_a_lake_that_was_not_migrated_says_so_and_pays_nothing(old_lake
     assert work(old_lake) == 0
 
 
+def test_a_full_disk_is_told_in_a_sentence(old_lake, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(rekeying, "write_atomically", full)
+    monkeypatch.setenv("ARENA_PROFILE", str(old_lake.profile_path))
+    monkeypatch.setenv("ARENA_LAKE", str(old_lake.lake.root))
+    stopped = CliRunner().invoke(app, ["migrate"]).exception
+    assert isinstance(stopped, NotWritable) and "the disk is full" in str(stopped)
+    assert _explains_itself(stopped) and _explains_itself(UnmigratedStore("run `arena migrate`"))
+
+
 def test_a_new_lake_has_nothing_to_migrate(arena):
     arena.lake.refuse_unmigrated()
     assert work(arena) > 0 and work(arena) == 0
@@ -320,6 +337,67 @@ def test_answers_of_another_number_type_are_not_taken_for_those_of_the_profile_s
     assert (moved["answers of base"].moved, moved["answers of base"].left) == (0, 4)
     assert "another number type than bfloat16" in moved["answers of base"].why
     assert moved["answers of served"].moved == 4, "a server's is not ours to say"
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "noted", "moved"),
+    [
+        ("float32", "float", 4),
+        ("float", "float32", 4),
+        ("float16", "half", 4),
+        ("half", "float", 0),
+    ],
+)
+def test_a_number_type_is_the_same_under_each_of_its_names(old_lake, asked_for, noted, moved):
+    for shard in (old_lake.lake.root / "store/responses").rglob("*.parquet"):
+        rows = pq.read_table(shard, partitioning=None)
+        names = pa.array([noted] * len(rows))
+        pq.write_table(rows.set_column(rows.schema.get_field_index("dtype"), "dtype", names), shard)
+    profile = yaml.safe_load(old_lake.profile_path.read_text("utf-8"))
+    profile["generation"]["engine"]["dtype"] = asked_for
+    old_lake.profile_path.write_text(yaml.safe_dump(profile), "utf-8")
+    found = migrate(Arena(str(old_lake.profile_path), old_lake.lake.root), print)
+    assert {row.what: row.moved for row in found}["answers of base"] == moved
+
+
+def test_torn_files_are_left_out_and_named_and_the_rest_moves(old_lake):
+    lake = old_lake.lake
+    torn = [
+        lake.root / "store/responses/0123abcd/1-1.parquet",  # of nobody in the profile
+        lake.path("prompts", "other"),
+        lake.path("arena_testset"),
+    ]
+    for file in torn:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"PAR1 half of a")
+    said = []
+    moved = {row.what: (row.moved, row.left) for row in migrate(old_lake, said.append)}
+    for file in torn[:2]:
+        assert f"{file}: not a whole Parquet file; its rows are left out" in said
+    assert moved["verdicts of judge"] == (48, 0) and moved["test set"] == (0, 1)
+    assert "other responses" not in moved, "nobody can count them"
+    assert work(old_lake) == 0
+
+
+@pytest.mark.parametrize(
+    ("asset", "made"), [("testset_versions", "testset_versions"), ("checkpoint", "checkpoints")]
+)
+def test_an_asset_that_is_made_first_in_the_ui_loses_nothing_of_an_older_lake(
+    old_lake, asset, made
+):
+    make = getattr(training_assets if asset == "checkpoint" else prompt_assets, asset)
+    context = dg.build_asset_context(partition_key=ROUND)
+    with pytest.raises(dg.Failure, match="run `arena migrate` once, which keeps it") as refused:
+        make(context, old_lake)
+    assert not refused.value.allow_retries
+    assert not (old_lake.lake.root / made).exists()
+
+
+def test_what_an_older_checkpoint_s_step_saw_is_its_batch():
+    """Batches were cut to whole passes of a device; now a profile that asks for it is refused."""
+    for batch, device_batch, seen in ((8, 8, 8), (10, 4, 8), (3, 4, 4)):
+        old = CONFIG | {"sft": CONFIG["sft"] | {"batch": batch, "device_batch": device_batch}}
+        assert _config("sft", old)["sft"]["batch"] == seen
 
 
 def training_set(path: Path, answer: str, response: str) -> None:

@@ -24,7 +24,7 @@ from training_drill import ROUND
 
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import MESSAGES
-from arena_assets.training.checkpoints import CheckpointStore, digest_weights
+from arena_assets.training.checkpoints import VERIFIED, CheckpointStore, verified_digest
 
 KILLS = 10
 pytestmark = pytest.mark.drill
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.drill
 def lake(tmp_path, tiny_model) -> Lake:
     """What the asset reads: the base model and a training set, some of it in two turns."""
     lake = Lake(tmp_path / "lake")
-    digest = digest_weights(tiny_model)
+    digest = verified_digest(tiny_model, tiny_model / VERIFIED)
     row = {"name": "tiny", "origin": str(tiny_model), "path": str(tiny_model), "digest": digest}
     lake.write("models", [row])
     lake.write("arena_testset", [])

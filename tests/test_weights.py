@@ -11,6 +11,7 @@ from huggingface_hub.utils import filter_repo_objects
 from arena_assets.config.models import ModelSettings
 from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.weights import models
+from arena_assets.models import weights
 from arena_assets.models.weights import MissingWeights, base_weights, hub_patterns, present_weights
 from arena_assets.training.checkpoints import CheckpointStore, CorruptCheckpoint, Manifest, now
 
@@ -44,6 +45,27 @@ def test_a_repository_that_cannot_be_had_is_told_in_a_sentence(monkeypatch, tmp_
         base_weights(ModelSettings(hub="no/such"), tmp_path, "m")
     with pytest.raises(MissingWeights, match=r"models\.m\.hub: a/b/c was not fetched: "):
         base_weights(ModelSettings(hub="a/b/c"), tmp_path, "m")
+
+
+def test_weights_of_another_version_of_a_package_are_converted_anew(tmp_path, monkeypatch):
+    """And the table models is out of date until they are: see `origins`."""
+    model, installed = ModelSettings(package="llm-some"), ["1.0"]
+    monkeypatch.setattr(weights.metadata, "version", lambda package: installed[0])
+    monkeypatch.setattr(weights, "weights_here", lambda *_: tmp_path / f"{installed[0]}.gguf")
+
+    def convert(gguf, folder, version):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_text(gguf.name, "utf-8")
+        (folder / weights._PACKAGED).write_text(version, "utf-8")
+
+    monkeypatch.setattr(weights, "_convert_gguf", convert)
+    for version, times in (("1.0", 2), ("2.0", 2), ("1.0", 1)):
+        installed[0] = version
+        for _ in range(times):
+            folder = base_weights(model, tmp_path / "cache", "m")
+            assert (folder / "model.safetensors").read_text("utf-8") == f"{version}.gguf"
+        assert weights.package_version(model) == version
+    assert weights.package_version(ModelSettings(path="m")) is None
 
 
 def test_weights_are_looked_for_where_the_workspace_is_now(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from arena_assets.flywheel.arena import open_arena
 from arena_assets.flywheel.weights import models
-from arena_assets.training.checkpoints import digest_weights, learned_digest
+from arena_assets.training.checkpoints import learned_digest
 
 ROUNDS = ["i01.1-sft", "i01.2-dpo", "i01.3-rl"]
 
@@ -86,7 +86,7 @@ def test_every_training_row_can_be_traced(arena):
 def test_checkpoints_are_whole_and_say_where_they_come_from(arena):
     parent = models(arena)["tiny"].digest
     for previous, key in zip([None, *ROUNDS], ROUNDS, strict=False):
-        manifest = arena.checkpoints.verify(key)
+        manifest = arena.checkpoints.verify(key, thorough=True)
         folder = arena.checkpoints.path(key)
         if previous:
             (promoted,) = arena.lake.read("promotions", previous).to_pylist()
@@ -94,7 +94,7 @@ def test_checkpoints_are_whole_and_say_where_they_come_from(arena):
             assert manifest.parent == promoted["contestant"]
         assert manifest.parent_digest == parent
         assert manifest.training_set_digest == learned_digest(arena.lake.path("training_set", key))
-        assert digest_weights(folder) == manifest.digest != parent
+        assert manifest.digest != parent
         with safe_open(folder / "model.safetensors", "pt") as weights:
             assert len(list(weights.keys())) > 10
         files = {path.suffix for path in folder.rglob("*") if path.is_file()}

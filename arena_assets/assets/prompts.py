@@ -10,7 +10,7 @@ import pyarrow as pa
 from arena_assets.assets.curation import publish_drops, source_names
 from arena_assets.assets.declaration import declare, declare_tables
 from arena_assets.assets.metadata import markdown_table, publish
-from arena_assets.assets.records import recorded
+from arena_assets.assets.records import recorded, refuse_unmigrated
 from arena_assets.config.prompts import DifficultyRater
 from arena_assets.curation.collection import STEPS, curated, remaining
 from arena_assets.curation.difficulty import rate
@@ -113,6 +113,7 @@ def benchmarks(
 def testset_versions(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
+    refuse_unmigrated(arena)
     lake, version = arena.lake, testset_version(Moment(arena))
     if version:
         context.log.info(f"frozen: {version}, which the profile asks for, is there")

@@ -9,17 +9,19 @@ from typing import Any
 
 import dagster as dg
 
+from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.made_from import Making
-from arena_assets.lake.lake import ALL
+from arena_assets.lake.lake import ALL, UnmigratedStore
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
 def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..., Any]:
     """Record beside the asset's partition the inputs as they were when it began.
 
-    It stands below @dg.asset; the table has the function's name unless told. What changes while the
-    asset works makes it out of date, also where it was read after the change. Weights that are not
-    the recorded ones fail the asset with the sentence that says which.
+    It wraps the function before `declare` makes an asset of it; the table has the function's name
+    unless told. What changes while the asset works makes it out of date, also where it was read
+    after the change. Weights that are not the recorded ones fail the asset with the sentence that
+    says which.
     """
 
     @functools.wraps(asset)
@@ -37,3 +39,11 @@ def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..
         return result
 
     return recording
+
+
+def refuse_unmigrated(arena: Arena) -> None:
+    """dg.Failure where the lake has paid work of an earlier version, which would be made anew."""
+    try:
+        arena.lake.refuse_unmigrated()
+    except UnmigratedStore as unmigrated:
+        raise dg.Failure(str(unmigrated), allow_retries=False) from unmigrated

@@ -4,7 +4,7 @@ import dagster as dg
 
 from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table
-from arena_assets.assets.records import recorded
+from arena_assets.assets.records import recorded, refuse_unmigrated
 from arena_assets.checks.expectations import known_failures
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import TargetModel, base_target, target_of
@@ -33,6 +33,7 @@ def checkpoint(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     """The model that this round's battles trained; the arena rates it next."""
+    refuse_unmigrated(arena)
     key, store = context.partition_key, arena.checkpoints
     round_ = arena.round(key)
     with store.locked(key, context.log.info):

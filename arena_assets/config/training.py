@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from arena_assets.config.settings import Settings
 from arena_assets.lake.identity import NOT_IDENTITY
@@ -31,6 +31,18 @@ class Optimisation(Settings):
         4096, gt=0, description="tokens of a row; longer ones are left out and counted"
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
+
+    @model_validator(mode="after")
+    def batch_is_whole_passes(self) -> Optimisation:
+        """Else a step would see other rows than `batch`, by the device's batch."""
+        passes, rest = divmod(self.batch, self.device_batch)
+        if rest:
+            nearest = max(1, passes) * self.device_batch
+            raise ValueError(
+                f"batch {self.batch} is no multiple of device_batch {self.device_batch}: set batch "
+                f"to one, for example {nearest}, or device_batch to a divisor of batch"
+            )
+        return self
 
 
 class PreferenceOptimisation(Optimisation):

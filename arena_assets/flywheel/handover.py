@@ -15,7 +15,13 @@ from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.state import state_of
-from arena_assets.flywheel.weights import BrokenChain, base_of, local_engine, models
+from arena_assets.flywheel.weights import (
+    BrokenChain,
+    base_of,
+    local_engine,
+    models,
+    trusts_target,
+)
 from arena_assets.generation.contestants import Contestant
 from arena_assets.models.model import Local
 
@@ -49,7 +55,7 @@ def target_of(arena: Arena, key: str) -> TargetModel:
     state = state_of(arena, previous)
     if state.first:
         partition = state.first[1]
-        again = partition if partition in arena.rounds else previous
+        again = partition if partition in arena.rounds else f"{state.why}, then {previous},"
         raise BrokenChain(
             f"Round {key} fights with the model that round {previous} promoted, but {previous} is "
             f"out of date (first of all {state.why}): materialize {again} again."
@@ -79,8 +85,7 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
     Raises CorruptCheckpoint where its files are not those that were committed.
     """
     arena.checkpoints.verify(name)
-    trusted = arena.profile.models[arena.profile.target.model].trust_remote_code
-    path = arena.checkpoints.current(name)
+    path, trusted = arena.checkpoints.current(name), trusts_target(arena.profile)
     return Local(name, path, digest, trusted, engine_settings=local_engine(arena))
 
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from arena_assets.config.judges import Jury
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
 from arena_assets.config.training import SECTIONS
 from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
-from arena_assets.flywheel.weights import local_engine
+from arena_assets.flywheel.weights import local_engine, trusts_target
 from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.audit import judge_prices
 from arena_assets.judging.games import AwaitedJudge
@@ -25,7 +26,7 @@ from arena_assets.judging.panel import Member, members_of_arena, members_of_roun
 from arena_assets.lake.identity import canonical, identity
 from arena_assets.lake.lake import ALL
 from arena_assets.models.model import Local
-from arena_assets.models.weights import origin_of, served_digest
+from arena_assets.models.weights import origin_of, package_version, served_digest
 from arena_assets.reading.places import digest_of, locate
 
 STAGE_ROWS: Final = {  # as dbt_project/models/selection/training_set.sql takes them
@@ -143,9 +144,11 @@ def _meeting(now: Moment, key: str) -> list[Input]:
 
 
 def _of_digest(now: Moment, name: str | None, digest: str | None) -> Local | None:
-    """Local weights of which no more than the digest counts; None where they are not there yet."""
-    engine = local_engine(now.arena)
-    return Local(str(name), Path(), digest, engine_settings=engine) if digest else None
+    """The target's weights, of which the digest counts; None where they are not there yet."""
+    if digest is None:
+        return None
+    trusted, engine = trusts_target(now.profile), local_engine(now.arena)
+    return Local(str(name), Path(), digest, trusted, engine_settings=engine)
 
 
 def _checkpoints(now: Moment, key: str) -> list[Input]:
@@ -215,7 +218,7 @@ def origins(now: Moment, _: str) -> Any:
     return {
         name: served_digest(model.endpoint)
         if model.endpoint
-        else [origin_of(model), model.trust_remote_code]
+        else [origin_of(model), model.trust_remote_code, package_version(model)]
         for name, model in now.profile.models.items()
     }
 
@@ -224,12 +227,6 @@ def source(now: Moment, name: str) -> Any:
     """How a source is read, and what is in it."""
     (found,) = (s for s in now.profile.prompts.sources if s.name == name)
     return _source(found)
-
-
-def place(now: Moment, name: str) -> Any:
-    """Where a source lies: rows in quarantine name their file."""
-    (found,) = (s for s in now.profile.prompts.sources if s.name == name)
-    return found.path
 
 
 def benchmarks(now: Moment, _: str) -> Any:
@@ -266,7 +263,8 @@ def rater(now: Moment, _: str) -> Any:
     if settings is None:
         return None
     known = now.known.get(settings.model)
-    return settings.model_copy(update={"model": known and known.identity})
+    # not its identity, which has versions of code: new code draws no new test set
+    return settings.model_copy(update={"model": known and known.digest})
 
 
 def testset(now: Moment, _: str) -> Any:
@@ -274,7 +272,7 @@ def testset(now: Moment, _: str) -> Any:
     return now.profile.prompts.testset.model_copy(update={"rater": None})
 
 
-def testset_identity(now: Moment) -> str:
+def testset_identity(now: Moment, _: str = ALL) -> str:
     """What a version of the test set is drawn by; new prompts and new code draw none."""
     return identity(
         "test set",
@@ -311,9 +309,10 @@ def quorum(now: Moment, _: str) -> Any:
 
 
 def active_sampling(now: Moment, _: str) -> Any:
-    """Which battles on the test set are judged, where not all are."""
-    sampling = now.profile.ratings.sampling
-    return sampling and [sampling, now.profile.seed]
+    """Which battles on the test set are judged, where not all are: a jury's first judge chooses."""
+    sampling, judge = now.profile.ratings.sampling, now.profile.judge
+    first = judge.members[0].judge.name if isinstance(judge, Jury) else None
+    return sampling and [sampling, now.profile.seed, first]
 
 
 def intervals(now: Moment, _: str) -> Any:

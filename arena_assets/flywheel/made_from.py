@@ -37,7 +37,7 @@ class Made:
 
 OF_SOURCE: Final = {
     "prompts": Made(settings=(of.source,)),
-    "quarantine": Made(settings=(of.source, of.place)),
+    "quarantine": Made(),  # made with the prompts of its source; nobody asks how it stands
 }
 _ALIKE = (of.decontamination, "prompts.encoder")
 _COLLECTED = (of.EVERY_SOURCE, *STEPS)
@@ -53,7 +53,10 @@ OF_PREPARATION: Final = {
         (of.EVERY_SOURCE, *STEPS[:4], "prompt_embeddings", "benchmarks"), _ALIKE
     ),
     "dropped_languages": Made((of.EVERY_SOURCE, *STEPS[:5]), ("prompts.language",)),
-    "testset_versions": Made(drawn_from=(*_COLLECTED, "prompt_embeddings", "models")),
+    "testset_versions": Made(
+        settings=(of.testset_identity,),
+        drawn_from=(*_COLLECTED, "prompt_embeddings", "models"),
+    ),
     "arena_testset": Made((of.VERSION,)),
     "dropped_near_testset": Made(
         (*_COLLECTED, "prompt_embeddings", "arena_testset", of.VERSION), _ALIKE
@@ -143,12 +146,12 @@ def _setting(now: Moment, what: str | Setting, partition: str) -> tuple[str, Any
 def identity_of(now: Moment, table: str, partition: str, inputs: list[Input] | None = None) -> str:
     """What a partition would be made from now; `inputs` are those that are known already."""
     inputs = inputs_of(now, table, partition) if inputs is None else inputs
-    return _identity(now, table, settings_of(now, table, partition), inputs)
+    return _identity(table, settings_of(now, table, partition), inputs)
 
 
-def _identity(now: Moment, table: str, settings: dict[str, Any], inputs: list[Input]) -> str:
-    if table == "testset_versions":
-        return of.testset_identity(now)
+def _identity(table: str, settings: dict[str, Any], inputs: list[Input]) -> str:
+    if table == "testset_versions":  # without the code's version
+        return settings["testset_identity"]
     read = [[part.table, part.partition, part.said] for part in sorted(inputs, key=_place)]
     return identity("table", table=table, code=code_version(table), settings=settings, inputs=read)
 
@@ -161,7 +164,7 @@ class Making:
     """The making of some tables of a partition, from its beginning on.
 
     What they read is what it was when the making began, also where it changes meanwhile; of each
-    other, these tables read what they are when it ends.
+    other's partition, these tables read what it is when it ends.
     """
 
     def __init__(self, arena: Arena, tables: Iterable[str], partition: str = ALL):
@@ -173,16 +176,14 @@ class Making:
 
     def ended(self, table: str, partition: str | None = None) -> None:
         """Note what one of the tables was made from; its file is there now."""
-        now = Moment(self.arena)
-        inputs = [*self._inputs[table], *self._read(now, table, inner=True)]
-        made_from = _identity(now, table, self._settings[table], inputs)
+        inputs = [*self._inputs[table], *self._read(Moment(self.arena), table, inner=True)]
+        made_from = _identity(table, self._settings[table], inputs)
         self.arena.record(table, partition or self.partition, made_from)
 
     def _read(self, now: Moment, table: str, inner: bool) -> list[Input]:
-        """The inputs that are among the tables being made, or those that are not."""
-        reads = [
-            read
-            for read in MADE_FROM[table].reads
-            if bool(read_tables([read]) & self.tables) is inner
+        """The inputs that are being made too, or those that are not, such as earlier rounds."""
+        return [
+            part
+            for part in inputs_of(now, table, self.partition)
+            if (part.table in self.tables and part.partition == self.partition) is inner
         ]
-        return [found for read in reads for found in _inputs(now, read, self.partition)]

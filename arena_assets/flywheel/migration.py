@@ -7,7 +7,7 @@ before old ones go, so a run that was killed is only run again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from arena_assets.config.generation import changing_text
+from arena_assets.config.generation import changing_text, names_of_type
 from arena_assets.config.judges import LLMJudge
 from arena_assets.config.rounds import BASE
 from arena_assets.curation import difficulty
@@ -24,16 +24,16 @@ from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.old_checkpoints import migrate_checkpoints
 from arena_assets.flywheel.old_testset import migrate_testset
-from arena_assets.flywheel.weights import base_of, known_models
+from arena_assets.flywheel.weights import base_of, known_models, trusts_target
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
 from arena_assets.generation.responses import STORE_SCHEMA as ANSWERS
 from arena_assets.generation.responses import create_requested
 from arena_assets.judging.games import STORE_SCHEMA as VERDICTS
 from arena_assets.judging.judges import LanguageModelJudge, Verifier
 from arena_assets.lake.durable import exclusive
-from arena_assets.lake.lake import has_rows
+from arena_assets.lake.lake import has_rows, writing
 from arena_assets.lake.rekeying import move_rows
-from arena_assets.lake.store import Store, content_key_sql
+from arena_assets.lake.store import Store, content_key_sql, is_whole
 from arena_assets.lake.tables import PROMPTS
 from arena_assets.models.model import Local, Served, recording
 
@@ -69,9 +69,10 @@ def migrate(arena: Arena, log: Callable[[str], None]) -> list[Moved]:
             moved = [*migration.answers(), *migration.verdicts(), *migration.difficulties()]
         moved += [Moved(*said) for said in migrate_checkpoints(arena, migration.new_digests, log)]
         moved += [Moved(*said) for said in migrate_testset(arena)]
-        moved += _nobodys(lake.root / "store", migration.seen)
-        lake.migrated.parent.mkdir(parents=True, exist_ok=True)
-        lake.migrated.touch()
+        moved += _nobodys(lake.root / "store", migration.seen, log)
+        with writing(lake.migrated):
+            lake.migrated.parent.mkdir(parents=True, exist_ok=True)
+            lake.migrated.touch()
     return moved
 
 
@@ -104,10 +105,11 @@ class _Migration:
             base = base_of(self.arena, self.models)
             yield target_contestant(target, BASE, base), self.old_digests[target.model]
         engine = changing_text(self.profile.generation.engine)
+        trusted = trusts_target(self.profile)
         for key in self.arena.rounds:
             if manifest := self.arena.checkpoints.manifest(key):
                 path = self.arena.checkpoints.path(key)
-                checkpoint = Local(key, path, manifest.digest, engine_settings=engine)
+                checkpoint = Local(key, path, manifest.digest, trusted, engine_settings=engine)
                 yield target_contestant(target, key, checkpoint), manifest.digest
         for opponent in self.profile.opponents:
             if opponent.recorded:
@@ -143,7 +145,8 @@ class _Migration:
         model, why, suits = contestant.model, _GONE, "true"
         dtype = model.engine_settings.get("dtype") if isinstance(model, Local) else None
         if dtype:
-            suits = f"coalesce(dtype, '{dtype}') = '{dtype}'"
+            names = ", ".join(f"'{name}'" for name in names_of_type(dtype))
+            suits = f"(dtype is null or dtype in ({names}))"
             why += f", or they were made in another number type than {dtype}"
         return self._move(f"answers of {contestant.name}", old, new, why, suits)
 
@@ -238,8 +241,9 @@ class _Migration:
         )
 
     def _files(self, *tables: str) -> str:
-        """SQL that reads all partitions of some tables; empty where there are none."""
-        files = [self.lake.path(t, part) for t in tables for part in self.lake.partitions(t)]
+        """SQL that reads all whole partitions of some tables; empty where there are none."""
+        found = [self.lake.path(t, part) for t in tables for part in self.lake.partitions(t)]
+        files = _whole(found, self.log)
         listed = ", ".join("'" + str(file).replace("'", "''") + "'" for file in files)
         return f"read_parquet([{listed}], union_by_name = true)" if files else ""
 
@@ -248,9 +252,20 @@ def _unasked() -> NoReturn:
     raise AssertionError("keys are computed without an engine")
 
 
-def _nobodys(stores: Path, seen: set[Path]) -> Iterator[Moved]:
+def _whole(files: Iterable[Path], log: Callable[[str], None]) -> list[Path]:
+    """The Parquet files that can be read; of the others the log says that they are left out."""
+    whole = []
+    for file in files:
+        if is_whole(file):
+            whole.append(file)
+        else:
+            log(f"{file}: not a whole Parquet file; its rows are left out")
+    return whole
+
+
+def _nobodys(stores: Path, seen: set[Path], log: Callable[[str], None]) -> Iterator[Moved]:
     """What stays because nobody in the profile made it, by kind of store."""
     for kind in ("responses", "judgments", "difficulty"):
         shards = [s for s in (stores / kind).rglob("*.parquet") if s.parent not in seen]
-        if rows := sum(pq.read_metadata(shard).num_rows for shard in shards):
+        if rows := sum(pq.read_metadata(shard).num_rows for shard in _whole(shards, log)):
             yield Moved(f"other {kind}", 0, rows, _NOBODY)

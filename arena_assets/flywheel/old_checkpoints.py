@@ -12,6 +12,7 @@ from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
 from arena_assets.lake.durable import replace
 from arena_assets.lake.identity import canonical
+from arena_assets.lake.lake import writing
 from arena_assets.models.prompting import SystemPrompt
 from arena_assets.training.checkpoints import (
     MANIFEST,
@@ -54,8 +55,9 @@ def migrate_checkpoints(
             place = store.current(key) / MANIFEST
             scratch = place.with_name(f".{MANIFEST}.{uuid.uuid4().hex}.partial")
             changed = manifest.model_copy(update=made_from)
-            scratch.write_text(changed.model_dump_json(indent=2), "utf-8")
-            replace(scratch, place)
+            with writing(place):
+                scratch.write_text(changed.model_dump_json(indent=2), "utf-8")
+                replace(scratch, place)
             yield what, 1, 0, ""
 
 
@@ -70,14 +72,20 @@ def _old(manifest: Manifest, seed: int) -> str | None:
 
 
 def _config(stage: str, old: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a stage as assets/training.py has them now."""
+    """The settings of a stage as training/making.py has them now."""
     sections, prompt = get_type_hints(Training), old["system_prompt"]
     return canonical(
         {
             "dtype": old["dtype"],
-            **{name: sections[name].model_validate(old[name]) for name in SECTIONS[stage]},
+            **{name: sections[name].model_validate(_seen(old[name])) for name in SECTIONS[stage]},
             "system_prompt": prompt and SystemPrompt.model_validate({**prompt, "version": ""}),
             "chat_template": old["chat_template"]
             and jinja_tokens(old["chat_template"], trimmed=True),
         }
     )
+
+
+def _seen(old: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the batch that a step saw: batches were cut to whole passes of a device."""
+    passes = max(1, old["batch"] // old["device_batch"])
+    return {**old, "batch": passes * old["device_batch"]}

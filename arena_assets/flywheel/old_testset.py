@@ -12,6 +12,7 @@ from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.ingredients import testset_version
 from arena_assets.flywheel.made_from import Making
 from arena_assets.flywheel.moment import Moment
+from arena_assets.lake.store import is_whole
 
 
 def migrate_testset(arena: Arena) -> Iterator[tuple[str, int, int, str]]:
@@ -21,6 +22,9 @@ def migrate_testset(arena: Arena) -> Iterator[tuple[str, int, int, str]]:
     """
     lake = arena.lake
     if not lake.exists("arena_testset") or testset_version(Moment(arena)):
+        return
+    if not is_whole(lake.path("arena_testset")):
+        yield "test set", 0, 1, "arena_testset is not a whole Parquet file"
         return
     metadata = pq.read_schema(lake.path("arena_testset")).metadata or {}
     drawn_by = metadata.get(b"arena.fingerprint")

@@ -38,7 +38,11 @@ class State:
 
     @property
     def why(self) -> str | None:
-        return " of ".join(self.first) if self.first else None
+        """The first table in words: its round or source with it, where it has any."""
+        if self.first is None:
+            return None
+        table, partition = self.first
+        return table if partition == ALL else f"{table} of {partition}"
 
 
 class Freshness:
@@ -113,7 +117,7 @@ def outdated_round(arena: Arena, key: str) -> list[str]:
     """In words: all that the promotion of a round rests on and that is out of date."""
     places = Freshness(Moment(arena)).below("promotions", key)
     return [
-        table if partition == key else f"{table} of {partition}"
+        table if partition in (key, ALL) else f"{table} of {partition}"
         for table, partition in places
         if (table, partition) != ("promotions", key)
     ]

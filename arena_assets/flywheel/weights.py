@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from arena_assets.config.generation import changing_text
+from arena_assets.config.profile import Profile
 from arena_assets.flywheel.arena import Arena
 from arena_assets.lake.lake import Lake
 from arena_assets.models.model import Local, Model, Served
@@ -74,6 +75,11 @@ def base_of(arena: Arena, known: Mapping[str, Model]) -> Local:
 def local_engine(arena: Arena) -> dict[str, Any]:
     """The settings of vLLM here that are part of what a model says."""
     return changing_text(arena.profile.generation.engine)
+
+
+def trusts_target(profile: Profile) -> bool:
+    """Whether the code that comes with the target's weights is run: its checkpoints need it too."""
+    return profile.models[profile.target.model].trust_remote_code
 
 
 def replaced_models(arena: Arena) -> set[str]:

@@ -124,7 +124,7 @@ CODE: Final[dict[str, Code]] = {
     "prompt_embeddings": Code(1, ("curation/embeddings.py", *_COLLECTED)),
     "dropped_contaminated": Code(1, _CONTAMINATION),
     "dropped_languages": Code(1, ("curation/filters.py", *_STEP)),
-    "arena_testset": Code(1, _TESTSET, ("difficulty", *_ENGINES)),
+    "arena_testset": Code(1, ("curation/testset.py",)),  # a copy of a version, drawn or not
     "testset_versions": Code(1, _TESTSET, ("difficulty", *_ENGINES)),
     "dropped_near_testset": Code(1, _CONTAMINATION),
     "prompts_curated": Code(1, ("curation/collection.py",)),
@@ -143,7 +143,7 @@ CODE: Final[dict[str, Code]] = {
     "checkpoint": Code(
         2,
         (
-            *(f"training/{name}.py" for name in ("job", "rows", "trainers")),
+            *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers")),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 VERSION: Final = 2  # of the canonical form; 1 had every setting in it
 
@@ -93,8 +94,12 @@ def _said(settings: BaseModel, names: Iterable[str] | None = None) -> Iterator[t
             said = None if value is None else canonical(form(value))
             if said not in (None, [], {}):
                 yield name, said
-        elif value != field.get_default(call_default_factory=True, validated_data={}):
+        elif field.is_required() or canonical(value) != canonical(_default(field)):
             yield name, canonical(value)
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
 
 
 def setting(settings: BaseModel, name: str) -> Any:

@@ -172,10 +172,11 @@ class Lake:
             note["digest"] = digest_of_state(state)
             note |= {"size": state.size, "changed_ns": state.changed_ns}
         path = self._record(table, partition)
-        path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
-        scratch.write_text(json.dumps(note), "utf-8")
-        durable.replace(scratch, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch.write_text(json.dumps(note), "utf-8")
+            durable.replace(scratch, path)
 
     def made_from(self, table: str, partition: str, digest: str) -> str | None:
         """What was noted of a partition that still has the digest; None where nothing was."""

@@ -135,7 +135,7 @@ class Store:
         whole: list[Path] = []
         torn: list[Path] = []
         for shard in sorted(self.folder.glob("*.parquet")):
-            (whole if _is_whole(shard) else torn).append(shard)
+            (whole if is_whole(shard) else torn).append(shard)
         return whole, torn
 
 
@@ -147,7 +147,7 @@ def _row(line: str) -> dict[str, Any] | None:
         return None
 
 
-def _is_whole(shard: Path) -> bool:
+def is_whole(shard: Path) -> bool:
     """Whether a file ends with a footer that can be read, as a Parquet file does."""
     try:
         pq.read_metadata(shard)

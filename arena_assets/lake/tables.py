@@ -127,9 +127,9 @@ TESTSET_VERSIONS = _table(
     version=_TEXT,
 )
 RESPONSES = _table(
-    "One row per prompt and contestant: the answer and all that determined it.",
+    "One row per prompt and contestant: the answer, and who gave it how.",
     ("prompt_id", "contestant"),
-    response_id=(_TEXT, "hash of model digest, rendered messages and sampling"),
+    response_id=(_TEXT, "hash of the contestant's key (model, prompting, sampling) and the prompt"),
     round=_TEXT,
     prompt_id=_TEXT,
     contestant=_TEXT,
@@ -155,7 +155,7 @@ RESPONSES = _table(
 JUDGMENTS = _table(
     "One row per game: one judge call on two responses in one order.",
     ("prompt_id", "contestant_a", "contestant_b", "judge"),
-    judgment_id=(_TEXT, "hash of judge, template and both responses in this order"),
+    judgment_id=(_TEXT, "hash of the judge's key, the prompt and both answers in this order"),
     round=_TEXT,
     prompt_id=_TEXT,
     game=(_INT, "1: contestants in alphabetical order; 2: swapped"),

@@ -25,7 +25,8 @@ from arena_assets.reading.places import digest_of
 class Local:
     """Weights in a folder, which vLLM and TRL load; `chat_template` is a Jinja file.
 
-    `engine_settings` are those of vllm.LLM that may change what the model says.
+    `engine_settings` are those of vllm.LLM that may change what the model says. So may code that
+    comes with the weights, where it is trusted.
     """
 
     name: str
@@ -38,7 +39,8 @@ class Local:
     @property
     def identity(self) -> str:
         """What determines what the model says, but for what it is asked and how, as one hash."""
-        return _identity("local engine", self.digest, self.engine_settings)
+        trusted = {"trust_remote_code": True} if self.trust_remote_code else {}
+        return _identity("local engine", self.digest, {**trusted, **self.engine_settings})
 
     def open(self, seed: int, settings: Mapping[str, Any]) -> Engine:
         """vLLM in this process; `settings` are those of vllm.LLM."""

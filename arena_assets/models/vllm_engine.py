@@ -36,7 +36,7 @@ class VLLMEngine:
         self._dtype = number_type(settings.get("dtype", AUTO), "generation").name
         settings = {**defaults, **settings, "dtype": self._dtype}
         self._llm = LLM(model=str(path), seed=seed, **settings)
-        self._template = resolve(chat_template).read_text("utf-8") if chat_template else None
+        self._template = resolve(chat_template).read_text("utf-8-sig") if chat_template else None
         if affinity:
             # vLLM's CPU worker pins the calling thread; what runs next in this process wants all
             # cores

@@ -17,6 +17,7 @@ _WEIGHTS = ("*.safetensors",)
 _SETTINGS = ("*.json", "*.jinja")
 _TOKENIZERS = ("*.model", "*.spm", "*.tiktoken", "*.bpe", "*.codes", "*.txt")  # merges, vocab
 _CODE = ("*.py",)
+_PACKAGED = ".package-version"  # beside converted weights: which version they came from
 
 
 class MissingWeights(FileNotFoundError):
@@ -56,10 +57,21 @@ def base_weights(model: ModelSettings, cache: Path, name: str) -> Path:
     source = weights_here(model, name)
     if model.path:
         return source
-    folder = cache / name
+    folder, version = cache / name, package_version(model)
+    note = folder / _PACKAGED
+    if note.exists() and note.read_text("utf-8") != version:
+        shutil.rmtree(folder)
     if not folder.exists():
-        _convert_gguf(source, folder)
+        _convert_gguf(source, folder, str(version))
     return folder
+
+
+def package_version(model: ModelSettings) -> str | None:
+    """The version of the package that ships the weights; None where none does or it is not here."""
+    try:
+        return metadata.version(model.package) if model.package else None
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def weights_here(model: ModelSettings, name: str) -> Path:
@@ -126,7 +138,7 @@ def _packaged_gguf(package: str, name: str) -> Path:
     return found[0]
 
 
-def _convert_gguf(gguf: Path, folder: Path) -> None:
+def _convert_gguf(gguf: Path, folder: Path, version: str) -> None:
     """Write weights as bfloat16 safetensors with their tokenizer, renamed into place."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -145,6 +157,7 @@ def _convert_gguf(gguf: Path, folder: Path) -> None:
     try:
         model.save_pretrained(scratch)
         tokenizer.save_pretrained(scratch)
+        (scratch / _PACKAGED).write_text(version, "utf-8")
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -63,13 +63,10 @@ class Manifest(BaseModel):
     created_at: datetime
 
 
-def digest_weights(folder: Path) -> str:
-    """SHA-256 over a model's files: weights, configuration and tokenizer."""
-    return _whole({path.name: _hash_file(path) for path in _weight_files(folder)})
-
-
 def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
-    """The digest of a model's files; those that are as they were at the last look are not read.
+    """SHA-256 over a model's files: weights, configuration and tokenizer.
+
+    Files that are as they were at the last look are not read.
 
     The note holds size, time of change and SHA-256 of each file, so that a look costs no more than
     a listing. `thorough` hashes everything: it also finds a change that kept size and time.

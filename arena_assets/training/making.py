@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arena_assets.config.contents import template_tokens
+from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.rounds import Round
@@ -61,13 +61,13 @@ class Course:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The settings that determine the checkpoint of a stage, without what changes no value."""
-        training, template = self.profile.training, self.model.chat_template
+        training, template = self.profile.training, self.chat_template
         return canonical(
             {
                 "dtype": training.dtype,
                 **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
                 "system_prompt": self.system_prompt,
-                "chat_template": template_tokens(template) if template else None,
+                "chat_template": jinja_tokens(template, trimmed=True) if template else None,
             }
         )
 
@@ -78,7 +78,7 @@ class Course:
     @cached_property
     def chat_template(self) -> str | None:
         template = self.model.chat_template
-        return resolve(template).read_text("utf-8") if template else None
+        return resolve(template).read_text("utf-8-sig") if template else None
 
     @property
     def fingerprint(self) -> str:

@@ -220,7 +220,7 @@ def _shared(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": settings.device_batch,
-        "gradient_accumulation_steps": max(1, settings.batch // settings.device_batch),
+        "gradient_accumulation_steps": settings.batch // settings.device_batch,
         "warmup_steps": settings.warmup,
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
