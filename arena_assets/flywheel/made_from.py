@@ -56,7 +56,8 @@ OF_PREPARATION: Final = {
     "testset_versions": Made(drawn_from=(*_COLLECTED, "prompt_embeddings", "models")),
     "arena_testset": Made((of.VERSION,)),
     "dropped_near_testset": Made(
-        (*_COLLECTED, "prompt_embeddings", "arena_testset", of.VERSION), _ALIKE
+        (*_COLLECTED, "prompt_embeddings", "arena_testset", of.VERSION),
+        (*_ALIKE, "prompts.near_duplicates"),
     ),
     "prompts_curated": Made((*_COLLECTED, "dropped_near_testset", "arena_testset", of.VERSION)),
     "slices": Made(("prompts_curated", "arena_testset"), ("seed", "prompts.slices")),

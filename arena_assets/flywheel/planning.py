@@ -50,8 +50,8 @@ class Work:
     """One kind of work of one contestant or judge in a round.
 
     `total` is all that the round needs, `to_do` what neither a store nor an earlier round of the
-    plan has (at most: answers that do
-    not exist yet may repeat others). Tokens, seconds and cost are those of `to_do`.
+    plan has (at most: answers that do not exist yet may repeat others). Tokens, seconds and cost
+    are those of `to_do`.
     """
 
     round: str
