@@ -27,7 +27,7 @@ import dagster as dg
 
 from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.handover import arena_contestants, round_contestants
-from arena_assets.generation.contestants import Contestant
+from arena_assets.generation.contestants import Contestant, by_model
 from arena_assets.models.dialogue import with_answers
 from arena_assets.models.engine import Engine, Request
 from arena_assets.models.model import Local
@@ -94,7 +94,7 @@ def answers_made(
                 answers=(table, key),
                 prompts=("prompts_curated", "all"),
             ).to_pylist()
-            for contestant in group(arena, key):
+            for contestant in by_model(group(arena, key)):
                 named = [row for row in rows if row["contestant"] == contestant.name]
                 new = [row for row in named if row["response_id"] not in seen]
                 seen |= {row["response_id"] for row in new}

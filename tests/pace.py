@@ -1,7 +1,7 @@
 """Which tests are slow: told by what they use, so that nobody has to mark them.
 
 Slow is what starts a process (dbt, a server, `arena`), a browser, a model of real weights or a run
-of Dagster, itself or through the helpers and fixtures of the tests. `make test-fast` leaves those
+of Dagster, itself or through functions and fixtures of the tests. `make test-fast` leaves those
 out, and what carries the mark `slow` by hand: simulations.
 """
 

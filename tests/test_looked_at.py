@@ -117,6 +117,7 @@ def failure_of_checkpoint(arena):  # noqa: F811
 
 
 def test_a_run_that_starts_at_the_checkpoint_refuses_what_the_checks_found(ready, looks):
+    record_tests(ready.lake, "training_set", FIRST, {})
     strict = with_limit(ready, 9)
     failed_expectations(strict, "training_set", FIRST)
     said = failure_of_checkpoint(strict)
@@ -125,6 +126,7 @@ def test_a_run_that_starts_at_the_checkpoint_refuses_what_the_checks_found(ready
 
 
 def test_a_limit_that_was_raised_since_is_held_by_the_checkpoint_too(ready, looks):
+    record_tests(ready.lake, "training_set", FIRST, {})
     assert failed_expectations(ready, "training_set", FIRST) == []
     assert "fails its blocking checks: has_rows" in failure_of_checkpoint(with_limit(ready, 9))
     assert len(looks) == 2
@@ -139,8 +141,9 @@ def test_tests_of_dbt_that_these_rows_failed_count_until_they_pass(ready):
     assert "fails its blocking checks: has_rows; known_kinds; unique_row_id. Nothing" in said
     record_tests(ready.lake, "training_set", FIRST, {"known_kinds": True})
     assert failed_tests(ready.lake, "training_set", FIRST) == ["unique_row_id"]
-    train_on(ready, 5)
-    assert known_failures(ready, "training_set", FIRST) == [], "they were of other rows"
+    train_on(ready, 10)
+    assert failed_tests(ready.lake, "training_set", FIRST) is None, "they were of other rows"
+    assert "was not tested by dbt as it is now" in failure_of_checkpoint(with_limit(ready, 9))
 
 
 def test_what_dbt_tests_in_a_run_is_noted_also_where_it_ends_the_run(arena_with_k):  # noqa: F811

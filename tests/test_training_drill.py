@@ -22,6 +22,7 @@ from test_checkpoints import manifest, trained
 from test_training_process import LAUNCHERS, processes, wait_until
 from training_drill import ROUND
 
+from arena_assets.checks.results import record_tests
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import MESSAGES
 from arena_assets.training.checkpoints import VERIFIED, CheckpointStore, verified_digest
@@ -56,6 +57,7 @@ def lake(tmp_path, tiny_model) -> Lake:
     path = lake.path("training_set", ROUND)
     path.parent.mkdir()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    record_tests(lake, "training_set", ROUND, {"seen": True})  # as dbt's would be
     return lake
 
 

@@ -1,6 +1,5 @@
 """The battles of a round: who the target is, what everybody answered, and how the judge saw it."""
 
-from collections.abc import Callable
 from functools import partial
 
 import dagster as dg
@@ -97,11 +96,8 @@ def responses(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     key = context.partition_key
-    try:
-        prompts = round_prompts(arena, key)
-    except BrokenChain as broken:
-        raise dg.Failure(str(broken), allow_retries=False) from broken
-    contestants = _group(round_contestants, arena, key)
+    prompts = round_prompts(arena, key)
+    contestants = by_model(round_contestants(arena, key))
     return answer_all(context, arena, "responses", contestants, prompts)
 
 
@@ -125,7 +121,7 @@ def arena_responses(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     prompts = testset_prompts(arena.lake)
-    contestants = _group(arena_contestants, arena, context.partition_key)
+    contestants = by_model(arena_contestants(arena, context.partition_key))
     return answer_all(context, arena, "arena_responses", contestants, prompts)
 
 
@@ -139,19 +135,9 @@ def arena_judgments(
     )
 
 
-def _group(
-    find: Callable[[Arena, str], list[Contestant]], arena: Arena, key: str
-) -> list[Contestant]:
-    """Who answers, by the model; dg.Failure says what is missing."""
-    try:
-        return by_model(find(arena, key))
-    except BrokenChain as broken:
-        raise dg.Failure(str(broken), allow_retries=False) from broken
-
-
 def answer_all(
     context: dg.AssetExecutionContext,
-    arena: dg.ResourceParam[Arena],
+    arena: Arena,
     table: str,
     contestants: list[Contestant],
     prompts: pa.Table,
@@ -189,7 +175,7 @@ def answer_all(
 
 def judge_and_report(
     context: dg.AssetExecutionContext,
-    arena: dg.ResourceParam[Arena],
+    arena: Arena,
     table: str,
     responses: str,
     members: list[Member],

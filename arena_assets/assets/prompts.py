@@ -30,10 +30,12 @@ from arena_assets.flywheel.ingredients import testset_version
 from arena_assets.flywheel.made_from import Making
 from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.taking_in import take_in_models
+from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.flywheel.weights import models as known_models
 from arena_assets.lake.lake import Lake
 from arena_assets.lake.tables import TABLES
 from arena_assets.models.engine import BackendDown
+from arena_assets.training.checkpoints import CorruptCheckpoint
 
 
 def assets(sources: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -154,8 +156,8 @@ def _rater(
     """Asks the profile's rater for the difficulty of prompts."""
 
     def rate_difficulty(prompts: pa.Table) -> dict[str, float]:
-        model = known_models(arena)[settings.model]
         try:
+            model = known_models(arena)[settings.model]
             return rate(
                 prompts,
                 settings,
@@ -165,7 +167,7 @@ def _rater(
                 arena.profile.generation.batch,
                 log,
             )
-        except BackendDown as down:
+        except (BackendDown, BrokenChain, CorruptCheckpoint) as down:
             raise dg.Failure(f"testset_versions: {down}", allow_retries=False) from down
 
     return rate_difficulty

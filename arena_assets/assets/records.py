@@ -11,6 +11,7 @@ import dagster as dg
 
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.made_from import Making
+from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.lake.lake import ALL, UnmigratedStore
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
@@ -18,10 +19,10 @@ from arena_assets.training.checkpoints import CorruptCheckpoint
 def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..., Any]:
     """Record beside the asset's partition the inputs as they were when it began.
 
-    It wraps the function before `declare` makes an asset of it; the table has the function's name
-    unless told. What changes while the asset works makes it out of date, also where it was read
-    after the change. Weights that are not the recorded ones fail the asset with the sentence that
-    says which.
+    It stands below what declares the asset; the table has the function's name unless told. What
+    changes while the asset works makes it out of date, also where it was read after the change. A
+    round that cannot start, and weights that are not the recorded ones, fail the asset with the
+    sentence that says why.
     """
 
     @functools.wraps(asset)
@@ -33,8 +34,8 @@ def recorded(asset: Callable[..., Any], table: str | None = None) -> Callable[..
         try:
             making = Making(arena, [name], partition)
             result = asset(*args, **kwargs)
-        except CorruptCheckpoint as corrupt:
-            raise dg.Failure(str(corrupt), allow_retries=False) from corrupt
+        except (BrokenChain, CorruptCheckpoint) as broken:
+            raise dg.Failure(str(broken), allow_retries=False) from broken
         making.ended(name)
         return result
 

@@ -6,9 +6,9 @@ from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table
 from arena_assets.assets.records import recorded, refuse_unmigrated
 from arena_assets.checks.expectations import known_failures
+from arena_assets.checks.results import failed_tests
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import TargetModel, base_target, target_of
-from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.plots import loss_plot, markdown_image
 from arena_assets.training.making import Course, found, train
 from arena_assets.training.process import TrainingFailed
@@ -70,15 +70,19 @@ def _parent(arena: Arena, key: str) -> TargetModel:
     """The model that training starts from: the round's own fighter, or the base model."""
     if arena.profile.rounds[key].trains_from == "base":
         return base_target(arena)
-    try:
-        return target_of(arena, key)
-    except BrokenChain as broken:
-        raise dg.Failure(str(broken), allow_retries=False) from broken
+    return target_of(arena, key)
 
 
 def _refuse_bad_rows(arena: Arena, key: str, run: str) -> None:
     """Blocking checks hold within a run only; one that starts here asks what they found."""
-    failed = known_failures(arena, "training_set", key, run)
+    tested = failed_tests(arena.lake, "training_set", key)
+    if tested is None:
+        raise dg.Failure(
+            f"training_set {key} was not tested by dbt as it is now. Nothing was trained; "
+            "materialize it again, with its checks.",
+            allow_retries=False,
+        )
+    failed = [*known_failures(arena, "training_set", key, run), *tested]
     if failed:
         raise dg.Failure(
             f"training_set {key} fails its blocking checks: {'; '.join(failed)}. Nothing was "

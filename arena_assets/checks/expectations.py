@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 
 from arena_assets.checks.results import (
-    failed_tests,
     looked_at,
     record,
     recorded_failures,
@@ -122,16 +121,16 @@ def failed_expectations(
 
 
 def known_failures(arena: Arena, table: str, partition: str, run: str | None = None) -> list[str]:
-    """The blocking checks that a partition fails, as they were noted: expectations, tests of dbt.
+    """The critical expectations that a partition fails, as they were noted.
 
     Only where nobody has looked at these rows and rules yet, also after a limit of the profile was
-    changed, the expectations are looked at now; `run` looks.
+    changed, they are looked at now; `run` looks.
     """
     suite = suites(arena.profile)[table]
     failed = recorded_failures(arena.lake, suite, partition)
     if failed is None:
         failed = failed_expectations(arena, table, partition, run)
-    return failed + failed_tests(arena.lake, table, partition)
+    return failed
 
 
 def _critical_failures(result: Any) -> list[str]:

@@ -59,14 +59,14 @@ def record_tests(lake: Lake, table: str, partition: str, passed: Mapping[str, bo
     _write(place, {"rows": rows, "passed": {**known, **passed}})
 
 
-def failed_tests(lake: Lake, table: str, partition: str) -> list[str]:
-    """The tests of dbt that the present rows failed; who makes a table with dbt tests it too.
+def failed_tests(lake: Lake, table: str, partition: str) -> list[str] | None:
+    """The tests of dbt that the present rows failed; None where none of them saw these rows.
 
     Raises MissingPartition.
     """
     noted = _read(_place(lake, table, partition, "tested"))
     if noted.get("rows") != lake.digest(table, partition):
-        return []
+        return None
     return sorted(name for name, passed in noted["passed"].items() if not passed)
 
 

@@ -37,7 +37,7 @@ def run(
     if turned:
         typer.echo(f"turned {', '.join(turned)}")
     else:
-        typer.echo("nothing to do: every round is done")
+        typer.echo("every round is done")
         leaderboard()
 
 

@@ -55,7 +55,8 @@ def turn(
             _prepare(arena, old, job, log)
         waiting, spent = [key for key in arena.rounds if key <= last], 0.0
         while waiting:
-            key, state = waiting[0], state_of(arena, waiting.pop(0))
+            key = waiting.pop(0)
+            state = state_of(arena, key)
             if state.name == "done" and key not in force:
                 _refresh(arena, key, job, log)
                 continue

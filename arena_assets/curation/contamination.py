@@ -22,6 +22,7 @@ from arena_assets.curation.words import Rows, grams, together, words_in
 from arena_assets.lake.tables import MESSAGES
 
 EXACT, OVERLAP, NEIGHBOUR = "same words", "n-gram overlap", "nearest neighbour"
+NEAR = "near-duplicate"  # of a prompt of the test set
 _LEAST = 4  # grams
 _BLOCK = 2_000  # items compared at once with a part of the prompts
 _LETTERS = "hash(array_to_string(words, ''))"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from arena_assets.curation.collection import STEPS, remaining
-from arena_assets.curation.contamination import EXACT, NEIGHBOUR, OVERLAP
+from arena_assets.curation.contamination import EXACT, NEAR, NEIGHBOUR, OVERLAP
 from arena_assets.curation.text import TEXT
 from arena_assets.lake.lake import ALL, Lake
 
@@ -66,5 +66,5 @@ def decontamination(lake: Lake, sources: Sequence[str], version: str) -> pa.Tabl
             left join items on items.against = hits.against and items.item_id = hits.match
             group by all order by all
             """,
-            params={"rules": [EXACT, OVERLAP, NEIGHBOUR]},
+            params={"rules": [EXACT, OVERLAP, NEIGHBOUR, NEAR]},
         ).to_arrow_table()

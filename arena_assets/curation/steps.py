@@ -17,7 +17,7 @@ from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Prompts
 from arena_assets.curation import filters
 from arena_assets.curation.collection import count, refuse_shared_ids
-from arena_assets.curation.contamination import Items, nearest
+from arena_assets.curation.contamination import NEAR, Items, nearest
 from arena_assets.curation.embeddings import BATCH, encode, load_encoder, stacked
 from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.text import TEXT, WHOLE
@@ -91,7 +91,7 @@ def near_testset(
         "select 'arena_testset' as against, prompt_id as item_id, messages from testset",
         testset=("testset_versions", version),
     )
-    connection.register("held_out", items.select(["item_id"]))
+    connection.register("held_out", items)
     connection.execute(
         """
         create or replace temp view outside as select * from remaining where prompt_id not in (
@@ -99,7 +99,36 @@ def near_testset(
         """
     )
     dropped = repeating(connection, prompts, lake, items, "outside")
-    return count(connection, "outside"), dropped
+    near = _near_held_out(connection, prompts, set(dropped["prompt_id"].to_pylist()))
+    return count(connection, "outside"), pa.concat_tables([dropped, near])
+
+
+def _near_held_out(connection: Connection, prompts: Prompts, known: set[str]) -> pa.Table:
+    """Near-duplicates of held-out prompts in the view `outside`, but those that are known.
+
+    The step of near-duplicates keeps the first of two, whichever is held out.
+    """
+    settings = prompts.near_duplicates
+    connection.execute(
+        """
+        create or replace temp view beside as
+        select prompt_id, messages from outside union all select item_id, messages from held_out
+        """
+    )
+    words = words_in(connection, "beside")
+    groups: dict[str, list[str]] = {}
+    for row in near_duplicates(words, settings.threshold, settings.words).to_pylist():
+        groups.setdefault(row["match"], [row["match"]]).append(row["prompt_id"])
+    (held,) = connection.sql("select list(item_id) from held_out").fetchall()[0]
+    test = set(held)
+    found = [
+        {"prompt_id": one, "against": "arena_testset", "match": next(t for t in group if t in test)}
+        for group in groups.values()
+        if not test.isdisjoint(group)
+        for one in group
+        if one not in test and one not in known
+    ]
+    return _as_drops(sorted(found, key=lambda row: row["prompt_id"]), "decontamination", NEAR)
 
 
 def repeating(

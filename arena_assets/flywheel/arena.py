@@ -18,12 +18,15 @@ CHECKPOINT: Final = "checkpoint"  # beside the tables: a folder with a manifest
 
 
 class Arena:
-    """One arena. Raises ProfileError where the profile cannot be used."""
+    """One arena; by default in its profile's own lake.
 
-    def __init__(self, profile: str | Path, lake: str | Path):
+    Raises ProfileError where the profile cannot be used.
+    """
+
+    def __init__(self, profile: str | Path, lake: str | Path | None = None):
         self.profile_path = resolve(str(profile))
         self.profile: Profile = load_profile(profile)
-        self.lake = Lake(lake)
+        self.lake = Lake(lake or lake_root(self.profile))
         self.rounds: dict[str, Round] = rounds_in_order(self.profile.rounds)
         self.checkpoints = CheckpointStore(self.lake.root / "checkpoints")
 
@@ -72,4 +75,4 @@ def lake_root(profile: Profile) -> Path:
 
 def open_arena() -> Arena:
     """The arena that ARENA_PROFILE and ARENA_LAKE name."""
-    return Arena(profile_path(), lake_root(load_profile()))
+    return Arena(profile_path())

@@ -59,7 +59,8 @@ OF_PREPARATION: Final = {
     ),
     "arena_testset": Made((of.VERSION,)),
     "dropped_near_testset": Made(
-        (*_COLLECTED, "prompt_embeddings", "arena_testset", of.VERSION), _ALIKE
+        (*_COLLECTED, "prompt_embeddings", "arena_testset", of.VERSION),
+        (*_ALIKE, "prompts.near_duplicates"),
     ),
     "prompts_curated": Made((*_COLLECTED, "dropped_near_testset", "arena_testset", of.VERSION)),
     "slices": Made(("prompts_curated", "arena_testset"), ("seed", "prompts.slices")),

@@ -126,7 +126,7 @@ CODE: Final[dict[str, Code]] = {
     "dropped_languages": Code(1, ("curation/filters.py", *_STEP)),
     "arena_testset": Code(1, ("curation/testset.py",)),  # a copy of a version, drawn or not
     "testset_versions": Code(1, _TESTSET, ("difficulty", *_ENGINES)),
-    "dropped_near_testset": Code(1, _CONTAMINATION),
+    "dropped_near_testset": Code(2, ("curation/near_duplicates.py", *_CONTAMINATION)),
     "prompts_curated": Code(1, ("curation/collection.py",)),
     "slices": Code(1, ("curation/slices.py",)),
     "prompt_drops": Code(1, _COLLECTED),

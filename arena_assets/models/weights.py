@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -138,6 +141,25 @@ def _packaged_gguf(package: str, name: str) -> Path:
     return found[0]
 
 
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """What gguf reads is kept meanwhile.
+
+    transformers reads a file's metadata three times, and makes the map of tensor names anew for
+    each of hundreds of modules: a third of a conversion.
+    """
+    import gguf
+
+    kept = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, made in kept.items():
+        setattr(gguf, name, cache(made))
+    try:
+        yield
+    finally:
+        for name, made in kept.items():
+            setattr(gguf, name, made)
+
+
 def _convert_gguf(gguf: Path, folder: Path, version: str) -> None:
     """Write weights as bfloat16 safetensors with their tokenizer, renamed into place."""
     import torch
@@ -145,13 +167,14 @@ def _convert_gguf(gguf: Path, folder: Path, version: str) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # seconds, and a log file cannot show it
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent,
-        gguf_file=gguf.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=torch.float32,
-    ).to(torch.bfloat16)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    with _read_once():
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        ).to(torch.bfloat16)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = folder.with_name(f".partial-{folder.name}-{uuid.uuid4().hex[:8]}")
     try:

@@ -20,7 +20,7 @@
   {% endif %}
 {% endif %}{% endmacro %}
 
-{# Sources become views, because dagster-dbt reads their columns for the lineage of columns. #}
+{# Sources become views of their files, since models name them as tables. #}
 {% macro register_sources() %}{% if execute and var('lake') %}
   {% for source in graph.sources.values() %}
     {% set path = parquet_path(source.identifier, source.config.meta.get('partition')) %}
