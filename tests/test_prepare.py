@@ -104,7 +104,7 @@ def test_the_report_names_benchmark_rule_and_examples(arena):
     rules = {"same words", "n-gram overlap", "nearest neighbour"}
     assert {(row["against"], row["reason"]) for row in report} == {
         (against, rule) for against in ("geography", "arena_testset") for rule in rules
-    }
+    } | {("arena_testset", "near-duplicate")}
     (found,) = [row for row in report if row["against"] == "geography" and row["rows"]]
     (example,) = json.loads(found["examples"])
     assert (found["reason"], found["rows"]) == ("n-gram overlap", 1)

@@ -55,6 +55,7 @@ def decontamination(lake: Lake, sources: Sequence[str], version: str) -> pa.Tabl
                 select distinct benchmark as against from benchmarks union select 'arena_testset'
             ), rules as (
                 select against, unnest($rules) as reason from against
+                union all select 'arena_testset', $near
             )
             select rules.against, rules.reason, count(hits.prompt_id) as rows,
                    coalesce(list({{
@@ -66,5 +67,5 @@ def decontamination(lake: Lake, sources: Sequence[str], version: str) -> pa.Tabl
             left join items on items.against = hits.against and items.item_id = hits.match
             group by all order by all
             """,
-            params={"rules": [EXACT, OVERLAP, NEIGHBOUR, NEAR]},
+            params={"rules": [EXACT, OVERLAP, NEIGHBOUR], "near": NEAR},
         ).to_arrow_table()

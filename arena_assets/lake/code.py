@@ -130,7 +130,7 @@ CODE: Final[dict[str, Code]] = {
     "prompts_curated": Code(1, ("curation/collection.py",)),
     "slices": Code(1, ("curation/slices.py",)),
     "prompt_drops": Code(1, _COLLECTED),
-    "decontamination_report": Code(1, ("curation/report.py", *_COLLECTED)),
+    "decontamination_report": Code(2, ("curation/report.py", *_COLLECTED)),
     # a round
     "target_model": Code(1, ("flywheel/handover.py",)),
     "responses": Code(1, ("generation/responses.py",), _ANSWERS),
