@@ -15,6 +15,8 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import regex
+
 from arena_assets.models.reasoning import has_marks, split_reasoning
 
 EXPLANATION = "explanation"
@@ -22,7 +24,8 @@ _MOST_OBJECTS = 100  # a text that opens more of them is no answer, and would co
 _DEEPEST = 50
 
 _END = r"(?=\s*(?:[,:}\]，：]|//|/\*|\#))"  # what a closing quotation mark stands before
-_TOKEN = re.compile(
+# not `re`, whose possessive quantifiers lose matches in Python before 3.11.4
+_TOKEN = regex.compile(
     rf"""
     (?P<blank>[\s\ufeff\u200b]+)
     |(?P<comment>//[^\n]*|/\*.*?\*/|\#[^\n]*)
@@ -35,11 +38,11 @@ _TOKEN = re.compile(
     |(?P<word>true|false|null|none|nan|infinity)\b
     |(?P<mark>[][{{}},:，：])
     """,
-    re.X | re.S | re.I,
+    regex.X | regex.S | regex.I,
 )
 _WORDS = {"none": "null", "nan": "NaN", "infinity": "Infinity"}
-_OBJECT_LIKE = re.compile(
-    r"""\{(?:\s|//[^\n]{0,500}+|/\*.{0,500}?\*/)*+(?:["'“”„}]|[^\W\d][\w-]*\s*[:：])""", re.S
+_OBJECT_LIKE = regex.compile(
+    r"""\{(?:\s|//[^\n]{0,500}+|/\*.{0,500}?\*/)*+(?:["'“”„}]|[^\W\d][\w-]*\s*[:：])""", regex.S
 )
 _ESCAPE = re.compile(r'\\(u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2}|["\\/bfnrt]|.)|"', re.S)
 _OF_TEN = r"(?:\s*(?:/|out of)\s*10(?:\.0)?)?"

@@ -11,6 +11,8 @@ import json
 import re
 from collections.abc import Iterator
 
+import regex
+
 _TAGS = (
     "think",  # DeepSeek, Qwen, GLM, Nemotron, MiniMax, OLMo, SmolLM, Phi, ERNIE, Magistral 2506
     "thinking",
@@ -56,7 +58,8 @@ _WRAPPED = re.compile(  # the answer's own wrapper, where reasoning came before 
 _GRANITE = re.compile(
     r"\s*here(?:'s| is) my thought process:(.*?)here(?:'s| is) my response:(.*)", re.I | re.S
 )
-_HARMONY = re.compile(  # gpt-oss: <|start|>role<|channel|>name<|message|>text<|end|>
+# not `re`, whose possessive quantifiers lose matches in Python before 3.11.4
+_HARMONY = regex.compile(  # gpt-oss: <|start|>role<|channel|>name<|message|>text<|end|>
     r"(?:<\|start\|>[^<]*)?<\|channel\|>\s*+(\w++)[^<]*+(?:<\|constrain\|>[^<]*+)?<\|message\|>"
     r"|<\|start\|>[^<]*(?:<\|message\|>)?|<\|(?:end|return|call)\|>"
 )

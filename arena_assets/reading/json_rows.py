@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TextIO
 
+import regex
+
 from arena_assets.reading.records import LONGEST, Record, json_record, line_records, parse_json
 
 Open = Callable[[], AbstractContextManager[TextIO]]
@@ -21,7 +23,8 @@ _SHOWN = 1_000  # characters of a line that is too long
 _FIRST_LINES = 5
 _CHUNK = 1024 * 1024  # characters
 # A text in quotation marks (the second one is missing where it is broken), a bracket, or a comma.
-_MARK = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*+("?)|[\[\]{},]')
+# not `re`, whose possessive quantifiers lose matches in Python before 3.11.4
+_MARK = regex.compile(r'"(?:[^"\\\n]++|\\[^\n])*+("?)|[\[\]{},]')
 _CLOSED_BY = {"[": "]", "{": "}"}
 
 
