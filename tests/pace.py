@@ -2,7 +2,8 @@
 
 Slow is what starts a process (dbt, a server, `arena`), a browser, a model of real weights or a run
 of Dagster, itself or through functions and fixtures of the tests. `make test-fast` leaves those
-out, and what carries the mark `slow` by hand: simulations.
+out, and what carries the mark `slow` by hand: simulations, servers that let
+others wait.
 """
 
 from __future__ import annotations

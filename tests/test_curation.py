@@ -345,6 +345,7 @@ def test_near_duplicates_are_those_of_a_comparison_of_all_pairs():
     assert min(found["score"].to_pylist()) < 0.8, "a group reaches further than one step"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", [1, 2, 7, 60])
 def test_neither_row_order_nor_shards_change_what_is_a_near_duplicate(shards):
     table = near_copies()

@@ -67,6 +67,7 @@ def dead_url() -> str:
         return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
 
 
+@pytest.mark.slow
 def test_each_transient_fault_is_tried_again_and_answered_once():
     requests = [ask_for(fault) for fault in (*TRANSIENT, *HARMLESS)]
     with FaultServer({fault: [fault] for fault in (*TRANSIENT, *HARMLESS)}) as server:
@@ -79,6 +80,7 @@ def test_each_transient_fault_is_tried_again_and_answered_once():
     assert set(server.answered.values()) == {1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", TRANSIENT)
 def test_a_fault_that_stays_becomes_an_error_when_the_tries_are_used_up(fault):
     requests = [ask_for("good"), ask_for("bad"), ask_for("fine")]
@@ -119,6 +121,7 @@ def test_retry_after_is_waited_for():
     assert second.at - first.at >= 1.1
 
 
+@pytest.mark.slow
 def test_no_row_of_a_mixed_batch_is_lost_or_answered_twice():
     dice = random.Random(7)
     scripts = {}
@@ -353,6 +356,7 @@ def fill(lake: Lake, url: str) -> None:
     )
 
 
+@pytest.mark.slow
 def test_tables_filled_over_a_failing_server_lose_and_repeat_nothing(tmp_path):
     lake = Lake(tmp_path)
     rest = {"source": "s", "constraints": "[]", "category": "c"}
