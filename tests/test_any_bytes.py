@@ -128,6 +128,7 @@ def test_any_bytes_are_rows_or_quarantine_or_one_clear_error(tmp_path, read, nam
     check(read, tmp_path / name, content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("read", [read_as_source, read_as_recording])
 @given(name=st.sampled_from(NAMES), content=harmed())
 @BOUNDED

@@ -336,6 +336,7 @@ _CONTENT = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(
     content=_CONTENT,
     suffix=st.sampled_from(SUFFIXES),

@@ -95,6 +95,7 @@ def test_comments_and_white_space_of_sql_do_not_count_but_its_texts_do(tmp_path)
     assert plain not in {sql(tmp_path, spaced.replace(*change)) for change in changes}
 
 
+@pytest.mark.slow
 def test_recording_names_what_changed(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(code_digests, "RECORDED", tmp_path / "digests.json")
     code_digests.main()

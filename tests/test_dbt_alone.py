@@ -34,6 +34,7 @@ def said_by(arguments: list[str], folder: Path) -> str:
     return "\n".join([str(result.exception), *(m["info"]["msg"] for m in said)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -73,6 +74,7 @@ def test_a_plain_dbt_build_leaves_the_lake_that_the_environment_names(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in lake.root.rglob("*")} == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["parse"], ["docs", "generate"], ["test", "--select", "test_type:unit"]],

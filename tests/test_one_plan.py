@@ -81,6 +81,7 @@ def test_what_is_not_there_yet_has_no_model_and_no_judge(arena):
     ]
 
 
+@pytest.mark.slow
 def test_a_round_has_no_more_to_do_once_what_was_planned_is_made(arena, monkeypatch, tmp_path):
     base = Local("tiny", tmp_path, "digest")
     known = {"tiny": base}

@@ -146,6 +146,7 @@ def test_no_row_of_a_mixed_batch_is_lost_or_answered_twice():
         assert server.answered[prompt] == (end != "400")
 
 
+@pytest.mark.slow
 def test_no_more_requests_are_under_way_than_allowed():
     requests = [ask_for(f"prompt {number}") for number in range(24)]
     scripts = {request.messages[-1]["content"]: ["slow:0.1"] for request in requests}

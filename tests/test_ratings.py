@@ -65,6 +65,7 @@ def test_the_fit_maximises_the_likelihood(numbers):
     np.testing.assert_allclose(fast, slow - slow.mean(), atol=2e-3)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 20), min_size=12, max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_firths_fit_maximises_the_likelihood_times_jeffreys_prior(numbers):

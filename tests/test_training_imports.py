@@ -6,10 +6,13 @@ import importlib.util
 import os
 import sys
 
+import pytest
+
 from arena_assets.training import __main__ as training
 from arena_assets.training.job import Job
 
 
+@pytest.mark.slow
 def test_a_training_process_never_imports_vllm(monkeypatch):
     from arena_assets.training import trainers
 
