@@ -8,7 +8,6 @@ rows and rules alone.
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -80,6 +79,4 @@ def _read(place: Path) -> dict[str, Any]:
 
 
 def _write(place: Path, note: Mapping[str, Any]) -> None:
-    scratch = place.with_name(f"{place.name}.{uuid.uuid4().hex}.partial")
-    scratch.write_text(json.dumps(note), "utf-8")
-    durable.replace(scratch, place)
+    durable.write_text(place, json.dumps(note))

@@ -99,11 +99,13 @@ def near_testset(
         """
     )
     dropped = repeating(connection, prompts, lake, items, "outside")
-    near = _near_held_out(connection, prompts, set(dropped["prompt_id"].to_pylist()))
+    near = _near_held_out(connection, prompts, items, set(dropped["prompt_id"].to_pylist()))
     return count(connection, "outside"), pa.concat_tables([dropped, near])
 
 
-def _near_held_out(connection: Connection, prompts: Prompts, known: set[str]) -> pa.Table:
+def _near_held_out(
+    connection: Connection, prompts: Prompts, items: pa.Table, known: set[str]
+) -> pa.Table:
     """Near-duplicates of held-out prompts in the view `outside`, but those that are known.
 
     The step of near-duplicates keeps the first of two, whichever is held out.
@@ -119,8 +121,7 @@ def _near_held_out(connection: Connection, prompts: Prompts, known: set[str]) ->
     groups: dict[str, list[str]] = {}
     for row in near_duplicates(words, settings.threshold, settings.words).to_pylist():
         groups.setdefault(row["match"], [row["match"]]).append(row["prompt_id"])
-    (held,) = connection.sql("select list(item_id) from held_out").fetchall()[0]
-    test = set(held)
+    test = set(items["item_id"].to_pylist())
     found = [
         {"prompt_id": one, "against": "arena_testset", "match": next(t for t in group if t in test)}
         for group in groups.values()

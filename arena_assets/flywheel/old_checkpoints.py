@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_type_hints
 
@@ -10,7 +9,7 @@ from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.training import SECTIONS, Training
 from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
-from arena_assets.lake.durable import replace
+from arena_assets.lake.durable import write_text
 from arena_assets.lake.identity import canonical
 from arena_assets.lake.lake import writing
 from arena_assets.models.prompting import SystemPrompt
@@ -53,11 +52,9 @@ def migrate_checkpoints(
                 ),
             }
             place = store.current(key) / MANIFEST
-            scratch = place.with_name(f".{MANIFEST}.{uuid.uuid4().hex}.partial")
             changed = manifest.model_copy(update=made_from)
             with writing(place):
-                scratch.write_text(changed.model_dump_json(indent=2), "utf-8")
-                replace(scratch, place)
+                write_text(place, changed.model_dump_json(indent=2))
             yield what, 1, 0, ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,14 @@ def replace(scratch: Path, path: Path) -> None:
     sync(scratch)
     scratch.replace(path)
     sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file beside its place, on the disk before it gets its name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name.removeprefix('.')}.{uuid.uuid4().hex}.partial")
+    scratch.write_text(text, "utf-8")
+    replace(scratch, path)
 
 
 @contextmanager

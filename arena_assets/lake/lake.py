@@ -172,11 +172,8 @@ class Lake:
             note["digest"] = digest_of_state(state)
             note |= {"size": state.size, "changed_ns": state.changed_ns}
         path = self._record(table, partition)
-        scratch = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
         with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            scratch.write_text(json.dumps(note), "utf-8")
-            durable.replace(scratch, path)
+            durable.write_text(path, json.dumps(note))
 
     def made_from(self, table: str, partition: str, digest: str) -> str | None:
         """What was noted of a partition that still has the digest; None where nothing was."""

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from arena_assets.config.settings_files import explain
 from arena_assets.lake.code import code_version
-from arena_assets.lake.durable import claim, exclusive, replace, sync, sync_tree
+from arena_assets.lake.durable import claim, exclusive, sync, sync_tree, write_text
 from arena_assets.lake.identity import identity
 
 MANIFEST = "manifest.json"
@@ -81,10 +81,7 @@ def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
             digest = _hash_file(path)
         files[path.name] = [*state, digest]
     if files != noted:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        scratch = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}.partial")
-        scratch.write_text(json.dumps(files, indent=1), "utf-8")
-        replace(scratch, note)
+        write_text(note, json.dumps(files, indent=1))
     return _whole({name: digest for name, (_, _, digest) in files.items()})
 
 
