@@ -121,6 +121,9 @@ def _write_tiny_arena() -> None:
     )
 
 
+# Who starts the tests in the background of a shell without job control has them, and all that they
+# start, ignore SIGINT; Dagster then has SIGTERM ignored too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 _write_tiny_arena()
 
 
