@@ -298,7 +298,7 @@ def job(tiny_model, tiny_profile, tmp_path):
 
 
 def test_sft_trains_on_our_labels_and_the_lost_row_is_on_record(job, tokenizer):
-    from arena_assets.training.trainers import sft_trainer
+    from arena_assets.training.sft import sft_trainer
 
     trainer = sft_trainer(job)
     made = encoder(tokenizer, FEW_SHOT)
@@ -320,7 +320,7 @@ def test_dpo_sums_over_the_answers_of_all_turns_and_nothing_else(job, tokenizer)
     import torch
     from transformers import AutoModelForCausalLM
 
-    from arena_assets.training.trainers import dpo_trainer
+    from arena_assets.training.dpo import dpo_trainer
 
     trainer = dpo_trainer(job)
     model = AutoModelForCausalLM.from_pretrained(job.model, dtype=torch.float32)
@@ -349,7 +349,9 @@ def test_dpo_sums_over_the_answers_of_all_turns_and_nothing_else(job, tokenizer)
 def test_a_tokenizer_without_end_or_padding_takes_those_of_the_model(
     job, tokenizer, tmp_path, lacking, stops
 ):
-    from arena_assets.training import trainers
+    from arena_assets.training.dpo import dpo_trainer
+    from arena_assets.training.loading import tokenizer_of
+    from arena_assets.training.sft import sft_trainer
 
     model = tmp_path / "model"
     shutil.copytree(job.model, model)
@@ -361,15 +363,16 @@ def test_a_tokenizer_without_end_or_padding_takes_those_of_the_model(
         kept = {key: value for key, value in settings.items() if value is not None}
         (model / name).write_text(json.dumps(kept), "utf-8")
     other = job.model_copy(update={"model": model})
-    own = trainers._tokenizer(other)
+    own = tokenizer_of(other)
     assert own.eos_token == "<|end|>" and own.pad_token
-    learned = [found["labels"][-1] for found in trainers.sft_trainer(other).train_dataset]
+    learned = [found["labels"][-1] for found in sft_trainer(other).train_dataset]
     assert learned == [tokenizer.eos_token_id] * 3
-    assert len(trainers.dpo_trainer(other).train_dataset) == 3
+    assert len(dpo_trainer(other).train_dataset) == 3
 
 
 def test_a_training_set_of_which_nothing_can_be_learned_is_refused_with_the_reasons(job):
-    from arena_assets.training.trainers import NothingToLearn, sft_trainer
+    from arena_assets.training.loading import NothingToLearn
+    from arena_assets.training.sft import sft_trainer
 
     short = job.training.model_copy(
         update={"sft": job.training.sft.model_copy(update={"max_length": 50})}

@@ -143,7 +143,9 @@ CODE: Final[dict[str, Code]] = {
     "checkpoint": Code(
         2,
         (
-            *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers")),
+            *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
+            *(f"training/{name}.py" for name in ("fitting", "sft", "dpo", "reward_model")),
+            "training/reinforcement.py",
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),

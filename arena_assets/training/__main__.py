@@ -40,7 +40,8 @@ def main() -> None:
     # None says to Python that a module is not there.
     sys.modules["vllm"] = None  # type: ignore[assignment]
     from arena_assets.training.job import Job
-    from arena_assets.training.trainers import NothingToLearn, train
+    from arena_assets.training.loading import NothingToLearn
+    from arena_assets.training.trainers import train
 
     try:
         train(Job.read(Path(sys.argv[1])))

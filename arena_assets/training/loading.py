@@ -1,0 +1,107 @@
+"""What a training process reads: the model, its tokenizer, and the rows in tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from datasets import Dataset
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+)
+from transformers.utils import logging as transformers_logging
+
+from arena_assets.training.checkpoints import LEARNED, ROWS
+from arena_assets.training.job import Job
+from arena_assets.training.rows import Encoder, build
+
+
+class NothingToLearn(ValueError):
+    """No row of the training set can be learned; says why, by reason."""
+
+
+def learned_rows(
+    job: Job, phase: str, kind: str, make: Callable[[dict[str, Any]], dict[str, Any]]
+) -> Dataset:
+    """What a phase learns from; rows that are left out are told and go to rows.json, by reason."""
+    columns = ["row_id", *LEARNED]
+    table = pq.read_table(
+        job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
+    )
+    built = build(table.to_pylist(), make)
+    if is_first_process():
+        print(f"{phase}: {built}")
+        file = job.output / ROWS
+        known = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        known[phase] = {"rows": len(built.rows), "dropped": built.dropped}
+        file.write_text(json.dumps(known, indent=1, ensure_ascii=False), "utf-8")
+    if not built.rows:
+        raise NothingToLearn(
+            f"{job.training_set}: none of {table.num_rows} rows of kind {kind!r} can be learned, "
+            f"which {job.stage} trains on ({built}); see max_length under training.{phase}, the "
+            "chat template and the rows themselves"
+        )
+    return Dataset.from_list(built.rows)
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of the job, or the one that writes for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def encoder_of(job: Job) -> Encoder:
+    """Rows as the target sees them."""
+    tokenizer = tokenizer_of(job)
+    return Encoder(tokenizer, {tokenizer.eos_token_id, *_stops(job)} - {None}, job.system_prompt)
+
+
+def _stops(job: Job) -> list[int]:
+    """The tokens at which the model stops: its generation settings say so."""
+    try:
+        generation = GenerationConfig.from_pretrained(job.model)
+    except OSError:  # no settings of its own: those of its configuration
+        generation = GenerationConfig.from_model_config(
+            AutoConfig.from_pretrained(job.model, trust_remote_code=job.trust_remote_code)
+        )
+    stops = generation.eos_token_id
+    return stops if isinstance(stops, list) else [stops] if stops is not None else []
+
+
+def policy(job: Job) -> Any:
+    return AutoModelForCausalLM.from_pretrained(
+        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code
+    )
+
+
+def scorer(job: Job, folder: Path) -> Any:
+    """A model with one output a text, as a reward model has."""
+    # the head is new where the folder holds a language model: no need to warn of it
+    transformers_logging.set_verbosity_error()
+    return AutoModelForSequenceClassification.from_pretrained(
+        folder,
+        num_labels=1,
+        dtype=torch.float32,
+        trust_remote_code=job.trust_remote_code,
+    )
+
+
+def tokenizer_of(job: Job, padding_side: str = "right") -> Any:
+    tokenizer = AutoTokenizer.from_pretrained(
+        job.model, padding_side=padding_side, trust_remote_code=job.trust_remote_code
+    )
+    if tokenizer.eos_token is None and (stops := _stops(job)):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(stops[0])
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if job.chat_template:  # the checkpoint keeps it
+        tokenizer.chat_template = job.chat_template
+    return tokenizer
