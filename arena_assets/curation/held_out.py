@@ -63,7 +63,7 @@ def draw_held_out(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
     """
     with duckdb.connect() as connection:
         connection.register("held", prompts)
-        return connection.execute(
+        return connection.sql(
             """
             with ranked as (
                 select *, row_number() over (
@@ -74,7 +74,7 @@ def draw_held_out(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
             select * exclude (nth) from ranked
             order by nth, md5($seed || '|' || held_out) limit $rows
             """,
-            {"seed": str(seed), "rows": settings.held_out_prompts},
+            params={"seed": str(seed), "rows": settings.held_out_prompts},
         ).to_arrow_table()
 
 
