@@ -60,12 +60,20 @@ def turn(
             if state.name == "done" and key not in force:
                 _refresh(arena, key, job, log)
                 continue
+            if state.name == "waiting for approval" and key not in force:
+                log(_waits(arena, key))
+                break
             log(f"{key}: turning ({_in_words(state)})")
             started = time.monotonic()
-            job("turn_round", key)
+            # a person decided, or the rule is another one: nothing else has to be made
+            alone = state.first == ("promotions", key) and key not in force
+            job("turn_round", key, only=["promotions"] if alone else None)
             spent += time.monotonic() - started
             turned.append(key)
             rated(key)
+            if state_of(arena, key).name == "waiting for approval":
+                log(_waits(arena, key))
+                break
             if waiting:
                 left = spent / len(turned) * len(waiting)
                 log(f"still to come: {', '.join(waiting)}, about {_minutes(left)}")
@@ -91,6 +99,17 @@ def _refresh(arena: Arena, key: str, job: Callable[..., None], log: Callable[[st
         return
     log(f"{key}: done, but for reports: {', '.join(old)}")
     job("turn_round", key, only=old)
+
+
+def _waits(arena: Arena, key: str) -> str:
+    """What a round waits for, and how it goes on."""
+    row, following = promoted(arena, key), arena.round(key).following
+    assert row, "it waits, so there is a promotion"
+    rest = f"; {following} and what follows are not started" if following else ""
+    return (
+        f"{key}: {row['contestant']} waits for a person's approval, `arena models approve {key}`"
+        f"{rest} ({row['reason']})"
+    )
 
 
 def _in_words(state: State) -> str:
