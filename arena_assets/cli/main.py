@@ -81,13 +81,15 @@ app.command("migrate")(migrate_command)
 def _explains_itself(error: Exception) -> bool:
     """Whether an error is a sentence for the person who runs the command."""
     from arena_assets.config.settings_files import ProfileError
+    from arena_assets.flywheel.decisions import BrokenDecisions
+    from arena_assets.flywheel.seeds import BadSeed
     from arena_assets.flywheel.weights import BrokenChain
     from arena_assets.lake.lake import MissingPartition, NotWritable
     from arena_assets.models.weights import MissingWeights
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
     kinds = (ProfileError, BrokenChain, CorruptCheckpoint, MissingPartition, MissingWeights)
-    return isinstance(error, (*kinds, NotWritable))
+    return isinstance(error, (*kinds, NotWritable, BrokenDecisions, BadSeed))
 
 
 def main() -> None:

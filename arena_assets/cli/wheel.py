@@ -18,6 +18,8 @@ from arena_assets.assets.console import noise_to
 from arena_assets.config.places import PROJECT, workspace
 from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.group import promoted
+from arena_assets.flywheel.made_from import OF_PREPARATION, OF_SOURCE
+from arena_assets.flywheel.seeds import share
 from arena_assets.flywheel.state import (
     State,
     outdated_preparation,
@@ -51,6 +53,8 @@ def turn(
     turned: list[str] = []
     with open_instance() as instance:
         job = partial(_run, arena, instance)
+        if arena.shares_with:
+            share(arena.shares_with, arena.lake, {*OF_PREPARATION, *OF_SOURCE})
         if old := outdated_preparation(arena):
             _prepare(arena, old, job, log)
         waiting, spent = [key for key in arena.rounds if key <= last], 0.0

@@ -325,6 +325,11 @@ def decided_by_people(now: Moment, key: str) -> Any:
     return decision_on(now.arena.lake, key)
 
 
+def training_seed(now: Moment, _: str) -> Any:
+    """The seed of training; that of what is drawn counts by what was drawn."""
+    return now.profile.training_seed
+
+
 def quorum(now: Moment, _: str) -> Any:
     """The share of a jury's weight that has to give a verdict."""
     return getattr(now.profile.judge, "quorum", None)

@@ -208,5 +208,5 @@ def _gained(rows: Sequence[Mapping[str, Any]], chosen: str) -> dict[str, float |
         row = next(
             (r for r in rows if r["contestant"] == chosen and r["purpose"] in purposes), None
         )
-        found |= {f"{prefix}{part}": row and row[part] for part in parts}
+        found |= {f"{prefix}{part}": row[part] if row else None for part in parts}
     return found

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from arena_assets.config.promotion import Measure
 from arena_assets.config.rounds import BASE, until
-from arena_assets.curation.split import HELD_OUT
+from arena_assets.curation.split import HELD_OUT, REPORT, SELECT, WHOLE
 from arena_assets.flywheel.arena import Arena
 from arena_assets.lake.lake import ALL, Lake
 from arena_assets.ratings.battles import Battles, read_battles
@@ -66,9 +66,8 @@ def ratings_of(arena: Arena, key: str, log: Callable[[str], None]) -> list[dict[
 def purposes_of(lake: Lake) -> list[str]:
     """The purposes of the present test prompts."""
     found = lake.read("arena_testset", columns=["purpose"])
-    return sorted(
-        set(found["purpose"].to_pylist()), key=["select", "report", "all", HELD_OUT].index
-    )
+    there = set(found["purpose"].to_pylist())
+    return [purpose for purpose in (SELECT, REPORT, WHOLE, HELD_OUT) if purpose in there]
 
 
 def paired_differences(

@@ -6,9 +6,15 @@ with reporting as (
 ),
 
 battles as (
-    select arena_battles.*
+    select
+        arena_battles.contestant_1,
+        arena_battles.contestant_2,
+        arena_battles.status,
+        arena_battles.winner,
+        arena_battles.score_1,
+        arena_battles.score_2
     from {{ ref('arena_battles') }} as arena_battles
-    semi join reporting on reporting.prompt_id = arena_battles.prompt_id
+    join reporting on reporting.prompt_id = arena_battles.prompt_id
     where arena_battles.status in ('decided', 'tie') and arena_battles.role = 'deciding'
 ),
 
