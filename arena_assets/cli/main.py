@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.cli.gain import gain
 from arena_assets.cli.migrate import migrate_command
 from arena_assets.cli.rate import rate_command
 from arena_assets.cli.results import judges, leaderboard, status
@@ -71,7 +72,7 @@ def choose_profile(
 for _command in (
     *(init, profile, doctor, verify),
     *(run, plan, rejudge),
-    *(status, leaderboard, judges),
+    *(status, leaderboard, judges, gain),
 ):
     app.command()(_command)
 app.command("rate")(rate_command)
