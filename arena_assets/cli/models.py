@@ -109,9 +109,11 @@ def compare(
     both = ("what", "a", "b")
     title = f"a is {found['a']['name']}, b is {found['b']['name']}"
     sections: list[Section] = [(title, both, _sides(found["a"], found["b"]))]
-    sections += [(part, both, found[part]) for part in ("settings", "versions", "metrics")]
-    rows = found["rows"] or {"rows": "unknown: a training set is not there as it was learned"}
-    sections.append(("rows learned", ("what", "value"), _facts(rows)))
+    for part in ("settings", "versions", "metrics"):
+        rows = [{name: _said(value) for name, value in row.items()} for row in found[part]]
+        sections.append((part, both, rows))
+    learned = found["rows"] or {"rows": "unknown: a training set is not there as it was learned"}
+    sections.append(("rows learned", ("what", "value"), _facts(learned)))
     sections.append(("ratings", both, _sides(found["ratings"]["a"], found["ratings"]["b"])))
     paired = found["paired"] or {"paired": "unknown: no arena in which both met as they are"}
     sections.append(("a against b on the same prompts", ("what", "value"), _facts(paired)))
@@ -235,6 +237,7 @@ def _shown(entry: Entry) -> dict[str, Any]:
 
     row = _row(entry)
     size, made = row.pop("bytes"), row.pop("created_at")
+    row |= {name: ", ".join(row[name]) for name in ("promoted_after", "fought_in")}
     return row | {
         "digest": entry.digest and entry.digest[:SHORT],
         "promoted": "yes" if entry.promoted else "-",
@@ -253,12 +256,22 @@ def _age(past: timedelta) -> str:
 def _facts(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     from arena_assets.flywheel.comparison import flat
 
-    return [{"what": name, "value": value} for name, value in flat(values)]
+    return [{"what": name, "value": _said(value)} for name, value in flat(values)]
+
+
+def _said(value: Any) -> Any:
+    """A value of any kind as a cell: small numbers keep their digits."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _sides(a: Mapping[str, Any] | None, b: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     names = dict.fromkeys([*(a or {}), *(b or {})])
-    return [{"what": n, "a": (a or {}).get(n), "b": (b or {}).get(n)} for n in names]
+    return [
+        {"what": n, **{side: _said((of or {}).get(n)) for side, of in (("a", a), ("b", b))}}
+        for n in names
+    ]
 
 
 def _print_page(known: Mapping[str, Any], sections: Sequence[Section], format: PageFormat) -> None:

@@ -60,12 +60,13 @@ def _training(entry: Entry) -> dict[str, Any]:
         found = [value for name, value in took.items() if name.endswith(suffix)]
         return round(sum(found), 1) if found else None
 
+    tokens = total("_num_tokens")
     devices, device = took.get("devices"), took.get("device")
     seconds = took.get("wall_seconds") or total("_runtime")
     known = None not in (devices, device, seconds)
     on_gpus = seconds * devices / 3600 if known and device != "cpu" else 0.0
     return {
-        "tokens_learned": total("_num_tokens"),
+        "tokens_learned": tokens and int(tokens),
         "seconds": seconds,
         "step_seconds": total("_train_runtime"),
         "devices": devices,
