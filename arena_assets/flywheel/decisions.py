@@ -92,7 +92,9 @@ def decisions(lake: Lake) -> list[Decision]:
     if not place.exists():
         return []
     found = []
-    for number, line in enumerate(place.read_text("utf-8").splitlines(), 1):
+    for number, line in enumerate(place.read_text("utf-8").split("\n"), 1):
+        if not line.strip():
+            continue
         try:
             found.append(Decision.model_validate_json(line))
         except ValidationError as error:

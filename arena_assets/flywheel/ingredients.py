@@ -49,6 +49,8 @@ class Input(NamedTuple):
     rests: bool = True
 
 
+SPLIT: Final = ("report_share", "families")  # settings of the test set that draw no prompt
+
 Setting = Callable[[Moment, str], Any]
 
 
@@ -268,8 +270,17 @@ def rater(now: Moment, _: str) -> Any:
 
 
 def testset(now: Moment, _: str) -> Any:
-    """How the test set is drawn, without the rater."""
-    return now.profile.prompts.testset.model_copy(update={"rater": None})
+    """How the test set is drawn, without the rater and without what its prompts are for."""
+    settings = now.profile.prompts.testset
+    fields = type(settings).model_fields
+    apart = {"rater", *SPLIT}
+    return settings.model_copy(update={name: fields[name].get_default() for name in apart})
+
+
+def split(now: Moment, _: str) -> Any:
+    """How the test set is split into prompts that select and prompts that report."""
+    settings = now.profile.prompts.testset
+    return [now.profile.seed, *(getattr(settings, name) for name in SPLIT)]
 
 
 def testset_identity(now: Moment, _: str = ALL) -> str:

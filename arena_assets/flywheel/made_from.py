@@ -57,7 +57,7 @@ OF_PREPARATION: Final = {
         settings=(of.testset_identity,),
         drawn_from=(*_COLLECTED, "prompt_embeddings", "models"),
     ),
-    "arena_testset": Made((of.VERSION,)),
+    "arena_testset": Made((of.VERSION,), (of.split,)),
     "dropped_near_testset": Made(
         (*_COLLECTED, "prompt_embeddings", "arena_testset", of.VERSION),
         (*_ALIKE, "prompts.near_duplicates"),

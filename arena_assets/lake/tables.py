@@ -110,11 +110,14 @@ ARENA_TESTSET = _table(
     "One row per held-out prompt of the arena.",
     ("prompt_id",),
     prompt_id=_TEXT,
-    part=(_TEXT, "diverse or hard"),
+    part=(_TEXT, "diverse, hard or held out"),
     cluster=_INT,
     category=_TEXT,
     difficulty__null=_FLOAT,
     turns__null=(_INT, "of the user"),
+    held_out__null=(_TEXT, "what is held out whole, of which it is: a constraint or a source"),
+    family=(_TEXT, "of prompts that count as one witness; by wording, its first prompt_id"),
+    purpose=(_TEXT, "select (who is promoted), report (the gain), held_out, or all where unsplit"),
     version__null=_TEXT,
 )
 TESTSET_VERSIONS = _table(
@@ -124,6 +127,7 @@ TESTSET_VERSIONS = _table(
     part=_TEXT,
     cluster=_INT,
     turns=_INT,
+    held_out__null=_TEXT,
     version=_TEXT,
 )
 RESPONSES = _table(
