@@ -115,8 +115,9 @@ def compare(
     learned = found["rows"] or {"rows": "unknown: a training set is not there as it was learned"}
     sections.append(("rows learned", ("what", "value"), _facts(learned)))
     sections.append(("ratings", both, _sides(found["ratings"]["a"], found["ratings"]["b"])))
-    paired = found["paired"] or {"paired": "unknown: no arena in which both met as they are"}
-    sections.append(("a against b on the same prompts", ("what", "value"), _facts(paired)))
+    paired = found["paired"] or {"difference": "unknown: there is no arena with both as they are"}
+    title = "points of a over b on the same prompts, from -1 to 1"
+    sections.append((title, ("what", "value"), _facts(paired)))
     _print_page(found, sections, format)
 
 
@@ -146,15 +147,20 @@ def unpin(after: After = None, reason: Reason = "", by: By = None) -> None:
 
 @app.command()
 def approve(
-    name: Annotated[str | None, typer.Argument(help="who waits, if you want to be sure")] = None,
-    after: After = None,
+    after: Annotated[
+        str | None,
+        typer.Argument(metavar="[ROUND]", help="whose promotion waits; default: the last"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="whom you mean; refused where another one waits")
+    ] = None,
     reason: Reason = "",
     by: By = None,
 ) -> None:
-    """Let the model that waits for approval fight on."""
+    """Let the model fight on that a round chose and that waits for approval."""
     from arena_assets.flywheel.people import approve as approve_model
 
-    _decide(lambda arena: approve_model(arena, name, after, reason, by))
+    _decide(lambda arena: approve_model(arena, after, model, reason, by))
 
 
 Masters = Annotated[

@@ -11,6 +11,9 @@ import pyarrow as pa
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.details import training_set_is_learned
 from arena_assets.flywheel.registry import Entry
+from arena_assets.ratings.battles import read_battles
+from arena_assets.ratings.paired import differences as prompt_differences
+from arena_assets.ratings.paired import paired
 from arena_assets.training.checkpoints import LEARNED
 
 _SAID: Final = ", ".join(f"to_json({column})" for column in LEARNED)
@@ -44,6 +47,7 @@ def compare(arena: Arena, a: Entry, b: Entry) -> dict[str, Any]:
         "ratings": {
             side: entry.rating and asdict(entry.rating) for side, entry in (("a", a), ("b", b))
         },
+        "paired": paired_points(arena, a, b),
     }
 
 
@@ -59,6 +63,24 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, An
         for name in sorted(one.keys() | two.keys())
         if one.get(name) != two.get(name)
     ]
+
+
+def paired_points(arena: Arena, a: Entry, b: Entry) -> dict[str, Any] | None:
+    """What a got more than b of the points on the same prompts, in the last arena with both.
+
+    From -1 to 1, with a 95 % interval and a p value (see ratings.paired). None where they never met
+    as they are now.
+    """
+    rounds = {rating.after for rating in a.ratings} & {rating.after for rating in b.ratings}
+    if a.name == b.name or not rounds:
+        return None
+    key = max(rounds)
+    battles = read_battles(arena.lake.path("arena_battles", key), "lake").table
+    found = prompt_differences(battles, a.name, b.name)
+    if not found.num_rows:
+        return None
+    test = paired(found["difference"].to_pylist(), found["family"].to_pylist())
+    return {"after": key, **asdict(test)}
 
 
 def learned_rows(arena: Arena, a: Entry, b: Entry) -> dict[str, int] | None:

@@ -74,8 +74,8 @@ def unpin(
 
 def approve(
     arena: Arena,
-    name: str | None = None,
     after: str | None = None,
+    name: str | None = None,
     reason: str = "",
     who: str | None = None,
 ) -> list[Decision]:
@@ -88,7 +88,7 @@ def approve(
     row = promoted(arena, key)
     assert row, "the round has promoted somebody"
     chosen = row["contestant"]
-    if row["state"] != "waiting for approval":
+    if not row["waiting"]:
         raise RegistryError(f"nobody waits for approval after {key}: {chosen} is promoted")
     if name is not None and resolve(arena, name).digest != row["model_digest"]:
         digest = row["model_digest"][:SHORT]

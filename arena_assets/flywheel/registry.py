@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import pyarrow.compute as pc
 
 from arena_assets.config.rounds import BASE, ROUND_KEY
+from arena_assets.curation.split import REPORTS
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import promoted
 from arena_assets.flywheel.weights import base_of, known_models, refuse_replaced
@@ -35,7 +36,10 @@ class RegistryError(RuntimeError):
 
 @dataclass(frozen=True)
 class Rating:
-    """A rating with its 95 % interval, on the Elo scale, in the arena after a round."""
+    """A rating with its 95 % interval, on the Elo scale, in the arena after a round.
+
+    Where the test set is split, it is that of the prompts that report and choose nobody.
+    """
 
     after: str
     rating: float
@@ -137,8 +141,8 @@ def promoted_rounds(arena: Arena) -> list[str]:
 
 
 def _fights_next(arena: Arena, by_name: dict[str, Entry]) -> Entry:
-    rounds = promoted_rounds(arena)
-    row = promoted(arena, rounds[-1]) if rounds else None
+    rows = [row for key in arena.rounds if (row := promoted(arena, key))]
+    row = next((row for row in reversed(rows) if not row.get("waiting")), None)
     if row is None:
         raise RegistryError("nobody is promoted yet: run `arena run`")
     entry = by_name.get(row["contestant"])
@@ -210,7 +214,7 @@ class _Seen:
         self._promotions = [
             (key, row["contestant"], row["model_digest"])
             for key in lake.partitions("promotions")
-            if (row := promoted(arena, key))
+            if (row := promoted(arena, key)) and not row.get("waiting")
         ]
         self._rated: list[tuple[str, dict[str, str], list[dict[str, Any]]]] = []
         for key, met in _met(arena, "arena_responses"):
@@ -235,7 +239,9 @@ class _Seen:
                 Rating(key, *(row[column] for column in columns))
                 for key, met, rows in self._rated
                 for row in rows
-                if row["contestant"] == name and met.get(name) == digest
+                if row["contestant"] == name
+                and met.get(name) == digest
+                and row.get("purpose", "all") in REPORTS
             ),
         }
 
