@@ -127,7 +127,7 @@ class _Answers(BaseHTTPRequestHandler):
         if repository in self.server.repositories:
             return self._json({"error": "You already created this model repo", "url": url}, 409)
         self.server.repositories[repository] = {}
-        self.server.private[repository] = bool(asked.get("private"))
+        self.server.private[repository] = asked.get("visibility") == "private"
         return self._json({"url": url, "id": repository, "name": repository})
 
     def _batch(self, asked: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.cli.gain import gain
 from arena_assets.cli.migrate import migrate_command
 from arena_assets.cli.models import app as models_app
 from arena_assets.cli.rate import rate_command
@@ -72,7 +73,7 @@ def choose_profile(
 for _command in (
     *(init, profile, doctor, verify),
     *(run, plan, rejudge),
-    *(status, leaderboard, judges),
+    *(status, leaderboard, judges, gain),
 ):
     app.command()(_command)
 app.add_typer(models_app, name="models")
@@ -86,13 +87,14 @@ def _explains_itself(error: Exception) -> bool:
     from arena_assets.config.settings_files import ProfileError
     from arena_assets.flywheel.decisions import BrokenDecisions
     from arena_assets.flywheel.registry import RegistryError
+    from arena_assets.flywheel.seeds import BadSeed
     from arena_assets.flywheel.weights import BrokenChain
     from arena_assets.lake.lake import MissingPartition, NotWritable
     from arena_assets.models.weights import MissingWeights
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
     kinds = (ProfileError, BrokenChain, CorruptCheckpoint, MissingPartition, MissingWeights)
-    of_people = (BrokenDecisions, RegistryError, UnknownRound)
+    of_people = (BadSeed, BrokenDecisions, RegistryError, UnknownRound)
     return isinstance(error, (*kinds, *of_people, NotWritable))
 
 

@@ -67,6 +67,11 @@ class Profile(Settings):
     executor: Annotated[Literal["in_process", "multiprocess"], NOT_IDENTITY] = "in_process"
 
     @property
+    def training_seed(self) -> int:
+        """The seed of training: the profile's, unless training has one of its own."""
+        return self.seed if self.training.seed is None else self.training.seed
+
+    @property
     def single_judges(self) -> list[VerifierJudge | LLMJudge]:
         """Every judge: the deciding one or the jury's members, then the shadows."""
         deciding = self.judge

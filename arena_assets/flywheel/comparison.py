@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from arena_assets.curation.split import REPORTS
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.details import training_set_is_learned
+from arena_assets.flywheel.rated import paired_differences
 from arena_assets.flywheel.registry import Entry
-from arena_assets.ratings.battles import read_battles
-from arena_assets.ratings.paired import differences as prompt_differences
 from arena_assets.ratings.paired import paired
 from arena_assets.training.checkpoints import LEARNED
 
@@ -66,17 +66,16 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, An
 
 
 def paired_points(arena: Arena, a: Entry, b: Entry) -> dict[str, Any] | None:
-    """What a got more than b of the points on the same prompts, in the last arena with both.
+    """What a got more than b of the points on the same prompts that report.
 
-    From -1 to 1, with a 95 % interval and a p value (see ratings.paired). None where they never met
-    as they are now.
+    In the last arena in which both were, from -1 to 1, with a 95 % interval clustered by families of
+    prompts and a p value (see ratings.paired). None where they never met as they are now.
     """
     rounds = {rating.after for rating in a.ratings} & {rating.after for rating in b.ratings}
     if a.name == b.name or not rounds:
         return None
     key = max(rounds)
-    battles = read_battles(arena.lake.path("arena_battles", key), "lake").table
-    found = prompt_differences(battles, a.name, b.name)
+    found = paired_differences(arena.lake, key, REPORTS, a.name, b.name)
     if not found.num_rows:
         return None
     test = paired(found["difference"].to_pylist(), found["family"].to_pylist())

@@ -47,6 +47,11 @@ def target_of(arena: Arena, key: str) -> TargetModel:
             f"has not promoted one yet: materialize round {previous} first."
         )
     name, digest = row["contestant"], row["model_digest"]
+    if row["waiting"]:
+        raise BrokenChain(
+            f"Round {key} fights with the model that round {previous} promotes, and {previous} "
+            f"waits for a person's {row['waiting']} of {name}: `arena models approve {previous}`."
+        )
     if name == BASE:
         target = base_target(arena, previous)
     else:

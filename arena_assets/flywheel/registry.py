@@ -142,7 +142,7 @@ def promoted_rounds(arena: Arena) -> list[str]:
 
 def _fights_next(arena: Arena, by_name: dict[str, Entry]) -> Entry:
     rows = [row for key in arena.rounds if (row := promoted(arena, key))]
-    row = next((row for row in reversed(rows) if not row.get("waiting")), None)
+    row = next((row for row in reversed(rows) if not row["waiting"]), None)
     if row is None:
         raise RegistryError("nobody is promoted yet: run `arena run`")
     entry = by_name.get(row["contestant"])
@@ -214,7 +214,7 @@ class _Seen:
         self._promotions = [
             (key, row["contestant"], row["model_digest"])
             for key in lake.partitions("promotions")
-            if (row := promoted(arena, key)) and not row.get("waiting")
+            if (row := promoted(arena, key)) and not row["waiting"]
         ]
         self._rated: list[tuple[str, dict[str, str], list[dict[str, Any]]]] = []
         for key, met in _met(arena, "arena_responses"):
@@ -241,7 +241,7 @@ class _Seen:
                 for row in rows
                 if row["contestant"] == name
                 and met.get(name) == digest
-                and row.get("purpose", "all") in REPORTS
+                and row["purpose"] in REPORTS
             ),
         }
 

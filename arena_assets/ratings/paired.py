@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import duckdb
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow as pa
 from scipy.special import stdtr, stdtrit
 
 Measure = Literal["points", "head_to_head", "score"]
+MEASURES: Final[tuple[Measure, ...]] = ("points", "head_to_head", "score")
 
 
 @dataclass(frozen=True)
