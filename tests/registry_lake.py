@@ -68,15 +68,15 @@ def put_answers(arena: Arena, table: str, key: str, **digests: str) -> None:
     arena.lake.write(table, [row | {"round": key} for row in rows], key)
 
 
-def put_promotion(arena: Arena, key: str, contestant: str, digest: str) -> None:
+def put_promotion(arena: Arena, key: str, contestant: str, digest: str, **changes) -> None:
     row = {"round": key, "contestant": contestant, "model": "x", "model_digest": digest}
     row |= {"rating": 1.0, "lower": 0.0, "upper": 2.0, "reason": "the best rating of all"}
-    arena.lake.write("promotions", [row], key)
+    arena.lake.write("promotions", [row | changes], key)
 
 
 def put_ratings(arena: Arena, key: str, **ratings: float) -> None:
     rows = [
-        {"round": key, "contestant": name, "rating": rating, "lower": rating - 9}
+        {"round": key, "contestant": name, "purpose": "all", "rating": rating, "lower": rating - 9}
         | {"upper": rating + 9, "rank": 1, "battles": 2, "wins": 1, "losses": 1, "ties": 0}
         for name, rating in ratings.items()
     ]

@@ -68,8 +68,8 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, An
 def paired_points(arena: Arena, a: Entry, b: Entry) -> dict[str, Any] | None:
     """What a got more than b of the points on the same prompts that report.
 
-    In the last arena in which both were, from -1 to 1, with a 95 % interval clustered by families of
-    prompts and a p value (see ratings.paired). None where they never met as they are now.
+    In the last arena with both, from -1 to 1, with a 95 % interval clustered by families of prompts
+    and a p value (see ratings.paired). None where they never met as they are now.
     """
     rounds = {rating.after for rating in a.ratings} & {rating.after for rating in b.ratings}
     if a.name == b.name or not rounds:

@@ -90,10 +90,15 @@ def approve(
     chosen = row["contestant"]
     if not row["waiting"]:
         raise RegistryError(f"nobody waits for approval after {key}: {chosen} is promoted")
-    if name is not None and resolve(arena, name).digest != row["model_digest"]:
-        digest = row["model_digest"][:SHORT]
-        raise RegistryError(f"after {key} it is {chosen} ({digest}) that waits, not {name}")
-    return [_decided(arena, "approve", key, resolve(arena, chosen), reason, who)]
+    entry, digest = resolve(arena, chosen), row["model_digest"]
+    if name is not None and resolve(arena, name).digest != digest:
+        raise RegistryError(f"after {key} it is {chosen} ({digest[:SHORT]}) that waits, not {name}")
+    if entry.digest != digest:
+        raise RegistryError(
+            f"{chosen} ({digest[:SHORT]}), which waits after {key}, is not there any more: run "
+            "`arena run`"
+        )
+    return [_decided(arena, "approve", key, entry, reason, who)]
 
 
 def _decided(
