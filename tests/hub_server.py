@@ -119,7 +119,8 @@ class _Answers(BaseHTTPRequestHandler):
             ]
             return self._json(listed)
         siblings = [{"rfilename": path} for path in files]
-        return self._json({"id": repository, "sha": "0" * 40, "siblings": siblings})
+        about = {"id": repository, "sha": "0" * 40, "private": self.server.private[repository]}
+        return self._json(about | {"siblings": siblings})
 
     def _create(self, asked: dict[str, Any]) -> None:
         repository = "/".join([asked.get("organization") or "tester", asked["name"]])

@@ -18,6 +18,7 @@ from test_crash_safety import flip
 from arena_assets.flywheel import exporting
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.exporting import export
+from arena_assets.flywheel.model_card import model_card
 from arena_assets.flywheel.registry import RegistryError, resolve
 from arena_assets.flywheel.taking_in import take_in_models
 from arena_assets.lake.lake import NotWritable
@@ -170,6 +171,29 @@ def test_what_is_missing_and_masters_that_are_not_kept_are_refused(arena, tmp_pa
     shutil.rmtree(arena.checkpoints.path(SECOND).resolve())
     with pytest.raises(RegistryError, match=f"{SECOND} cannot be exported: .*not there"):
         export(arena, resolve(arena, SECOND), tmp_path / "out")
+
+
+def test_masters_take_the_place_of_the_weights_that_fight(arena):
+    entry = resolve(arena, FIRST)
+    recorded = [
+        *("config.json", "model.safetensors.index.json", "model-00001-of-00001.safetensors"),
+        *("tokenizer.json", "weights.bin", "reward_model/model.safetensors", "own.py"),
+        *("masters/config.json", "masters/model.safetensors"),
+    ]
+    assert exporting.chosen_files(entry, recorded, masters=True, trusted=False) == {
+        "config.json": "masters/config.json",
+        "model.safetensors": "masters/model.safetensors",
+        "tokenizer.json": "tokenizer.json",
+    }
+    fighting = exporting.chosen_files(entry, recorded, masters=False, trusted=True)
+    assert fighting.keys() == {*recorded[:4], "own.py"}
+
+
+def test_the_card_of_an_adapter_says_what_it_needs(arena, tmp_path):
+    folder = arena.checkpoints.path(FIRST).resolve()
+    (folder / "adapter_config.json").write_text("{}", "utf-8")
+    assert "A LoRA adapter" in model_card(arena, resolve(arena, FIRST))
+    assert "A LoRA adapter" not in model_card(arena, resolve(arena, SECOND))
 
 
 # -- the card --------------------------------------------------------------------------------------

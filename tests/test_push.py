@@ -54,6 +54,16 @@ def test_a_second_push_leaves_no_weights_of_the_first_behind(arena, server):
     assert not [name for name in files if "00002" in name or "index" in name]
 
 
+def test_what_should_be_private_is_not_put_where_everybody_reads(arena, server):
+    push(arena, resolve(arena, FIRST), "tester/oak", private=False)
+    before = dict(server.repositories["tester/oak"])
+    with pytest.raises(RegistryError, match="tester/oak is there already and everybody can read"):
+        push(arena, resolve(arena, SECOND), "tester/oak", private=True)
+    assert server.repositories["tester/oak"] == before
+    push(arena, resolve(arena, FIRST), "tester/elm", private=True)
+    push(arena, resolve(arena, SECOND), "tester/elm", private=True)
+
+
 @pytest.mark.parametrize("token", [None, "", "  "])
 def test_without_a_token_nothing_is_asked(arena, server, monkeypatch, token):
     monkeypatch.delenv("HF_TOKEN")

@@ -18,6 +18,7 @@ from arena_assets.cli.models import app
 from arena_assets.flywheel.comparison import compare, differences
 from arena_assets.flywheel.details import details
 from arena_assets.flywheel.registry import RegistryError, entries, lineage, resolve
+from arena_assets.training.summaries import summary
 
 
 @pytest.fixture
@@ -272,3 +273,19 @@ def test_a_mistake_gets_a_sentence_and_no_trace(tiny_model):
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("no model 'i99.1-sft': write a name")
     assert "Traceback" not in done.stderr
+
+
+def test_training_notes_tokens_and_devices_for_the_manifest():
+    logged = [
+        {"phase": "sft", "step": 0, "devices": 4, "device": "cuda"},
+        {"phase": "sft", "step": 1, "loss": 2.0, "num_tokens": 100.0},
+        {"phase": "sft", "step": 2, "loss": 1.5, "num_tokens": 250.0},
+        {"phase": "sft", "step": 2, "train_runtime": 3.25, "train_loss": 1.75},
+    ]
+    assert summary(logged) == {
+        "devices": 4,
+        "device": "cuda",
+        "sft_loss": 1.5,
+        "sft_num_tokens": 250.0,
+        "sft_train_runtime": 3.25,
+    }

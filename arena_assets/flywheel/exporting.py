@@ -44,7 +44,7 @@ def export(arena: Arena, entry: Entry, folder: Path, masters: bool = False) -> P
     place = folder.resolve()
     _refuse_taken(arena, place)
     source, digests = _recorded(arena, entry)
-    files = _chosen(entry, digests, masters, trusts_target(arena.profile))
+    files = chosen_files(entry, digests, masters, trusts_target(arena.profile))
     card = model_card(arena, entry, masters)
     scratch = place.with_name(f".{place.name}-{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -73,7 +73,6 @@ def push(arena: Arena, entry: Entry, repository: str, private: bool, masters: bo
     """
     from httpx2 import HTTPError
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
 
     token = os.environ.get(TOKEN, "").strip()
     if not token:
@@ -86,13 +85,21 @@ def push(arena: Arena, entry: Entry, repository: str, private: bool, masters: bo
         folder = export(arena, entry, Path(scratch) / "model", masters)
         try:
             made = hub.create_repo(repository, private=private, exist_ok=True)
+            if private and not hub.model_info(made.repo_id).private:
+                raise RegistryError(
+                    f"{repository} is there already and everybody can read it: make it private on "
+                    "the hub, name another, or leave --private out"
+                )
             done = hub.upload_folder(
                 repo_id=made.repo_id,
                 folder_path=folder,
                 commit_message=f"{entry.name} of arena {arena.profile.name}, {entry.digest}",
                 delete_patterns=list(WEIGHTS),
             )
-        except (HTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
+        except RegistryError:
+            raise
+        # no connection, a refusal, no name of a repository, an answer that is none
+        except (HTTPError, OSError, ValueError, RuntimeError) as error:
             said = " ".join(str(error).replace(token, "***").split())
             raise RegistryError(f"{repository} was not pushed to {hub.endpoint}: {said}") from None
     return str(done.commit_url)
@@ -129,8 +136,13 @@ def _recorded(arena: Arena, entry: Entry) -> tuple[Path, dict[str, str]]:
     return folder, {name: digest for name, (_, _, digest) in files.items()}
 
 
-def _chosen(entry: Entry, digests: Iterable[str], masters: bool, trusted: bool) -> dict[str, str]:
-    """The files of an export by name, each with its name below the folder of the model."""
+def chosen_files(
+    entry: Entry, digests: Iterable[str], masters: bool, trusted: bool
+) -> dict[str, str]:
+    """The files of an export by name, each with its name below the folder of the model.
+
+    `digests` names what was recorded; RegistryError where masters are wanted and there are none.
+    """
     patterns = hub_patterns(trusted)
     # what else a folder holds may be a pickle
     files = {n: n for n in digests if "/" not in n and any(fnmatch(n, p) for p in patterns)}

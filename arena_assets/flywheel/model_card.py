@@ -41,6 +41,7 @@ def model_card(arena: Arena, entry: Entry, masters: bool = False) -> str:
         stage=entry.stage if entry.manifest else None,
         trained_in=entry.manifest and entry.manifest.dtype,
         masters=masters,
+        adapter=entry.path is not None and (entry.path / "adapter_config.json").exists(),
         digest=entry.digest,
         base=_origin(profile.target.model, base),
         licence=in_markdown(licence) if licence else None,
