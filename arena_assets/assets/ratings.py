@@ -107,7 +107,7 @@ def promotions(
             dg.AssetMaterialization(
                 "target_model",
                 partition=following,
-                metadata=target_metadata(chosen, key, row["model"], row["model_digest"]),
+                metadata=target_metadata(chosen, key, row["model"], row["model_digest"], reason),
                 tags={"dagster/data_version": row["model_digest"]},
             )
         )

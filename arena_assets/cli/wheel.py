@@ -185,6 +185,18 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
             _run(arena, instance, "rejudge", key, config)
 
 
+def promote_again(keys: Iterable[str]) -> None:
+    """Make the promotions of rounds anew that are there, after people decided about them.
+
+    Raises WheelStopped where one fails; what was decided stays written down.
+    """
+    arena = open_arena()
+    with open_instance() as instance:
+        for key in keys:
+            if promoted(arena, key):
+                _run(arena, instance, "turn_round", key, only=["promotions"])
+
+
 def noise_of(arena: Arena) -> Path:
     """The log file of today: what libraries print while assets are made."""
     return arena.lake.root / "logs" / f"{datetime.now():%Y-%m-%d}.log"

@@ -6,7 +6,7 @@ table, which is read back here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,11 +28,12 @@ from arena_assets.models.model import Local
 
 @dataclass(frozen=True)
 class TargetModel:
-    """The model that fights in a round, and the round that promoted it."""
+    """The model that fights in a round, the round that promoted it, and why."""
 
     contestant: str
     model: Local
     promoted_after: str | None
+    reason: str | None = None  # a person's decision, where one took it
 
 
 def target_of(arena: Arena, key: str) -> TargetModel:
@@ -57,6 +58,7 @@ def target_of(arena: Arena, key: str) -> TargetModel:
     else:
         _refuse_other_checkpoint(arena, key, name, digest)
         target = TargetModel(name, _checkpoint_weights(arena, name, digest), previous)
+    target = replace(target, reason=row["reason"])
     state = state_of(arena, previous)
     if state.first:
         partition = state.first[1]

@@ -112,7 +112,7 @@ CODE: Final[dict[str, Code]] = {
         1, ("curation/difficulty.py", "models/json_output.py", "models/structured.py")
     ),
     # the preparation
-    "models": Code(1, ("models/weights.py", "training/checkpoints.py", "flywheel/taking_in.py")),
+    "models": Code(2, ("models/weights.py", "training/checkpoints.py", "flywheel/taking_in.py")),
     "prompts": Code(
         1,
         tuple(f"curation/{name}.py" for name in ("shapes", "sources", "transcripts", "turns")),
