@@ -199,9 +199,7 @@ def test_a_person_may_name_who_fights_next(tmp_path, tiny_profile, kind, said):
 def test_who_was_named_has_to_be_there(tmp_path, tiny_profile):
     arena = prepared(tmp_path, tiny_profile, "best")
     decide(arena.lake, "pin", FIRST, "i09.1-sft", who="bob")
-    with pytest.raises(
-        BrokenChain, match=r"i09.1-sft.*is not among them .there: base, i01.1-sft.;"
-    ):
+    with pytest.raises(BrokenChain, match=r"i09.1-sft.*is not among them"):
         promotion_of(arena, FIRST)
 
 
