@@ -27,10 +27,11 @@ from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import PROJECT, present, profile_path, resolve
 from arena_assets.config.prompts import Prompts
 from arena_assets.config.ratings import Ratings
+from arena_assets.config.recipe import RoundSettings
 from arena_assets.config.rounds import ROUND_KEY, parse_key
 from arena_assets.config.settings import Name, Settings
 from arena_assets.config.settings_files import ProfileError, read_settings
-from arena_assets.config.training import RoundSettings, Training
+from arena_assets.config.training import Training
 from arena_assets.lake.identity import NOT_IDENTITY
 
 

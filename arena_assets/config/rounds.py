@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from arena_assets.config.training import RoundSettings
+    from arena_assets.config.recipe import RoundSettings
 
 STAGES = {"sft": 1, "dpo": 2, "rl": 3}
 ROUND_KEY = re.compile(r"^i(?P<iteration>\d\d)\.(?P<step>[123])-(?P<stage>sft|dpo|rl)$")
