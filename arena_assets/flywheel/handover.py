@@ -90,13 +90,13 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
 
 
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:
-    """The group of a round: the target first, then every opponent."""
+    """The group of a round, as its recipe says."""
     target = target_of(arena, key)
-    return group_of_round(arena, target.contestant, target.model, models(arena))
+    return group_of_round(arena, key, target.contestant, target.model, models(arena))
 
 
 def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
-    """Who meets after a round: the base model, every checkpoint so far, all opponents."""
+    """Who meets after a round: the base model, every checkpoint so far, the opponents of then."""
     known, checkpoints = models(arena), {}
     for done in until(arena.rounds, key):
         manifest = arena.checkpoints.manifest(done)
@@ -106,7 +106,7 @@ def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
                 f"materialize round {done} first."
             )
         checkpoints[done] = _checkpoint_weights(arena, done, manifest.digest)
-    return group_of_arena(arena, checkpoints, known)
+    return group_of_arena(arena, key, checkpoints, known)
 
 
 def round_prompts(arena: Arena, key: str) -> pa.Table:

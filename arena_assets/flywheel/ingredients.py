@@ -133,14 +133,14 @@ def _fighters(now: Moment, key: str) -> list[Input]:
     name, digest, promotion = _handed_over(now, key)
     of = name if name != BASE else now.profile.target.model
     fighter = _of_digest(now, of, digest)
-    group = group_of_round(now.arena, str(name), fighter, now.known)
+    group = group_of_round(now.arena, key, str(name), fighter, now.known)
     return [*promotion, _group(group, now)]
 
 
 def _meeting(now: Moment, key: str) -> list[Input]:
     checkpoints = _checkpoints(now, key)
     trained = {part.partition: _of_digest(now, part.partition, part.said) for part in checkpoints}
-    return [*checkpoints, _group(group_of_arena(now.arena, trained, now.known), now)]
+    return [*checkpoints, _group(group_of_arena(now.arena, key, trained, now.known), now)]
 
 
 def _of_digest(now: Moment, name: str | None, digest: str | None) -> Local | None:

@@ -137,7 +137,7 @@ def round_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
         "judgments",
         prompts,
         profile.prompts.slices.rows if prompts is None else prompts.num_rows,
-        contestants or group_of_round(arena, f"target of {key}", None, known),
+        contestants or group_of_round(arena, key, f"target of {key}", None, known),
         members_of_round(profile, known, arena.open_engine),
     )
 
@@ -155,7 +155,7 @@ def arena_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
         "arena_judgments",
         prompts,
         wanted if prompts is None else prompts.num_rows,
-        contestants or group_of_arena(arena, checkpoints, known),
+        contestants or group_of_arena(arena, key, checkpoints, known),
         members_of_arena(profile, known, arena.open_engine),
         profile.ratings.sampling,
     )
@@ -195,7 +195,7 @@ def _share(work: Work, share: float) -> Work:
 def _answers(arena: Arena, contest: Contest, known: dict[str, Model]) -> Iterator[Work]:
     lake, profile = arena.lake, arena.profile
     base = known.get(profile.target.model)
-    models = {opponent.name: opponent.model for opponent in profile.opponents}
+    models = {o.name: o.model for o in profile.opponents if not o.follows}
     for contestant in contest.contestants:
         to_do, rate = contest.count, Rate()
         if contestant.model:
