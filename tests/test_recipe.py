@@ -135,11 +135,11 @@ def test_an_opponent_may_follow_the_target_and_is_not_on_the_test_set(opened):
         ({"opponents": opponents(joins=RL, leaves=DPO)}, "before it joins with i01.3-rl"),
         (
             {"opponents": opponents()[1:], "ratings": {"anchor": "best-of-2"}},
-            "'best-of-2' is not rated after every round (valid: base, guest)",
+            "'best-of-2' is no contestant that is rated after every round (valid: base, guest)",
         ),
         (
             {"opponents": opponents(joins=DPO), "ratings": {"anchor": "guest"}},
-            "'guest' is not rated after every round (valid: base, best-of-2)",
+            "'guest' is no contestant that is rated after every round (valid: base, best-of-2)",
         ),
         (
             {"opponents": opponents(joins=DPO)[1:], "ratings": {"anchor": "base"}},

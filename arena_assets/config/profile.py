@@ -121,7 +121,7 @@ class Profile(Settings):
         always = ["base", *(o.name for o in self.opponents if self._is_always_rated(o))]
         if self.ratings.anchor not in always:
             raise ValueError(
-                f"ratings.anchor: {self.ratings.anchor!r} is not rated after every round "
+                f"ratings.anchor: {self.ratings.anchor!r} is no contestant that is rated after every round "
                 f"(valid: {', '.join(always)})"
             )
         return self

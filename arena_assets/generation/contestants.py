@@ -72,7 +72,8 @@ def own_samples(
 
     Each draws with a seed of its own, so that no two are the same text by being asked anew.
     """
-    once, first = target_contestant(target, name, model), target.sampling.seed or seed
+    once = target_contestant(target, name, model)
+    first = seed if target.sampling.seed is None else target.sampling.seed
     return [
         replace(
             once,
