@@ -7,13 +7,30 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import record_round
+from test_assets import checkpoint_of
+from test_judging import write_answers
 
 from arena_assets.config.models import Sampling
+from arena_assets.config.profile import load_profile
+from arena_assets.config.rounds import rounds_in_order
 from arena_assets.config.settings_files import ProfileError
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import group_of_arena, group_of_round
+from arena_assets.flywheel.handover import parent_of, target_of
+from arena_assets.flywheel.made_from import (
+    MADE_FROM,
+    OF_REPORTS,
+    OF_ROUND,
+    OF_SOURCE,
+    Making,
+    identity_of,
+)
+from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.planning import plan
 from arena_assets.generation.contestants import own_samples
+from arena_assets.judging.draw import open_draw
+from arena_assets.lake.lake import Lake
 from arena_assets.models.engine import Request
 from arena_assets.models.model import Local
 
@@ -135,11 +152,11 @@ def test_an_opponent_may_follow_the_target_and_is_not_on_the_test_set(opened):
         ({"opponents": opponents(joins=RL, leaves=DPO)}, "before it joins with i01.3-rl"),
         (
             {"opponents": opponents()[1:], "ratings": {"anchor": "best-of-2"}},
-            "'best-of-2' is no contestant that is rated after every round (valid: base, guest)",
+            "'best-of-2' is no contestant rated after every round (valid: base, guest)",
         ),
         (
             {"opponents": opponents(joins=DPO), "ratings": {"anchor": "guest"}},
-            "'guest' is no contestant that is rated after every round (valid: base, best-of-2)",
+            "'guest' is no contestant rated after every round (valid: base, best-of-2)",
         ),
         (
             {"opponents": opponents(joins=DPO)[1:], "ratings": {"anchor": "base"}},
@@ -151,4 +168,160 @@ def test_an_opponent_may_follow_the_target_and_is_not_on_the_test_set(opened):
 def test_a_group_that_cannot_be_is_told_in_one_sentence(opened, changes, told):
     with pytest.raises(ProfileError) as error:
         opened(**changes)
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+# -- who meets whom -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "on_policy", "pairs"),
+    [
+        ("all_pairs", None, 3),
+        ("target_against_opponents", None, 2),
+        ("target_against_opponents", {"samples": 4}, 6),  # each of them is the target's
+    ],
+)
+def test_the_mode_of_battles_says_who_meets_whom_in_a_round(opened, mode, on_policy, pairs):
+    changes = {"battles": {"mode": mode}, "rounds": {DPO: {"on_policy": on_policy}}}
+    works = {(w.work, w.who): w for w in plan(opened(**changes), DPO) if w.round == DPO}
+    assert works["judgments", "verifier"].total == 16 * pairs * 2
+    assert works["arena_judgments", "verifier"].total == 20 * 10 * 2, "all pairs on the test set"
+
+
+def test_opponents_do_not_meet_each_other_where_only_the_target_fights(tmp_path):
+    lake = Lake(tmp_path)
+    write_answers(lake, {"p": {"a": "1", "b": "2", "t": "3"}, "q": {"a": "1", "b": "2"}})
+    rows = lake.read("responses", SFT).to_pylist()
+    roles = {"t": "target"}
+    lake.write(
+        "responses", [r | {"role": roles.get(r["contestant"], r["role"])} for r in rows], SFT
+    )
+    for mode, expected in (
+        ("all_pairs", [("p", "a", "b"), ("p", "a", "t"), ("p", "b", "t"), ("q", "a", "b")]),
+        ("target_against_opponents", [("p", "a", "t"), ("p", "b", "t")]),
+    ):
+        with open_draw(lake, "responses", SFT, 0, mode=mode) as draw:
+            assert [tuple(row.values()) for row in draw.battles(None).to_pylist()] == expected
+
+
+def test_who_left_is_not_counted_among_those_who_met_before(opened):
+    arena = opened(opponents=opponents(leaves=DPO))
+    games = {
+        w.round: w.to_do for w in plan(arena) if (w.work, w.who) == ("arena_judgments", "verifier")
+    }
+    # base, sft, best-of-2, guest; without the guest and with the next checkpoint; and once more
+    assert games == {SFT: 20 * 6 * 2, DPO: 20 * 3 * 2, RL: 20 * 4 * 2}
+
+
+# -- what is learned, and from where --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("accumulate", ("i01.2-dpo", "i02.2-dpo", "i03.2-dpo")),
+        ("this", ("i03.2-dpo",)),
+        ({"last": 1}, ("i03.2-dpo",)),
+        ({"last": 2}, ("i02.2-dpo", "i03.2-dpo")),
+        ({"last": 9}, ("i01.2-dpo", "i02.2-dpo", "i03.2-dpo")),
+    ],
+)
+def test_the_window_says_which_rounds_of_a_stage_are_learned(data, expected):
+    paper = load_profile("profiles/paper-7b.yaml").rounds
+    changed = paper["i03.2-dpo"].model_validate({**paper["i03.2-dpo"].model_dump(), "data": data})
+    rounds = rounds_in_order({**paper, "i03.2-dpo": changed})
+    assert rounds["i03.2-dpo"].trains_on == expected
+    assert rounds["i03.3-rl"].trains_on == ("i01.3-rl", "i02.3-rl", "i03.3-rl")
+
+
+def turned(arena: Arena, keys: list[str], promoted: str) -> None:
+    """Rounds whose checkpoints are rated base 1000, SFT 1100, DPO 1050."""
+    ratings = {"base": 1000.0, SFT: 1100.0, DPO: 1050.0}
+    for key in keys:
+        checkpoint_of(arena, key, key.encode())
+        row = {"round": key, "lower": 0.0, "upper": 2000.0, "rank": 1, "battles": 9}
+        row |= dict.fromkeys(("wins", "losses", "ties"), 3)
+        there = [name for name in ratings if name <= key or name == "base"]
+        rows = [row | {"contestant": name, "rating": ratings[name]} for name in there]
+        arena.lake.write("ratings", rows, key)
+        record_round(arena, key)
+        who = promoted if promoted <= key else key
+        manifest = arena.checkpoints.manifest(who)
+        row = {"round": key, "contestant": who, "model": "x", "model_digest": manifest.digest}
+        row |= {"rating": 1.0, "lower": 0.0, "upper": 2.0, "reason": "test"}
+        arena.lake.write("promotions", [row], key)
+        Making(arena, ["promotions"], key).ended("promotions")
+
+
+@pytest.mark.parametrize(
+    ("rule", "promoted", "parent"),
+    [
+        ("fighter", DPO, DPO),
+        ("fighter", SFT, SFT),
+        ("base", DPO, "base"),
+        ("best", DPO, SFT),
+        ("last", SFT, DPO),
+    ],
+)
+def test_what_a_round_trains_from(opened, rule, promoted, parent):
+    arena = opened(rounds={RL: {"trains_from": rule}})
+    turned(arena, [SFT, DPO], promoted)
+    assert target_of(arena, RL).contestant == promoted, "who fights is another matter"
+    assert parent_of(arena, RL).contestant == parent
+
+
+@pytest.mark.parametrize("rule", ["fighter", "base", "best", "last"])
+def test_the_first_round_trains_the_base_model_whatever_the_rule(opened, rule):
+    assert parent_of(opened(rounds={SFT: {"trains_from": rule}}), SFT).contestant == "base"
+
+
+def test_another_checkpoint_that_is_trained_from_makes_the_round_stale(opened):
+    """Rated otherwise, another one is the best: what trains from the last one is not concerned."""
+    parents = {}
+    for rule in ("best", "last"):
+        arena = opened(rounds={RL: {"trains_from": rule}})
+        turned(arena, [SFT, DPO], DPO)
+        before = identity_of(Moment(arena), "checkpoint", RL)
+        rows = arena.lake.read("ratings", DPO).to_pylist()
+        better = [r | {"rating": 1200.0} if r["contestant"] == DPO else r for r in rows]
+        arena.lake.write("ratings", better, DPO)
+        parents[rule] = identity_of(Moment(arena), "checkpoint", RL) != before
+    assert parents == {"best": True, "last": False}
+
+
+# -- how one round is trained ---------------------------------------------------------------------
+
+
+def test_a_rounds_training_is_merged_over_the_profiles(opened):
+    changes = {"sft": {"learning_rate": 5e-4}, "seed": 8}
+    profile = opened(rounds={SFT: {"training": changes}}).profile
+    here, elsewhere = profile.of_round(SFT), profile.of_round(DPO)
+    assert (here.training.sft.learning_rate, here.training.sft.batch, here.seed) == (5e-4, 8, 8)
+    assert elsewhere == profile and elsewhere.training.sft.learning_rate == 1e-3
+    assert profile.seed == 3, "answers and slices are drawn as ever"
+
+
+def test_a_training_seed_of_its_own_trains_again_and_generates_nothing(opened):
+    now = Moment(opened())
+    training = yaml.safe_load(now.arena.profile_path.read_text("utf-8"))["training"]
+    other = Moment(opened("other", training=training | {"seed": 4}))
+    again = {t for t in MADE_FROM if t not in OF_SOURCE
+             for key in [SFT if t in OF_ROUND or t in OF_REPORTS else "all"]
+             if identity_of(now, t, key) != identity_of(other, t, key)}  # fmt: skip
+    assert again == {"checkpoint"}
+
+
+@pytest.mark.parametrize(
+    ("training", "told"),
+    [
+        ({"sft": {"learning_rat": 1e-4}}, f"rounds.{DPO}.training: sft.learning_rat: unknown key"),
+        ({"dpo": {"epochs": 0}}, f"rounds.{DPO}.training: dpo.epochs: Input should be greater"),
+        ({"dpo": {"max_length": 12}}, f"rounds.{DPO}.training: training.dpo.max_length (12) can"),
+        ({"dpi": {}}, f"rounds.{DPO}.training: dpi: unknown key (did you mean dpo?"),
+    ],
+)
+def test_a_mistake_in_a_rounds_training_is_told_with_its_place(opened, training, told):
+    with pytest.raises(ProfileError) as error:
+        opened(rounds={DPO: {"training": training}})
     assert told in str(error.value) and "\n" not in str(error.value)

@@ -130,7 +130,7 @@ def round_states(arena: Arena) -> list[dict[str, Any]]:
                 "out_of_date": state.why,
                 "slice": round_.slice,
                 "fights_with": round_.fights_with,
-                "trains_from": "the base model" if round_.trains_from == "base" else "its fighter",
+                "trains_from": round_.starts_from,
                 "trains_on": list(round_.trains_on),
                 "minimum_gap": round_.minimum_gap,
                 "promoted": row["contestant"] if row else None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from arena_assets.config.contestants import FOLLOWS, Opponent, Target
 from arena_assets.config.generation import Generation
@@ -30,7 +30,7 @@ from arena_assets.config.ratings import Ratings
 from arena_assets.config.recipe import RoundSettings
 from arena_assets.config.rounds import ROUND_KEY, parse_key
 from arena_assets.config.settings import Name, Settings
-from arena_assets.config.settings_files import ProfileError, read_settings
+from arena_assets.config.settings_files import ProfileError, explain, merged, read_settings
 from arena_assets.config.training import Training
 from arena_assets.lake.identity import NOT_IDENTITY
 
@@ -62,6 +62,15 @@ class Profile(Settings):
     ratings: Ratings
     quality: Annotated[Quality, NOT_IDENTITY] = Quality()
     executor: Annotated[Literal["in_process", "multiprocess"], NOT_IDENTITY] = "in_process"
+
+    def of_round(self, key: str) -> Profile:
+        """The profile with the training of a round, and the seed that it trains with."""
+        if not self.rounds[key].training and self.training.seed is None:
+            return self
+        settings = merged(self.training.model_dump(), self.rounds[key].training)
+        training = Training.model_validate(settings)
+        seed = self.seed if training.seed is None else training.seed
+        return self.model_copy(update={"training": training, "seed": seed})
 
     @property
     def single_judges(self) -> list[VerifierJudge | LLMJudge]:
@@ -121,7 +130,7 @@ class Profile(Settings):
         always = ["base", *(o.name for o in self.opponents if self._is_always_rated(o))]
         if self.ratings.anchor not in always:
             raise ValueError(
-                f"ratings.anchor: {self.ratings.anchor!r} is no contestant that is rated after every round "
+                f"ratings.anchor: {self.ratings.anchor!r} is no contestant rated after every round "
                 f"(valid: {', '.join(always)})"
             )
         return self
@@ -155,6 +164,18 @@ class Profile(Settings):
                 raise ValueError(
                     f"rounds.{key}: no opponent fights in it; see joins and leaves of opponents"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def rounds_can_be_trained(self) -> Profile:
+        for key, settings in self.rounds.items():
+            try:
+                problems = length_problems(self.of_round(key)) if settings.training else []
+            except ValidationError as error:
+                problems = [explain(problem, Training, "training") for problem in error.errors()]
+            if problems:
+                place = f"rounds.{key}.training"
+                raise ValueError("; ".join(f"{place}: {problem}" for problem in problems))
         return self
 
     @model_validator(mode="after")

@@ -65,6 +65,7 @@ class Training(Settings):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"
     )
+    seed: int | None = Field(None, description="of training alone; null: the profile's")
     gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
     sft: Optimisation
     dpo: PreferenceOptimisation

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from arena_assets.config.rounds import BASE
+from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.weights import base_of
 from arena_assets.generation.contestants import (
@@ -30,6 +30,20 @@ def promoted(arena: Arena, key: str) -> dict[str, Any] | None:
     except MissingPartition:
         return None
     return row
+
+
+def best_rated(arena: Arena, key: str) -> str | None:
+    """The best rated of the base model and its checkpoints after a round, of equals the newest.
+
+    None where nobody was rated. Whom the gate promoted does not count.
+    """
+    try:
+        rows = arena.lake.read("ratings", key).to_pylist()
+    except MissingPartition:
+        return None
+    ratings = {row["contestant"]: row["rating"] for row in rows}
+    rated = [name for name in (BASE, *until(arena.rounds, key)) if name in ratings]
+    return max(reversed(rated), key=ratings.__getitem__, default=None)
 
 
 def group_of_round(

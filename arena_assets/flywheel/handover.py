@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
+from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.state import state_of
 from arena_assets.flywheel.weights import (
     BrokenChain,
@@ -77,6 +77,27 @@ def _refuse_other_checkpoint(arena: Arena, key: str, name: str, digest: str) -> 
 def base_target(arena: Arena, promoted_after: str | None = None) -> TargetModel:
     """The base model as a target."""
     return TargetModel(BASE, base_of(arena, models(arena)), promoted_after)
+
+
+def parent_of(arena: Arena, key: str) -> TargetModel:
+    """The model that a round trains from, by its recipe.
+
+    Raises BrokenChain where the round before is missing or out of date.
+    """
+    round_ = arena.round(key)
+    rule, previous = round_.settings.trains_from, round_.previous
+    if rule == "base" or previous is None:
+        return base_target(arena)
+    fighter = target_of(arena, key)  # so the round before is done
+    if rule == "fighter":
+        return fighter
+    name = previous if rule == "last" else best_rated(arena, previous)
+    if name == BASE:
+        return base_target(arena)
+    assert name, f"{previous} is done, so somebody was rated"
+    return TargetModel(
+        name, _checkpoint_weights(arena, name, arena.checkpoints.verify(name).digest), None
+    )
 
 
 def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:

@@ -16,7 +16,7 @@ from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
 from arena_assets.config.training import SECTIONS
-from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
+from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.weights import local_engine, trusts_target
 from arena_assets.generation.contestants import Contestant
@@ -172,10 +172,17 @@ def _group(contestants: Sequence[Contestant], now: Moment) -> Input:
 
 
 def _parent(now: Moment, key: str) -> list[Input]:
-    if now.profile.rounds[key].trains_from == "base":
+    """The weights that training starts from, and what says that it is these."""
+    round_ = now.arena.round(key)
+    rule, previous = round_.settings.trains_from, round_.previous
+    if rule == "base" or previous is None:
         return [Input("models", ALL, _base_digest(now), rests=False)]
-    _, digest, promotion = _handed_over(now, key)
-    return promotion or [Input("models", ALL, digest, rests=False)]
+    if rule == "fighter":
+        return _handed_over(now, key)[2]
+    name = previous if rule == "last" else best_rated(now.arena, previous)
+    digest = _base_digest(now) if name == BASE else now.digest("checkpoint", str(name))
+    said = "checkpoint" if rule == "last" else "ratings"
+    return [Input(said, previous, [name, digest])]
 
 
 def _candidates(now: Moment, key: str) -> list[Input]:
@@ -299,7 +306,7 @@ def minimum_gap(now: Moment, key: str) -> Any:
 
 def stage_training(now: Moment, key: str) -> Any:
     """How the round's stage is trained."""
-    training = now.profile.training
+    training = now.recipe(key).training
     return {name: getattr(training, name) for name in SECTIONS[now.arena.round(key).stage]}
 
 

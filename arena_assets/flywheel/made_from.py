@@ -72,7 +72,7 @@ OF_PREPARATION: Final = {
 _SELECTED = (of.DECIDED, "responses", of.FOUGHT)
 OF_ROUND: Final = {
     "responses": Made((of.FIGHTERS, of.SLICE)),
-    "judgments": Made(("responses", of.FOUGHT, of.JUDGES)),
+    "judgments": Made(("responses", of.FOUGHT, of.JUDGES), ("battles.mode",)),
     "battles": Made(("judgments",), ("battles.flips", of.quorum)),
     "sft_rows": Made(_SELECTED, (of.minimum_gap,)),
     "preference_pairs": Made(_SELECTED, (of.minimum_gap,)),
@@ -138,7 +138,7 @@ def _setting(now: Moment, what: str | Setting, partition: str) -> tuple[str, Any
     if not isinstance(what, str):
         return what.__name__, what(now, partition)
     *sections, name = what.split(".")
-    section: Any = now.profile
+    section: Any = now.recipe(partition)
     for part in sections:
         section = getattr(section, part)
     return what, setting(section, name)
