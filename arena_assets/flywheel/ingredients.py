@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from arena_assets.config.judges import Jury
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
+from arena_assets.config.recipe import PAIR_JUDGE
 from arena_assets.config.rounds import BASE, until
 from arena_assets.config.training import SECTIONS
 from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
@@ -87,6 +88,24 @@ def _learned(now: Moment, key: str) -> list[Input]:
     return [Input(t, part, now.digest(t, part)) for t in tables for part in round_.trains_on]
 
 
+def _candidate_rows(now: Moment, key: str) -> list[Input]:
+    """What a rule chooses from; the embeddings of prompts change with the encoder alone."""
+    if selection_rule(now, key) is None:
+        return []
+    encoder = canonical(now.profile.prompts.encoder)
+    return [
+        Input("selection_candidates", key, now.digest("selection_candidates", key)),
+        Input("prompt_embeddings", ALL, encoder, rests=False),
+    ]
+
+
+def _chosen(now: Moment, key: str) -> list[Input]:
+    """What a rule chose; the pair judge needs nobody to choose."""
+    if selection_rule(now, key) is None:
+        return []
+    return [Input("selected_candidates", key, now.digest("selected_candidates", key))]
+
+
 def _boards(now: Moment, key: str) -> list[Input]:
     rounds = until(now.arena.rounds, key)
     return [Input("leaderboard", part, now.digest("leaderboard", part)) for part in rounds]
@@ -105,6 +124,8 @@ FOUGHT: Final = Part(("prompts_curated",), _fought)
 TESTED: Final = Part(("prompts_curated",), _tested)
 DECIDED: Final = Part(("battles",), _decided)
 LEARNED: Final = Part(("sft_rows", "preference_pairs", "rl_prompts"), _learned)
+CANDIDATE_ROWS: Final = Part(("selection_candidates", "prompt_embeddings"), _candidate_rows)
+CHOSEN: Final = Part(("selected_candidates",), _chosen)
 BOARDS: Final = Part(("leaderboard",), _boards)
 VERSION: Final = Part(("testset_versions",), _version)
 
@@ -302,6 +323,18 @@ def testset_version(now: Moment) -> str | None:
 def minimum_gap(now: Moment, key: str) -> Any:
     """K of the round."""
     return now.arena.round(key).minimum_gap
+
+
+def selection_rule(now: Moment, key: str) -> Any:
+    """The rule that chooses what the round learns; None where it is the pair judge."""
+    rule = now.arena.round(key).settings.selection.rule
+    return None if rule == PAIR_JUDGE else rule
+
+
+def selection(now: Moment, key: str) -> Any:
+    """How the round's rule chooses, and by which seed."""
+    settings = now.arena.round(key).settings.selection
+    return None if settings.rule == PAIR_JUDGE else [settings, now.recipe(key).seed]
 
 
 def stage_training(now: Moment, key: str) -> Any:

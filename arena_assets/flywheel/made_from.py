@@ -69,13 +69,16 @@ OF_PREPARATION: Final = {
         (of.EVERY_SOURCE, "prompt_drops", "benchmarks", "arena_testset", of.VERSION)
     ),
 }
+_RULE = (of.minimum_gap, of.selection_rule)
 _SELECTED = (of.DECIDED, "responses", of.FOUGHT)
 OF_ROUND: Final = {
     "responses": Made((of.FIGHTERS, of.SLICE)),
     "judgments": Made(("responses", of.FOUGHT, of.JUDGES), ("battles.mode",)),
     "battles": Made(("judgments",), ("battles.flips", of.quorum)),
-    "sft_rows": Made(_SELECTED, (of.minimum_gap,)),
-    "preference_pairs": Made(_SELECTED, (of.minimum_gap,)),
+    "selection_candidates": Made(_SELECTED, (of.minimum_gap,)),
+    "selected_candidates": Made((of.CANDIDATE_ROWS,), (of.selection,)),
+    "sft_rows": Made((*_SELECTED, of.CHOSEN), _RULE),
+    "preference_pairs": Made((*_SELECTED, of.CHOSEN), _RULE),
     "rl_prompts": Made(_SELECTED),
     "training_set": Made((of.LEARNED,)),
     "checkpoint": Made(
@@ -91,7 +94,7 @@ OF_ROUND: Final = {
     "promotions": Made(("ratings", of.CANDIDATES), ("promotion",)),
 }
 OF_REPORTS: Final = {  # nothing rests on them
-    "selection_drops": Made((of.DECIDED, "responses", "rl_prompts"), (of.minimum_gap,)),
+    "selection_drops": Made((of.DECIDED, "responses", "rl_prompts", of.CHOSEN), _RULE),
     "judge_audit": Made(("judgments", "battles", "responses"), (of.prices,)),
     "leaderboard": Made(("ratings", "arena_battles")),
     "leaderboard_history": Made((of.BOARDS,)),
