@@ -94,7 +94,8 @@ def _refresh(arena: Arena, key: str, job: Callable[..., None], log: Callable[[st
 
 
 def _in_words(state: State) -> str:
-    return f"{state.name}, first of all {state.why}" if state.why else state.name
+    because = f" ({state.because})" if state.because else ""
+    return f"{state.name}, first of all {state.why}{because}" if state.why else state.name
 
 
 def _minutes(seconds: float) -> str:
@@ -128,6 +129,7 @@ def round_states(arena: Arena) -> list[dict[str, Any]]:
                 "round": key,
                 "state": state.name,
                 "out_of_date": state.why,
+                "because": state.because or None,
                 "slice": round_.slice,
                 "fights_with": round_.fights_with,
                 "trains_from": round_.starts_from,

@@ -302,13 +302,17 @@ def testset(now: Moment, _: str) -> Any:
 
 def testset_identity(now: Moment, _: str = ALL) -> str:
     """What a version of the test set is drawn by; new prompts and new code draw none."""
-    return identity(
-        "test set",
-        seed=now.profile.seed,
-        testset=testset(now, ALL),
-        rater=rater(now, ALL),
-        encoder=now.profile.prompts.encoder,
-    )
+    return identity("test set", **testset_parts(now))
+
+
+def testset_parts(now: Moment, _: str = ALL) -> dict[str, Any]:
+    """What that is a hash of."""
+    return {
+        "seed": now.profile.seed,
+        "testset": testset(now, ALL),
+        "rater": rater(now, ALL),
+        "encoder": now.profile.prompts.encoder,
+    }
 
 
 def testset_version(now: Moment) -> str | None:
