@@ -475,7 +475,7 @@ def test_status_and_plan_name_the_first_table_that_is_out_of_date_and_why(worksh
         ("K of one round", f"preference_pairs of {DPO}", "minimum_gap 2 -> 1"),
         ("one round's learning rate", f"checkpoint of {DPO}", "dpo.learning_rate 0.0001 -> 0.0002"),
         ("what one round trains from", f"checkpoint of {DPO}", "models counts now"),
-        ("training's seed", f"checkpoint of {SFT}", "seed 3 -> 9"),
+        ("training's seed", f"checkpoint of {SFT}", "training_seed 3 -> 9"),
         ("who meets whom", f"judgments of {SFT}", "mode default -> target_against_opponents"),
         ("one opponent more", f"responses of {SFT}", "shy is new"),
         ("a contestant's temperature", f"responses of {SFT}", "best-of-2 changed"),
@@ -499,12 +499,14 @@ def test_a_version_of_code_is_told_and_a_file_that_somebody_changed(
     workshop, tmp_path, monkeypatch
 ):
     arena = a_copy(workshop, tmp_path)
-    write_atomically(pa.table({"round": ["other"]}).to_reader(), arena.lake.path("battles", DPO))
+    write_atomically(
+        pa.table({"round": ["other"]}).to_reader(), arena.lake.path("arena_battles", DPO)
+    )
     monkeypatch.setitem(code.CODE, "ratings", replace(code.CODE["ratings"], version=99))
     told = {(c.table, c.partition): c.because for c in changes(arena)}
-    assert told["battles", DPO] == "made by hand, or before this was noted"
+    assert told["arena_battles", DPO] == "made by hand, or before this was noted"
     assert told["ratings", SFT].startswith("code 1, columns ")
-    assert f"battles of {DPO} changed" in told["sft_rows", DPO]
+    assert f"arena_battles of {DPO} changed" in told["ratings", DPO]
 
 
 def test_a_window_of_fewer_rounds_makes_another_training_set_and_no_other_table(workshop, tmp_path):

@@ -29,7 +29,7 @@ def selected_candidates(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
     key = context.partition_key
-    settings, seed = arena.round(key).settings.selection, arena.profile.of_round(key).seed
+    settings, seed = arena.round(key).settings.selection, arena.profile.of_round(key).training_seed
     try:
         rows = select(arena.lake, key, settings, seed)
     except BadSelection as bad:

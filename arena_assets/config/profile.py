@@ -63,14 +63,18 @@ class Profile(Settings):
     quality: Annotated[Quality, NOT_IDENTITY] = Quality()
     executor: Annotated[Literal["in_process", "multiprocess"], NOT_IDENTITY] = "in_process"
 
+    @property
+    def training_seed(self) -> int:
+        """The seed of training: the profile's, unless training has one of its own."""
+        return self.seed if self.training.seed is None else self.training.seed
+
     def of_round(self, key: str) -> Profile:
-        """The profile with the training of a round, and the seed that it trains with."""
-        if not self.rounds[key].training and self.training.seed is None:
+        """The profile with the training of a round."""
+        changes = self.rounds[key].training
+        if not changes:
             return self
-        settings = merged(self.training.model_dump(), self.rounds[key].training)
-        training = Training.model_validate(settings)
-        seed = self.seed if training.seed is None else training.seed
-        return self.model_copy(update={"training": training, "seed": seed})
+        settings = merged(self.training.model_dump(), changes)
+        return self.model_copy(update={"training": Training.model_validate(settings)})
 
     @property
     def single_judges(self) -> list[VerifierJudge | LLMJudge]:

@@ -338,13 +338,18 @@ def selection_rule(now: Moment, key: str) -> Any:
 def selection(now: Moment, key: str) -> Any:
     """How the round's rule chooses, and by which seed."""
     settings = now.arena.round(key).settings.selection
-    return None if settings.rule == PAIR_JUDGE else [settings, now.recipe(key).seed]
+    return None if settings.rule == PAIR_JUDGE else [settings, now.recipe(key).training_seed]
 
 
 def stage_training(now: Moment, key: str) -> Any:
     """How the round's stage is trained."""
     training = now.recipe(key).training
     return {name: getattr(training, name) for name in SECTIONS[now.arena.round(key).stage]}
+
+
+def training_seed(now: Moment, key: str) -> Any:
+    """The seed of training; that of what is drawn counts by what was drawn."""
+    return now.recipe(key).training_seed
 
 
 def quorum(now: Moment, _: str) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from arena_assets.config.rounds import until
 from arena_assets.flywheel.arena import Arena
@@ -29,6 +29,8 @@ from arena_assets.flywheel.moment import Moment
 from arena_assets.lake.code import code_version
 from arena_assets.lake.identity import identity
 from arena_assets.lake.lake import ALL
+
+_UNNOTED: Final = "made by hand, or before this was noted"
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,8 @@ def changes(arena: Arena, last: str | None = None) -> list[Change]:
         for table, partition in freshness.below("promotions", key):
             noted = freshness.noted(table, partition)
             if arena.digest(*noted):
-                because = freshness.because(table, partition) or [
-                    "made by hand, or before this was noted"
-                ]
-                found[table, partition] = Change(table, partition, in_short(because))
+                because = in_short(freshness.because(table, partition))
+                found[table, partition] = Change(table, partition, because or _UNNOTED)
     return list(found.values())
 
 

@@ -87,7 +87,7 @@ class Course:
             self.model.digest,
             self.learned,
             self.config,
-            self.profile.seed,
+            self.profile.training_seed,
         )
 
 
@@ -135,7 +135,7 @@ def train(
         trust_remote_code=course.model.trust_remote_code,
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
-        seed=course.profile.seed,
+        seed=course.profile.training_seed,
     )
     try:
         run_job(job, log)
