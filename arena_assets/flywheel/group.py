@@ -36,7 +36,8 @@ def promoted(arena: Arena, key: str) -> dict[str, Any] | None:
 def best_rated(arena: Arena, key: str) -> str | None:
     """The best rated of the base model and its checkpoints after a round, of equals the newest.
 
-    Rated on the prompts that select. None where nobody was rated. Whom the gate promoted does not count.
+    Rated on the prompts that select; whom the gate promoted does not count. None where nobody was
+    rated.
     """
     try:
         rows = arena.lake.read("ratings", key).to_pylist()
