@@ -172,6 +172,14 @@ def test_a_type_that_is_held_out_is_in_the_test_set_apart_and_dropped_everywhere
     assert left == sum("quotes" not in kinds for kinds in rest["constraints"].to_pylist()) > 0
 
 
+def test_too_few_that_are_held_out_are_refused():
+    asked = Settings(clusters=2, hard=0, held_out_sources=("general",), held_out_prompts=13)
+    prompts = pool()
+    with pytest.raises(ValueError, match="asks for 13 prompts, but only 12 are of what is held"):
+        build_testset(prompts, vectors_of(prompts), asked, 1, None)
+    assert asked.prompts == 2 * 2 + 13, "as the plan says"
+
+
 def test_a_source_may_be_held_out_and_a_number_of_types_is_drawn_by_the_seed():
     prompts = pool()
     by_source = held_out_by(prompts, Settings(held_out_sources=("general",)), 1)

@@ -184,6 +184,12 @@ class Testset(Settings):
     )
     edition: int = Field(1, ge=1, description="raise it to draw anew from the present prompts")
 
+    @property
+    def prompts(self) -> int:
+        """How many prompts it has."""
+        held = self.held_out_prompts if self.held_out_constraints or self.held_out_sources else 0
+        return self.clusters * self.diverse_per_cluster + self.hard + held
+
     @field_validator("held_out_constraints")
     @classmethod
     def a_number_is_none_or_more(cls, held: tuple[str, ...] | int) -> tuple[str, ...] | int:

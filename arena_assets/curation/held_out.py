@@ -59,8 +59,15 @@ def held_out_by(prompts: pa.Table, settings: Testset, seed: int) -> list[str | N
 def draw_held_out(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
     """Of the prompts that are held out (column held_out), those that the test set takes.
 
-    The names take turns, so that each has about as many.
+    The names take turns, so that each has about as many. Raises ValueError where there are fewer
+    than asked for.
     """
+    wanted = settings.held_out_prompts
+    if (settings.held_out_constraints or settings.held_out_sources) and prompts.num_rows < wanted:
+        raise ValueError(
+            f"prompts.testset.held_out_prompts asks for {wanted} prompts, but only "
+            f"{prompts.num_rows} are of what is held out"
+        )
     with duckdb.connect() as connection:
         connection.register("held", prompts)
         return connection.sql(

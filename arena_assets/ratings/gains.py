@@ -16,7 +16,8 @@ from scipy.special import expit
 
 from arena_assets.ratings.bradley_terry import ELO
 from arena_assets.ratings.comparisons import Counts, count, positions, witnesses
-from arena_assets.ratings.fitting import inverse_information, maximum_likelihood, penalised
+from arena_assets.ratings.fitting import inverse_information, penalised
+from arena_assets.ratings.intervals import estimate
 from arena_assets.ratings.paired import Paired, Spread, added, tested
 
 
@@ -95,8 +96,7 @@ def _influence(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
     weight = (totals[0] + totals[1] + firth.pseudo) * chance * (1 - chance)
     gradients = (won * (1 - chance) - lost * chance) @ design
     moved = np.asarray(gradients @ inverse_information(design, size, weight))
-    maximum = maximum_likelihood(design, size, *totals, start=firth.parameters)
-    return firth.parameters if maximum is None else maximum, moved
+    return estimate(comparisons, counts.battles).parameters, moved
 
 
 def _played(counts: Counts, contestant: int) -> np.ndarray:
