@@ -25,6 +25,12 @@ from arena_assets.lake.tables import PROMPTS
 TOPICS = ("otters", "bread", "the sea", "violins")
 
 
+def own_words(n):
+    """Three words that no other number has, and no digit, which would be masked."""
+    spelt = "".join("abcdefghij"[int(digit)] for digit in f"{n:03d}")
+    return f"ask{spelt} of{spelt} what{spelt}"
+
+
 def table_of(texts, **columns):
     rows = [
         {"prompt_id": f"p{n:03d}", "messages": [{"role": "user", "content": text}]}
@@ -101,10 +107,13 @@ def test_a_split_takes_whole_families_about_the_share_and_is_the_same_in_any_ord
 
 
 def test_too_small_a_test_set_is_not_split_and_a_share_of_nothing_neither():
-    small = table_of([f"word{n} other{n} third{n}" for n in range(2 * FEWEST - 1)])
-    for table, share in ((small, 0.5), (table_of([f"w{n} o{n} t{n}" for n in range(90)]), 0.0)):
+    small = table_of([own_words(n) for n in range(2 * FEWEST - 1)])
+    for table, share in ((small, 0.5), (table_of([own_words(n) for n in range(90)]), 0.0)):
         purposes = with_purposes(table, Settings(report_share=share), 1)["purpose"].to_pylist()
         assert set(purposes) == {"all"}
+    large = table_of([own_words(n) for n in range(2 * FEWEST)])
+    split = with_purposes(large, Settings(), 1)["purpose"].to_pylist()
+    assert Counter(split) == {"select": FEWEST, "report": FEWEST}
 
 
 def test_other_seeds_split_otherwise():
@@ -129,7 +138,7 @@ def pool(count=120):
     kinds = [QUOTES, SHORT, SHORT, BOTH]
     rows = [
         {"prompt_id": f"p{n:03d}", "source": "general" if n % 10 == 0 else "tasks"}
-        | {"messages": [{"role": "user", "content": f"ask{n} of{n} what{n}"}], "category": "c"}
+        | {"messages": [{"role": "user", "content": own_words(n)}], "category": "c"}
         | {"constraints": kinds[n % 4], "difficulty": float(n % 7), "reference": None}
         for n in range(count)
     ]
