@@ -72,8 +72,27 @@ def build_testset(
             f"{prompts.num_rows} qualify{', without what is held out' if apart.num_rows else ''}"
         )
     found = pa.array(clusters(vectors, settings.clusters, seed), pa.int64())
+    clustered = prompts.append_column("cluster", found)
+    drawn = _drawn(clustered, apart, settings, seed, rate)
+    hard = drawn["part"].to_pylist().count("hard")
+    if hard < settings.hard:
+        raise ValueError(
+            f"prompts.testset.hard asks for {settings.hard} prompts, but the clusters have only "
+            f"{hard} candidates; raise hard_candidates_per_cluster "
+            f"({settings.hard_candidates_per_cluster})"
+        )
+    names = [name for name in TESTSET_VERSIONS.schema.names if name != "version"]
+    return drawn.select(names).cast(
+        pa.schema([TESTSET_VERSIONS.schema.field(name) for name in names])
+    )
+
+
+def _drawn(
+    clustered: pa.Table, apart: pa.Table, settings: Testset, seed: int, rate: Rate | None
+) -> pa.Table:
+    """Diverse and Hard of prompts with their clusters, and beside them what is held out."""
     with duckdb.connect() as connection:
-        connection.register("clustered", prompts.append_column("cluster", found))
+        connection.register("clustered", clustered)
         connection.execute(
             f"""
             create table candidates as
@@ -92,7 +111,7 @@ def build_testset(
         if settings.hard:
             _fill_difficulty(connection, settings, rate)
         connection.register("apart", apart)
-        drawn = connection.sql(
+        return connection.sql(
             f"""
             with parted as (
                 select *, if(nth <= $diverse, 'diverse', 'hard') as part from candidates
@@ -117,17 +136,6 @@ def build_testset(
                 "clusters": settings.clusters,
             },
         ).to_arrow_table()
-    hard = drawn["part"].to_pylist().count("hard")
-    if hard < settings.hard:
-        raise ValueError(
-            f"prompts.testset.hard asks for {settings.hard} prompts, but the clusters have only "
-            f"{hard} candidates; raise hard_candidates_per_cluster "
-            f"({settings.hard_candidates_per_cluster})"
-        )
-    names = [name for name in TESTSET_VERSIONS.schema.names if name != "version"]
-    return drawn.select(names).cast(
-        pa.schema([TESTSET_VERSIONS.schema.field(name) for name in names])
-    )
 
 
 def _fill_difficulty(
