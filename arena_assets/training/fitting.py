@@ -39,6 +39,7 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
         # bfloat16 can tell apart
         "bf16": job.training.dtype == "bfloat16",
         "gradient_checkpointing": job.training.gradient_checkpointing,
+        "ddp_find_unused_parameters": False,  # there are none, and the search takes a pass a step
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
