@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_training_process import processes, wait_until
 
+from arena_assets.cli import doctor
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import load_profile
 from arena_assets.config.settings_files import ProfileError
@@ -120,8 +122,8 @@ def test_every_step_has_the_same_rows_on_any_number_of_devices(
     from arena_assets.training.steps import StepSampler
 
     batch = passes_each * device * count
-    sampler = StepSampler(rows, batch, 5, [n * 7 % 13 for n in range(rows)] if grouped else None)
-    sampler.set_epoch(1)
+    lengths = [n * 7 % 13 for n in range(rows)] if grouped else None
+    sampler = StepSampler(rows, batch, 5, lengths, lambda: 1)
     order = list(sampler)
     assert len(order) == len(sampler) and len(order) % batch == 0
     assert set(order) == set(range(rows)), "every row is learned in every epoch"
@@ -137,8 +139,52 @@ def test_every_step_has_the_same_rows_on_any_number_of_devices(
         mine = slice(step * passes_each, (step + 1) * passes_each)
         seen = [row for shard in shards for part in shard[mine] for row in part]
         assert sorted(seen) == sorted(order[step * batch : (step + 1) * batch])
-    sampler.set_epoch(2)
-    assert rows < 6 or list(sampler) != order
+    assert rows < 6 or list(StepSampler(rows, batch, 5, lengths, lambda: 2)) != order
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("behind", "epoch"), [(0, 0), (0.5, 0), (1.0, 1), (1.33, 1), (2.0, 2)])
+def test_who_goes_on_from_a_saved_step_has_the_order_of_that_epoch(behind, epoch):
+    from arena_assets.training.steps import StepSampler, WholeSteps
+
+    class Trainer(WholeSteps):
+        state = SimpleNamespace(epoch=behind)
+        train_dataset = range(10)
+        args = SimpleNamespace(
+            gradient_accumulation_steps=2,
+            world_size=2,
+            train_batch_size=1,
+            train_sampling_strategy="random",
+            seed=7,
+        )
+
+    expected = StepSampler(10, 4, 7, None, lambda: epoch)
+    assert list(Trainer()._get_train_sampler()) == list(expected)
+
+
+def test_the_doctor_says_what_processes_lack(tmp_path, tiny_profile, monkeypatch):
+    import torch
+
+    profile = yaml.safe_load(tiny_profile.read_text("utf-8"))
+    for stage in ("sft", "dpo", "reward_model", "rl"):
+        profile["training"][stage]["device_batch"] = 2
+
+    def found(gpus: int, **training: Any) -> list[tuple[str, str]]:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        (tmp_path / "arena.yaml").write_text(
+            yaml.safe_dump(profile | {"training": profile["training"] | training}), "utf-8"
+        )
+        findings = doctor._processes(load_profile(tmp_path / "arena.yaml"))
+        return [(finding.state, finding.found) for finding in findings]
+
+    two = "2 on each of 1 nodes"
+    assert found(0) == []
+    assert found(0, processes=2) == [("slow", f"{two}, no GPU here")]
+    assert found(1, processes=2) == [("fails", f"{two}, 1 GPUs here")]
+    assert found(2, processes=2) == [("ok", f"{two}, profiles/accelerate/ddp.yaml")]
+    monkeypatch.setattr(doctor.util, "find_spec", lambda name: None)
+    zero = "profiles/accelerate/zero3.yaml"
+    assert found(2, processes=2, accelerate=zero) == [("fails", f"{two}, without DeepSpeed")]
 
 
 # --- what accelerate is told

@@ -190,7 +190,7 @@ def _room(profile: Profile, lake: Path, parameters: float | None) -> Iterator[Fi
     need = max(_TRAINING * parameters, 2 * parameters + _KV_CACHE)
     yield Finding(
         "memory", "ok" if need < memory else "fails", f"{place}, about {need / GIB:.1f} needed",
-        "" if need < memory else "a smaller model, more memory, or several GPUs (training.processes)",
+        "" if need < memory else "a smaller model, more memory, or more GPUs (training.processes)",
     )  # fmt: skip
     # a checkpoint in two bytes a parameter; a round of RL keeps its reward model beside it
     copies = sum(2 if key.endswith("-rl") else 1 for key in profile.rounds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ class WholeSteps:
     """
 
     args: Any
+    state: Any
     train_dataset: Any
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -26,7 +27,12 @@ class WholeSteps:
         passes = given.gradient_accumulation_steps * given.world_size
         grouped = given.train_sampling_strategy == "group_by_length"
         lengths = [len(ids) for ids in rows["input_ids"]] if grouped else None
-        return StepSampler(len(rows), given.train_batch_size * passes, given.seed, lengths)
+        batch = given.train_batch_size * passes
+        # whole epochs that are behind, also where training goes on from a saved step; accelerate
+        # does not tell a sampler below several processes
+        return StepSampler(
+            len(rows), batch, given.seed, lengths, lambda: int(self.state.epoch or 0)
+        )
 
 
 class StepSampler(Sampler[int]):
@@ -35,22 +41,25 @@ class StepSampler(Sampler[int]):
     Where the rows do not fill the last step, it takes up again what came just before, so that it
     ends as a step of the last `batch` rows; fewer rows than a step holds come round in it. With
     `lengths` rows of like length are near each other, as transformers groups them. The order
-    follows from the seed and the epoch alone.
+    follows from the seed and the epoch alone, which `epoch` is asked for as one begins.
     """
 
-    def __init__(self, rows: int, batch: int, seed: int, lengths: Sequence[int] | None = None):
-        self.rows, self.batch, self.seed, self.lengths = rows, batch, seed, lengths
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Told by the trainer before each epoch, also where it goes on from a saved step."""
-        self.epoch = epoch
+    def __init__(
+        self,
+        rows: int,
+        batch: int,
+        seed: int,
+        lengths: Sequence[int] | None,
+        epoch: Callable[[], int],
+    ):
+        self.rows, self.batch, self.seed = rows, batch, seed
+        self.lengths, self.epoch = lengths, epoch
 
     def __len__(self) -> int:
         return -(-self.rows // self.batch) * self.batch
 
     def __iter__(self) -> Iterator[int]:
-        draw = torch.Generator().manual_seed(self.seed + self.epoch)
+        draw = torch.Generator().manual_seed(self.seed + self.epoch())
         if self.lengths is None:
             order = torch.randperm(self.rows, generator=draw).tolist()
         else:
