@@ -400,6 +400,15 @@ def test_what_no_process_can_learn_is_told_once_and_without_a_trace(folder):
     assert "Traceback" not in str(failed.value)
 
 
+@pytest.mark.slow
+def test_a_file_that_accelerate_does_not_take_is_told_in_a_sentence(folder):
+    (folder / "mine.yaml").write_text("distributed_type: FSDP\nfsdp_confg: {}\n", "utf-8")
+    with pytest.raises(TrainingFailed) as failed:
+        run_job(job(folder, processes=2, accelerate=str(folder / "mine.yaml")), lambda line: None)
+    assert "mine.yaml" in str(failed.value) and "fsdp_confg" in str(failed.value)
+    assert "Traceback" not in str(failed.value)
+
+
 def ranks(of: Path) -> Iterator[str]:
     """The ranks of the processes that live below a run."""
     for process in processes(of):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from arena_assets.training.ranks import end_with_the_run, is_first_process, only_errors
@@ -32,7 +33,9 @@ def main() -> None:
     try:
         train(Job.read(Path(sys.argv[1])))
     except NothingToLearn as error:
-        sys.exit(str(error) if is_first_process() else 1)
+        if not is_first_process():
+            time.sleep(60)  # the first one says why, and the others end with it
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from arena_assets.config.contents import sharding
 from arena_assets.config.places import resolve
 from arena_assets.training.job import Job
 from arena_assets.training.ranks import end_with_the_run
@@ -59,9 +60,10 @@ def arguments(job: Job, environment: Mapping[str, str]) -> list[str]:
 
 
 def _refuse_lazy_references(job: Job, file: Path) -> None:
-    sharding = yaml.safe_load(file.read_text("utf-8")).get("fsdp_config") or {}
-    lazy = str(sharding.get("fsdp_cpu_ram_efficient_loading", True)).lower() == "true"
-    if job.stage != "sft" and sharding and lazy:
+    shared = sharding(str(file))
+    fsdp = shared.get("fsdp_config") if isinstance(shared, dict) else None
+    lazy = fsdp and fsdp.get("fsdp_cpu_ram_efficient_loading", "true").lower() == "true"
+    if lazy and job.stage != "sft":
         raise CannotLaunch(
             f"{file}: fsdp_cpu_ram_efficient_loading has to be false for {job.stage}: with it only "
             "the first process reads the reference and reward models, the others take what is there"
@@ -76,12 +78,15 @@ def main() -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     path = sys.argv[1]
+    job = Job.read(Path(path))
     try:
-        words = arguments(Job.read(Path(path)), os.environ)
+        words = arguments(job, os.environ)
         launched = [*words, "--module", "arena_assets.training", path]
         launch_command(launch_command_parser().parse_args(launched))
     except CannotLaunch as error:
         sys.exit(str(error))
+    except (ValueError, yaml.YAMLError) as error:  # of accelerate, about its file
+        sys.exit(f"training.accelerate: {job.training.accelerate}: {error}")
     except ChildFailedError:  # which has said why
         sys.exit(1)
 
