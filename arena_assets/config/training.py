@@ -77,6 +77,7 @@ SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # o
 class Training(Settings):
     """How checkpoints are made, on how many devices.
 
+<<<<<<< HEAD
     More than one process is started by `accelerate launch`, which reads the file `accelerate`.
     """
 
@@ -86,6 +87,12 @@ class Training(Settings):
         (), description="put before the command; of several nodes it starts it on each (srun)"
     )
     accelerate: Annotated[FilePath, As(sharding)] = "profiles/accelerate/ddp.yaml"
+=======
+    seed: int | None = Field(
+        None, ge=0, description="of training alone; null: the profile's seed, which draws prompts"
+    )
+    launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = ()
+>>>>>>> main
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"
     )
