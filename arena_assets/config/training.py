@@ -77,22 +77,18 @@ SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # o
 class Training(Settings):
     """How checkpoints are made, on how many devices.
 
-<<<<<<< HEAD
     More than one process is started by `accelerate launch`, which reads the file `accelerate`.
     """
 
+    seed: int | None = Field(
+        None, ge=0, description="of training alone; null: the profile's seed, which draws prompts"
+    )
     processes: Annotated[int, NOT_IDENTITY] = Field(1, gt=0, description="on each node")
     nodes: Annotated[int, NOT_IDENTITY] = Field(1, gt=0)
     launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = Field(
         (), description="put before the command; of several nodes it starts it on each (srun)"
     )
     accelerate: Annotated[FilePath, As(sharding)] = "profiles/accelerate/ddp.yaml"
-=======
-    seed: int | None = Field(
-        None, ge=0, description="of training alone; null: the profile's seed, which draws prompts"
-    )
-    launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = ()
->>>>>>> main
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"
     )

@@ -80,17 +80,13 @@ OF_ROUND: Final = {
     "training_set": Made((of.LEARNED,)),
     "checkpoint": Made(
         ("training_set", of.PARENT),
-<<<<<<< HEAD
         (
             of.stage_training,
             "training.dtype",
             "training.accelerate",
-            "seed",
+            of.training_seed,
             "target.system_prompt",
         ),
-=======
-        (of.stage_training, "training.dtype", of.training_seed, "target.system_prompt"),
->>>>>>> main
     ),
     "arena_responses": Made((of.MEETING, "arena_testset", of.TESTED)),
     "arena_judgments": Made(
