@@ -90,6 +90,7 @@ def round_suites(profile: Profile) -> list[Suite]:
             _judgments(table, quality.failed_judgments)
             for table in ("judgments", "arena_judgments")
         ),
+        _selected("selected_candidates"),
         _training_set(quality.minimum_training_rows),
         _ratings(),
         _promotions(quality.forgetting),
@@ -143,6 +144,10 @@ def _judgments(table: str, limit: float) -> Suite:
         ),
         _JUDGMENTS,
     )
+
+
+def _selected(table: str) -> Suite:
+    return Suite(table, (columns_of(table), unique(table)))
 
 
 def _training_set(minimum: int) -> Suite:
