@@ -147,6 +147,12 @@ def a_round_appended(profile: dict[str, Any], folder: Path) -> None:
     profile["rounds"]["i02.1-sft"] = {"slice": "D4", "minimum_gap": 2.0}
 
 
+def on_two_nodes(profile: dict[str, Any], folder: Path) -> None:
+    profile["training"]["nodes"] = 2
+    for stage in ("sft", "dpo", "reward_model", "rl"):
+        profile["training"][stage]["device_batch"] = 4
+
+
 def nothing(profile: dict[str, Any], folder: Path) -> None:
     pass
 
@@ -227,7 +233,18 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
         everywhere("checkpoint"),
         ROUNDS,
     ),
-    "launcher": (set_("training/launcher", ["accelerate", "launch"]), set(), []),
+    "launcher": (set_("training/launcher", ["srun"]), set(), []),
+    "nodes, with the passes that they share": (on_two_nodes, set(), []),
+    "whole models in every process": (
+        set_("training/accelerate", "profiles/accelerate/ddp.yaml"),
+        set(),
+        [],
+    ),
+    "a model shared out over processes": (
+        set_("training/accelerate", "profiles/accelerate/fsdp2.yaml"),
+        everywhere("checkpoint"),
+        ROUNDS,
+    ),
     "device batch": (set_("training/sft/device_batch", 1), set(), []),
     "gradient checkpointing": (set_("training/gradient_checkpointing", True), set(), []),
     # judges

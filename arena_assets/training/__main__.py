@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import signal
 import sys
-import threading
-from contextlib import suppress
+import time
 from pathlib import Path
 
-from arena_assets.training.job import RUN_LOCK
-
-
-def _end_with_the_run(lock_file: Path) -> None:
-    """End this process and its group as soon as the run that started it is gone.
-
-    The run holds the lock; to get it means that the run has ended, even by a kill that no program
-    can catch. A lock file needs no pipe or parent to be handed on, so it works below any launcher.
-    """
-    with suppress(FileNotFoundError), lock_file.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-    os.killpg(0, signal.SIGKILL)
+from arena_assets.training.ranks import end_with_the_run, is_first_process, only_errors
 
 
 def _use_every_core() -> None:
@@ -31,9 +17,10 @@ def _use_every_core() -> None:
 
 
 def main() -> None:
-    if watched := os.environ.get(RUN_LOCK):  # started by hand there is nothing to wait for
-        threading.Thread(target=_end_with_the_run, args=[Path(watched)], daemon=True).start()
+    end_with_the_run()
     _use_every_core()
+    if not is_first_process():
+        only_errors()
     # weights and tokenizers come from folders
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
     # TRL's online trainers import vLLM where it is there, for seconds; ours never generate with it.
@@ -46,6 +33,8 @@ def main() -> None:
     try:
         train(Job.read(Path(sys.argv[1])))
     except NothingToLearn as error:
+        if not is_first_process():
+            time.sleep(60)  # the first one says why, and the others end with it
         sys.exit(str(error))
 
 

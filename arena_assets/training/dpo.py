@@ -16,13 +16,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from arena_assets.training.fitting import Log, fit_and_save, note, shared_arguments
 from arena_assets.training.job import Job
-from arena_assets.training.loading import (
-    encoder_of,
-    is_first_process,
-    learned_rows,
-    policy,
-    tokenizer_of,
-)
+from arena_assets.training.loading import encoder_of, learned_rows, policy, tokenizer_of
+from arena_assets.training.ranks import is_first_process
+from arena_assets.training.steps import WholeSteps
 
 
 def dpo(job: Job) -> None:
@@ -33,13 +29,13 @@ def dpo_trainer(job: Job) -> Any:
     """TRL's DPO on pairs with masks: the answers' tokens count, and nothing between them."""
     from trl import DPOConfig, DPOTrainer
 
-    class MaskedDPOTrainer(DPOTrainer):
+    class MaskedDPOTrainer(WholeSteps, DPOTrainer):
         def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
             return dataset  # it is in tokens already
 
-        def _precompute_ref_logps(self, *args: Any) -> Dataset:
+        def _precompute_ref_logps(self, dataset: Dataset, *args: Any) -> Dataset:
             started = time.monotonic()
-            dataset = super()._precompute_ref_logps(*args)
+            dataset = super()._precompute_ref_logps(_shared(dataset, config), *args)
             if is_first_process():
                 spent = time.monotonic() - started
                 note(job.output, {"phase": "dpo", "step": 0, "reference_runtime": spent})
@@ -58,7 +54,8 @@ def dpo_trainer(job: Job) -> Any:
         # one pass over the reference before training, so that only one model is in memory after it
         precompute_ref_log_probs=True,
     )
-    print("dpo: computing the reference's log-probabilities")
+    if is_first_process():
+        print("dpo: computing the reference's log-probabilities")
     return MaskedDPOTrainer(
         policy(job),
         args=config,
@@ -67,6 +64,17 @@ def dpo_trainer(job: Job) -> Any:
         data_collator=partial(collate_pairs, padding=tokenizer.pad_token_id),
         callbacks=[Log(job.output, "dpo")],
     )
+
+
+def _shared(dataset: Dataset, config: Any) -> Dataset:
+    """Rows in a file, beside which the first process can leave what the others are to read."""
+    if config.world_size == 1:
+        return dataset
+    folder = f"{config.output_dir}/rows"
+    if is_first_process():
+        dataset.save_to_disk(folder)
+    torch.distributed.barrier()
+    return Dataset.load_from_disk(folder)
 
 
 def collate_pairs(examples: list[dict[str, Any]], padding: int) -> dict[str, torch.Tensor]:

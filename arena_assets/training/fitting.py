@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from arena_assets.config.training import Optimisation
+from arena_assets.config.training import Optimisation, passes
+from arena_assets.training.gathering import gathered
 from arena_assets.training.job import Job
 from arena_assets.training.loading import tokenizer_of
+from arena_assets.training.ranks import processes
 
 METRICS = "metrics.jsonl"
 
@@ -24,7 +26,8 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": settings.device_batch,
-        "gradient_accumulation_steps": settings.batch // settings.device_batch,
+        # passes of one process; all of them together see `batch` rows a step
+        "gradient_accumulation_steps": passes(settings.batch, settings.device_batch, processes()),
         "warmup_steps": settings.warmup,
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
@@ -36,6 +39,7 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
         # bfloat16 can tell apart
         "bf16": job.training.dtype == "bfloat16",
         "gradient_checkpointing": job.training.gradient_checkpointing,
+        "ddp_find_unused_parameters": False,  # there are none, and the search takes a pass a step
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
@@ -48,10 +52,13 @@ def fit_and_save(trainer: Any, folder: Path, job: Job) -> None:
     """
     trainer.remove_callback(PrinterCallback)  # _Log says it in one line
     trainer.train()
-    trainer.accelerator.wait_for_everyone()
+    weights = gathered(trainer)
     if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
-        model.save_pretrained(folder)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        kept = {name: weight.to(torch.bfloat16) for name, weight in weights.items()}
+        model.save_pretrained(folder, state_dict=kept)
+        model.config.dtype = "bfloat16"  # it has been written as that of the masters
+        model.config.save_pretrained(folder)
         tokenizer_of(job).save_pretrained(folder)
     trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from arena_assets.training.checkpoints import LEARNED, ROWS
 from arena_assets.training.job import Job
+from arena_assets.training.ranks import is_first_process
 from arena_assets.training.rows import Encoder, build
 
 
@@ -51,11 +51,6 @@ def learned_rows(
             "chat template and the rows themselves"
         )
     return Dataset.from_list(built.rows)
-
-
-def is_first_process() -> bool:
-    """Whether this is the only process of the job, or the one that writes for all."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def encoder_of(job: Job) -> Encoder:

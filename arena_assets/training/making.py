@@ -14,7 +14,7 @@ from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.rounds import Round
 from arena_assets.config.training import SECTIONS
-from arena_assets.lake.identity import canonical
+from arena_assets.lake.identity import canonical, setting
 from arena_assets.lake.lake import Lake
 from arena_assets.models.machine import number_type
 from arena_assets.models.model import Local
@@ -66,6 +66,7 @@ class Course:
         return canonical(
             {
                 "dtype": training.dtype,
+                "sharding": setting(training, "accelerate"),
                 **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
                 "system_prompt": self.system_prompt,
                 "chat_template": jinja_tokens(template, trimmed=True) if template else None,
@@ -132,7 +133,12 @@ def train(
         model=course.model.path,
         training_set=course.training_set,
         output=scratch,
-        training=course.profile.training.model_copy(update={"dtype": chosen.name}),
+        training=course.profile.training.model_copy(
+            update={
+                "dtype": chosen.name,
+                "accelerate": str(resolve(course.profile.training.accelerate)),
+            }
+        ),
         trust_remote_code=course.model.trust_remote_code,
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,

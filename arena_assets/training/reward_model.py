@@ -8,6 +8,7 @@ from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import learned_rows, scorer, tokenizer_of
 from arena_assets.training.rows import Encoder
+from arena_assets.training.steps import WholeSteps
 
 REWARD_MODEL = "reward_model"
 
@@ -19,7 +20,11 @@ def fit_reward_model(job: Job, encoder: Encoder) -> Path:
     tokenizer = tokenizer_of(job)
     model = scorer(job, job.model)
     model.config.pad_token_id = tokenizer.pad_token_id
-    trainer = RewardTrainer(
+
+    class Trainer(WholeSteps, RewardTrainer):
+        pass
+
+    trainer = Trainer(
         model,
         args=RewardConfig(**shared_arguments(job, settings, REWARD_MODEL), max_length=None),
         train_dataset=learned_rows(

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import shutil
 
+import torch
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from arena_assets.training.dpo import dpo
 from arena_assets.training.job import Job
-from arena_assets.training.loading import is_first_process
+from arena_assets.training.ranks import is_first_process
 from arena_assets.training.reinforcement import reinforce
 from arena_assets.training.sft import sft
 
@@ -29,6 +30,8 @@ def train(job: Job) -> None:
     transformers_logging.disable_progress_bar()
     job.output.mkdir(parents=True, exist_ok=True)  # every process of a launcher comes here
     {"sft": sft, "dpo": dpo, "rl": reinforce}[job.stage](job)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
     if not is_first_process():
         return
     # TRL leaves its arguments behind as a pickle
