@@ -80,7 +80,13 @@ OF_ROUND: Final = {
     "training_set": Made((of.LEARNED,)),
     "checkpoint": Made(
         ("training_set", of.PARENT),
-        (of.stage_training, "training.dtype", "seed", "target.system_prompt"),
+        (
+            of.stage_training,
+            "training.dtype",
+            "training.keep_masters",
+            "seed",
+            "target.system_prompt",
+        ),
     ),
     "arena_responses": Made((of.MEETING, "arena_testset", of.TESTED)),
     "arena_judgments": Made(

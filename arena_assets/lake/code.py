@@ -109,7 +109,7 @@ CODE: Final[dict[str, Code]] = {
         1, ("curation/difficulty.py", "models/json_output.py", "models/structured.py")
     ),
     # the preparation
-    "models": Code(1, ("models/weights.py", "training/checkpoints.py", "flywheel/taking_in.py")),
+    "models": Code(2, ("models/weights.py", "training/checkpoints.py", "flywheel/taking_in.py")),
     "prompts": Code(
         1,
         tuple(f"curation/{name}.py" for name in ("shapes", "sources", "transcripts", "turns")),
@@ -141,11 +141,11 @@ CODE: Final[dict[str, Code]] = {
     "rl_prompts": _dbt(1, "selection/rl_prompts", "selection"),
     "training_set": _dbt(1, "selection/training_set", "parquet_tables"),
     "checkpoint": Code(
-        2,
+        3,
         (
             *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
-            *(f"training/{name}.py" for name in ("fitting", "sft", "dpo", "reward_model")),
-            "training/reinforcement.py",
+            *(f"training/{name}.py" for name in ("fitting", "masters", "sft", "dpo")),
+            *("training/reward_model.py", "training/reinforcement.py"),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -64,7 +65,7 @@ class Manifest(BaseModel):
 
 
 def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
-    """SHA-256 over a model's files: weights, configuration and tokenizer.
+    """SHA-256 over a model's files: weights, configuration and tokenizer, in sub-folders too.
 
     Files that are as they were at the last look are not read.
 
@@ -73,25 +74,30 @@ def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
     """
     noted = json.loads(note.read_text("utf-8")) if note.exists() else {}
     files = {}
-    for path in _weight_files(folder):
+    for name, path in _weight_files(folder):
         status = path.stat()
         state = [status.st_size, status.st_mtime_ns]
-        *before, digest = noted.get(path.name, [None])
+        *before, digest = noted.get(name, [None])
         if before != state or thorough:
             digest = _hash_file(path)
-        files[path.name] = [*state, digest]
+        files[name] = [*state, digest]
     if files != noted:
         write_text(note, json.dumps(files, indent=1))
     return _whole({name: digest for name, (_, _, digest) in files.items()})
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """Every file that a model is loaded from; hidden ones are notes of ours or of a file system."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name not in _NOT_WEIGHTS and not path.name.startswith(".")
-    ]
+def _weight_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file that a model may be loaded from, by its name below the folder.
+
+    Hidden ones are notes of ours, of a file system or of a download.
+    """
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            said = path.relative_to(folder).as_posix()
+            if not name.startswith(".") and said not in _NOT_WEIGHTS:
+                yield said, path
 
 
 def _hash_file(path: Path) -> str:

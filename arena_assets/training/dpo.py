@@ -26,7 +26,7 @@ from arena_assets.training.loading import (
 
 
 def dpo(job: Job) -> None:
-    fit_and_save(dpo_trainer(job), job.output, job)
+    fit_and_save(dpo_trainer(job), job.output, job, "dpo")
 
 
 def dpo_trainer(job: Job) -> Any:

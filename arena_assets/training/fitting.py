@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from transformers import PrinterCallback, TrainerCallback
 from arena_assets.config.training import Optimisation
 from arena_assets.training.job import Job
 from arena_assets.training.loading import tokenizer_of
+from arena_assets.training.masters import MASTERS, copy_in_bfloat16, moved
 
 METRICS = "metrics.jsonl"
 
@@ -41,19 +43,36 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
     }
 
 
-def fit_and_save(trainer: Any, folder: Path, job: Job) -> None:
+def fit_and_save(trainer: Any, folder: Path, job: Job, phase: str, fights: bool = True) -> None:
     """Train, then write the weights with the tokenizer that they came with.
 
-    Checkpoints are kept in bfloat16, whatever type they were trained in: it is what vLLM loads.
+    `fights` is off for a model that vLLM never loads: it is kept in float32 alone.
     """
     trainer.remove_callback(PrinterCallback)  # _Log says it in one line
     trainer.train()
     trainer.accelerator.wait_for_everyone()
+    # every process gives its part, the first one gets the whole
+    weights = trainer.accelerator.get_state_dict(trainer.model)
     if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
-        model.save_pretrained(folder)
-        tokenizer_of(job).save_pretrained(folder)
+        save(trainer.accelerator.unwrap_model(trainer.model), weights, folder, job, fights)
+        shares = {f"moved_{name}": share for name, share in moved(job.model, folder).items()}
+        note(job.output, {"phase": phase, "step": trainer.state.global_step, **shares})
     trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
+
+
+def save(
+    model: Any, weights: dict[str, torch.Tensor], folder: Path, job: Job, fights: bool
+) -> None:
+    """Write a model: float32 masters, the bfloat16 copy that vLLM loads, or both (see masters)."""
+    if not fights or (job.training.dtype == "float32" and job.training.keep_masters):
+        model.save_pretrained(folder, state_dict=weights)
+    else:
+        masters = folder / MASTERS
+        model.save_pretrained(masters, state_dict=weights)
+        copy_in_bfloat16(masters, folder)
+        if not job.training.keep_masters:
+            shutil.rmtree(masters)
+    tokenizer_of(job).save_pretrained(folder)
 
 
 def note(folder: Path, entry: dict[str, Any]) -> None:

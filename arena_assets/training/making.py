@@ -65,6 +65,7 @@ class Course:
         return canonical(
             {
                 "dtype": training.dtype,
+                **({} if training.keep_masters else {"keep_masters": False}),
                 **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
                 "system_prompt": self.system_prompt,
                 "chat_template": jinja_tokens(template, trimmed=True) if template else None,

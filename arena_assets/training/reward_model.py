@@ -32,5 +32,5 @@ def fit_reward_model(job: Job, encoder: Encoder) -> Path:
         callbacks=[Log(job.output, REWARD_MODEL)],
     )
     folder = job.output / REWARD_MODEL
-    fit_and_save(trainer, folder, job)
+    fit_and_save(trainer, folder, job, REWARD_MODEL, fights=False)
     return folder

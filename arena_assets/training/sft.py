@@ -10,7 +10,7 @@ from arena_assets.training.loading import encoder_of, learned_rows, policy, toke
 
 
 def sft(job: Job) -> None:
-    fit_and_save(sft_trainer(job), job.output, job)
+    fit_and_save(sft_trainer(job), job.output, job, "sft")
 
 
 def sft_trainer(job: Job) -> Any:

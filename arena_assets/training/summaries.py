@@ -20,6 +20,12 @@ _LEFT_OUT = pa.schema(
 )
 
 
+_SUMMED_UP = (
+    *("loss", "reward", "train_runtime", "reference_runtime"),
+    *("moved_float32", "moved_bfloat16"),  # shares of the weights, see training.masters
+)
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """What training logged, one entry a step."""
     path = folder / "metrics.jsonl"
@@ -29,10 +35,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last loss of every phase, the last reward, and the seconds of steps and reference."""
+    """Of every phase: last loss and reward, seconds of steps and reference, shares that moved."""
     last: dict[str, Any] = {}
     for entry in metrics:
-        for name in ("loss", "reward", "train_runtime", "reference_runtime"):
+        for name in _SUMMED_UP:
             if name in entry:
                 last[f"{entry['phase']}_{name}"] = round(float(entry[name]), 4)
     return last
