@@ -77,6 +77,9 @@ class Training(Settings):
         True,
         description="float32 weights beside the bfloat16 copy, for the next round to train on from",
     )
+    save_every: Annotated[float, NOT_IDENTITY] = Field(
+        10.0, ge=0, description="minutes between steps that a killed training can go on from"
+    )
     gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
     sft: Optimisation
     dpo: PreferenceOptimisation

@@ -144,8 +144,8 @@ CODE: Final[dict[str, Code]] = {
         3,
         (
             *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
-            *(f"training/{name}.py" for name in ("fitting", "masters", "sft", "dpo")),
-            *("training/reward_model.py", "training/reinforcement.py"),
+            *(f"training/{name}.py" for name in ("fitting", "masters", "saving", "progress")),
+            *(f"training/{name}.py" for name in ("sft", "dpo", "reward_model", "reinforcement")),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),

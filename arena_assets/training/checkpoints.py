@@ -29,12 +29,20 @@ from arena_assets.config.settings_files import explain
 from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import claim, exclusive, sync, sync_tree, write_text
 from arena_assets.lake.identity import identity
+from arena_assets.training.progress import (
+    METRICS,
+    PROGRESS,
+    await_processes,
+    begin,
+    continues,
+    tidy,
+)
 
 MANIFEST = "manifest.json"
 ROWS = "rows.json"  # what was learned from and what was left out, by reason
 LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns")  # of the rows of a training set
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
-_NOT_WEIGHTS = {MANIFEST, ROWS, "metrics.jsonl"}
+_NOT_WEIGHTS = {MANIFEST, ROWS, METRICS}
 _VERSIONED = ("torch", "transformers", "trl", "accelerate")
 _VERSIONS = ".versions"
 _PARTIAL = ".partial"
@@ -182,12 +190,33 @@ class CheckpointStore:
         lock_file = self.root / _VERSIONS / f"{key}.training.lock"
         return exclusive(lock_file, f"checkpoint {key}", log)
 
-    def scratch(self, key: str) -> Path:
-        """A folder to train into, not made yet; what dead runs left behind is removed."""
+    def scratch(self, key: str, made_from: str | None = None) -> Path:
+        """A folder to train into; what dead runs left behind is removed.
+
+        But where one of them was making the same thing, its folder is taken over: training goes on
+        from what it saved. Without `made_from` the folder is new and not made yet.
+        """
+        for folder in sorted((self.root / _VERSIONS).glob(f"{key}-*{_PARTIAL}")):
+            if made_from is None or not continues(folder, made_from):
+                continue
+            if held := claim(self._lock_file(folder), wait=False):
+                self._claims[folder] = held
+                await_processes(folder)
+                self._sweep(key)
+                return folder
         self._sweep(key)
         folder = self.root / _VERSIONS / f"{key}-{uuid.uuid4().hex[:8]}{_PARTIAL}"
         self._claims[folder] = claim(self._lock_file(folder))
+        if made_from is not None:
+            begin(folder, made_from)
         return folder
+
+    def release(self, scratch: Path) -> None:
+        """Leave a folder that training did not finish to the next run, if there is a step in it."""
+        if tidy(scratch):
+            self._claims.pop(scratch).close()
+        else:
+            self.discard(scratch)
 
     def discard(self, scratch: Path) -> None:
         """Remove a folder that training did not finish."""
@@ -202,6 +231,7 @@ class CheckpointStore:
         """
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2), "utf-8")
         sync_tree(scratch)
+        shutil.rmtree(scratch / PROGRESS, ignore_errors=True)
         version = scratch.with_name(scratch.name.removesuffix(_PARTIAL))
         scratch.rename(version)
         sync(version.parent)

@@ -21,13 +21,10 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from arena_assets.training.checkpoints import LEARNED, ROWS
+from arena_assets.training.failures import NothingToLearn
 from arena_assets.training.job import Job
 from arena_assets.training.masters import weights_of
 from arena_assets.training.rows import Encoder, build
-
-
-class NothingToLearn(ValueError):
-    """No row of the training set can be learned; says why, by reason."""
 
 
 def learned_rows(

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from arena_assets.training.checkpoints import ROWS
+from arena_assets.training.progress import METRICS
 
 _LEFT_OUT = pa.schema(
     [
@@ -28,7 +29,7 @@ _SUMMED_UP = (
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """What training logged, one entry a step."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
