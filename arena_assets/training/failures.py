@@ -10,7 +10,10 @@ from arena_assets.config.training import SECTIONS
 from arena_assets.training.job import Job
 
 STOPPED = "training stopped: "  # begins the line by which a training process says why
-_FULL = ("No space left on device", "PytorchStreamWriter failed writing", "Disk quota exceeded")
+_FULL = (
+    *("No space left on device", "Disk quota exceeded"),  # safetensors
+    *("PytorchStreamWriter failed writing", "inline_container.cc"),  # torch.save never says more
+)
 _NO_MEMORY = ("can't allocate memory", "out of memory", "Unable to allocate", "bad_alloc")
 _KILLED = (-9, 137)  # as Python and as a shell say that signal 9 ended it
 _KILLED_WORKER = ("exitcode  : -9", "Signal 9 (SIGKILL)")  # as torchrun says it
