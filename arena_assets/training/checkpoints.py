@@ -202,6 +202,7 @@ class CheckpointStore:
             if held := claim(self._lock_file(folder), wait=False):
                 self._claims[folder] = held
                 await_processes(folder)
+                tidy(folder)
                 self._sweep(key)
                 return folder
         self._sweep(key)

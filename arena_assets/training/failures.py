@@ -28,8 +28,8 @@ class NotFinite(ValueError):
 
     def __init__(self, phase: str, step: int, what: str, value: float):
         super().__init__(
-            f"{phase}: {what} is {value} at step {step}: nothing can be learned from there on and "
-            f"nothing is kept of it; try a lower training.{phase}.learning_rate, a longer "
+            f"{phase}: {what} is {value} at step {step}: nothing can be learned from there on, "
+            f"and nothing of it is kept; try a lower training.{phase}.learning_rate, a longer "
             f"training.{phase}.warmup, or training.dtype: float32, and look for odd rows in the "
             "training set"
         )

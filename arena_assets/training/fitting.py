@@ -17,7 +17,6 @@ from arena_assets.training.job import Job
 from arena_assets.training.loading import tokenizer_of
 from arena_assets.training.masters import MASTERS, copy_in_bfloat16, moved
 from arena_assets.training.progress import (
-    fitted,
     go_back,
     note,
     note_fitted,
@@ -56,12 +55,10 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
 def fit_and_save(trainer: Any, folder: Path, job: Job, phase: str, fights: bool = True) -> None:
     """Train, then write the weights with the tokenizer that they came with.
 
-    A phase that a run before has finished is not done again; one that it was killed in goes on from
-    its last saved step. `fights` is off for a model that vLLM never loads: it is kept in float32
-    alone. Raises NotFinite where the loss, the gradient or a weight is no number any more.
+    A phase in which a run before was killed goes on from its last saved step. `fights` is off for a
+    model that vLLM never loads: it is kept in float32 alone. Raises NotFinite where the loss, the
+    gradient or a weight is no number any more.
     """
-    if fitted(job.output, phase):
-        return
     _train(trainer, job, phase)
     trainer.accelerator.wait_for_everyone()
     # every process gives its part, the first one gets the whole

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from arena_assets.training.dpo import dpo
 from arena_assets.training.job import Job
+from arena_assets.training.progress import fitted
 from arena_assets.training.reinforcement import reinforce
 from arena_assets.training.sft import sft
 
@@ -25,4 +26,5 @@ def train(job: Job) -> None:
     set_seed(job.seed)
     transformers_logging.disable_progress_bar()
     job.output.mkdir(parents=True, exist_ok=True)  # every process of a launcher comes here
-    {"sft": sft, "dpo": dpo, "rl": reinforce}[job.stage](job)
+    if not fitted(job.output, job.stage):  # by a run that was killed later
+        {"sft": sft, "dpo": dpo, "rl": reinforce}[job.stage](job)
