@@ -12,10 +12,11 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from arena_assets.config.training import Optimisation
+from arena_assets.training.checkpoints import MASTERS
 from arena_assets.training.failures import NotFinite
 from arena_assets.training.job import Job
 from arena_assets.training.loading import tokenizer_of
-from arena_assets.training.masters import MASTERS, copy_in_bfloat16, moved
+from arena_assets.training.masters import copy_in_bfloat16, moved
 from arena_assets.training.progress import (
     go_back,
     note,
@@ -121,6 +122,9 @@ class Log(TrainerCallback):
         self.first = state.global_step
         step = saved_step(self.folder, self.phase)
         self.before = step.seconds if step else 0.0
+        if state.is_world_process_zero and not step:
+            devices = {"devices": args.world_size, "device": args.device.type}
+            note(self.folder, {"phase": self.phase, "step": 0, **devices})
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not logs:

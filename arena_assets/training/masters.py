@@ -23,7 +23,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-MASTERS = "masters"
+from arena_assets.training.checkpoints import MASTERS
+
 _CONFIG = "config.json"
 
 

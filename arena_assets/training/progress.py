@@ -153,4 +153,5 @@ def tokens_of(output: Path, phase: str) -> float:
 
 
 def _after(entry: dict[str, Any], phase: str, step: int) -> bool:
-    return bool(entry["phase"] == phase and entry["step"] > step)
+    begins = step == 0 and "devices" in entry  # what is said at the beginning is said again
+    return bool(entry["phase"] == phase and (entry["step"] > step or begins))

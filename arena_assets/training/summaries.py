@@ -22,7 +22,7 @@ _LEFT_OUT = pa.schema(
 
 
 _SUMMED_UP = (
-    *("loss", "reward", "train_runtime", "reference_runtime"),
+    *("loss", "reward", "num_tokens", "train_runtime", "reference_runtime"),
     *("moved_float32", "moved_bfloat16"),  # shares of the weights, see training.masters
 )
 
@@ -36,9 +36,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of every phase: last loss and reward, seconds of steps and reference, shares that moved."""
+    """Of every phase: last loss and reward, tokens seen, seconds, shares that moved; devices.
+
+    Seconds are those of steps and of DPO's reference. Tokens are those of all passes forward and
+    back, those of prompts among them.
+    """
     last: dict[str, Any] = {}
     for entry in metrics:
+        last |= {name: entry[name] for name in ("devices", "device") if name in entry}
         for name in _SUMMED_UP:
             if name in entry:
                 last[f"{entry['phase']}_{name}"] = round(float(entry[name]), 4)
