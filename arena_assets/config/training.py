@@ -84,6 +84,13 @@ class Training(Settings):
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"
     )
+    keep_masters: bool = Field(
+        True,
+        description="float32 weights beside the bfloat16 copy, for the next round to train on from",
+    )
+    save_every: Annotated[float, NOT_IDENTITY] = Field(
+        10.0, ge=0, description="minutes between steps that a killed training can go on from"
+    )
     gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
     sft: Optimisation
     dpo: PreferenceOptimisation

@@ -87,6 +87,7 @@ OF_ROUND: Final = {
             of.stage_training,
             "training.dtype",
             "training.accelerate",
+            "training.keep_masters",
             of.training_seed,
             "target.system_prompt",
         ),

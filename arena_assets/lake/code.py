@@ -154,8 +154,9 @@ CODE: Final[dict[str, Code]] = {
         3,
         (
             *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
-            *(f"training/{name}.py" for name in ("fitting", "gathering", "sft", "dpo")),
-            *(f"training/{name}.py" for name in ("reinforcement", "reward_model", "steps")),
+            *(f"training/{name}.py" for name in ("fitting", "gathering", "masters", "saving")),
+            *(f"training/{name}.py" for name in ("progress", "sft", "dpo", "steps")),
+            *(f"training/{name}.py" for name in ("reinforcement", "reward_model")),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),

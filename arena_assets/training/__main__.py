@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from arena_assets.lake.durable import claim
+from arena_assets.training.progress import lock_of
 from arena_assets.training.ranks import end_with_the_run, is_first_process, only_errors
 
 
@@ -26,16 +28,20 @@ def main() -> None:
     # TRL's online trainers import vLLM where it is there, for seconds; ours never generate with it.
     # None says to Python that a module is not there.
     sys.modules["vllm"] = None  # type: ignore[assignment]
+    from arena_assets.training.failures import STOPPED, explain
     from arena_assets.training.job import Job
-    from arena_assets.training.loading import NothingToLearn
     from arena_assets.training.trainers import train
 
-    try:
-        train(Job.read(Path(sys.argv[1])))
-    except NothingToLearn as error:
-        if not is_first_process():
-            time.sleep(60)  # the first one says why, and the others end with it
-        sys.exit(str(error))
+    job = Job.read(Path(sys.argv[1]))
+    with claim(lock_of(job.output), shared=True):
+        try:
+            train(job)
+        except Exception as error:
+            if why := explain(error, job):
+                if not is_first_process():
+                    time.sleep(60)  # the first one says why, and the others end with it
+                sys.exit(STOPPED + why)
+            raise
 
 
 if __name__ == "__main__":

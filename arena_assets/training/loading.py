@@ -20,13 +20,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from arena_assets.training.checkpoints import LEARNED, ROWS
+from arena_assets.training.failures import NothingToLearn
 from arena_assets.training.job import Job
+from arena_assets.training.masters import weights_of
 from arena_assets.training.ranks import is_first_process
 from arena_assets.training.rows import Encoder, build
-
-
-class NothingToLearn(ValueError):
-    """No row of the training set can be learned; says why, by reason."""
 
 
 def learned_rows(
@@ -73,7 +71,7 @@ def _stops(job: Job) -> list[int]:
 
 def policy(job: Job) -> Any:
     return AutoModelForCausalLM.from_pretrained(
-        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code
+        weights_of(job.model), dtype=torch.float32, trust_remote_code=job.trust_remote_code
     )
 
 
@@ -82,7 +80,7 @@ def scorer(job: Job, folder: Path) -> Any:
     # the head is new where the folder holds a language model: no need to warn of it
     transformers_logging.set_verbosity_error()
     return AutoModelForSequenceClassification.from_pretrained(
-        folder,
+        weights_of(folder),
         num_labels=1,
         dtype=torch.float32,
         trust_remote_code=job.trust_remote_code,

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from arena_assets.lake.durable import claim
+from arena_assets.training.failures import STOPPED, killed
 from arena_assets.training.job import Job
 from arena_assets.training.ranks import RUN_HOST, RUN_LOCK
 
@@ -27,13 +28,14 @@ KEEP_MEMORY = {
 
 
 class TrainingFailed(RuntimeError):
-    """The training process ended with an error; the message holds its last lines."""
+    """Training ended with an error; the message says why, or holds the process's last lines."""
 
 
 def run_job(job: Job, log: Callable[[str], None] = print) -> None:
     """Train in a child process, or in several, and hand each line that is printed to `log`.
 
-    Raises TrainingFailed with the last 20 lines when it fails or leaves no weights. Nothing but
+    Raises TrainingFailed when it fails or leaves no weights, with what there is to do where that is
+    known, else with the last 20 lines. Nothing but
     `job.output` is written. When this process ends, however it ends, every training process does:
     they watch a lock that it holds (see training.__main__).
     """
@@ -57,6 +59,9 @@ def run_job(job: Job, log: Callable[[str], None] = print) -> None:
             code, last = _run(command, KEEP_MEMORY | environment, log)
         path.unlink()
     if code:
+        told = next((line for line in last if STOPPED in line), "").partition(STOPPED)[2]
+        if why := told or killed(code, last, job):
+            raise TrainingFailed(why)
         raise TrainingFailed(f"training ended with code {code}:\n" + "\n".join(last))
     if not any(job.output.glob("*.safetensors")):
         raise TrainingFailed("training left no weights; its last lines:\n" + "\n".join(last))
@@ -88,7 +93,8 @@ def _run(
     try:
         for line in process.stdout:
             if line := line.rstrip():
-                last.append(line)
+                if not (last and STOPPED in last[0]):  # what says why is not pushed out by others
+                    last.append(line)
                 log(line)
         return process.wait(), last
     except BaseException:  # the run was cancelled: training must not go on alone

@@ -11,7 +11,7 @@ from arena_assets.training.steps import WholeSteps
 
 
 def sft(job: Job) -> None:
-    fit_and_save(sft_trainer(job), job.output, job)
+    fit_and_save(sft_trainer(job), job.output, job, "sft")
 
 
 def sft_trainer(job: Job) -> Any:
