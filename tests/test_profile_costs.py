@@ -30,6 +30,7 @@ def _games(profile: Profile) -> int:
     slices, tests = profile.prompts.slices, profile.prompts.testset
     fought = slices.rows * rounds if slices.rows else CURATED[profile.name]
     tested = tests.clusters * tests.diverse_per_cluster + tests.hard
+    tested += tests.held_out_prompts if tests.held_out_constraints else 0
     everybody = 1 + rounds + opponents  # the base model and the checkpoints
     battles = comb(1 + opponents, 2) * fought + comb(everybody, 2) * tested
     battles += sum(shadow.battles or 0 for shadow in profile.shadow_judges) * rounds
