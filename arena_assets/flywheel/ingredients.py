@@ -15,7 +15,6 @@ from arena_assets.config.judges import Jury
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
-from arena_assets.config.training import SECTIONS
 from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.weights import local_engine, trusts_target
@@ -28,6 +27,7 @@ from arena_assets.lake.lake import ALL
 from arena_assets.models.model import Local
 from arena_assets.models.weights import origin_of, package_version, served_digest
 from arena_assets.reading.places import digest_of, locate
+from arena_assets.training.rewards import rewarding_code
 
 STAGE_ROWS: Final = {  # as dbt_project/models/selection/training_set.sql takes them
     "sft": ("sft_rows",),
@@ -298,9 +298,9 @@ def minimum_gap(now: Moment, key: str) -> Any:
 
 
 def stage_training(now: Moment, key: str) -> Any:
-    """How the round's stage is trained."""
-    training = now.profile.training
-    return {name: getattr(training, name) for name in SECTIONS[now.arena.round(key).stage]}
+    """How the round's stage is trained, and by which code RL rewards."""
+    training, stage = now.profile.training, now.arena.round(key).stage
+    return {**training.of_stage(stage), **rewarding_code(training, stage)}
 
 
 def quorum(now: Moment, _: str) -> Any:

@@ -31,7 +31,9 @@ from arena_assets.lake.identity import identity
 
 MANIFEST = "manifest.json"
 ROWS = "rows.json"  # what was learned from and what was left out, by reason
-LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns")  # of the rows of a training set
+# of the rows of a training set
+LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns", "constraints", "reference")
+_OF_REWARDS = ("constraints", "reference")  # null but for prompts
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
 _NOT_WEIGHTS = {MANIFEST, ROWS, "metrics.jsonl"}
 _VERSIONED = ("torch", "transformers", "trl", "accelerate")
@@ -129,9 +131,13 @@ def learned_digest(training_set: Path) -> str:
     Who answered and under which key is no part of it: a row that is found again under another key
     teaches the same.
     """
-    whole = hashlib.sha256()
-    for batch in pq.ParquetFile(training_set).iter_batches(columns=list(LEARNED)):
-        for row in batch.select(LEARNED).to_pylist():
+    whole, file = hashlib.sha256(), pq.ParquetFile(training_set)
+    columns = [name for name in LEARNED if name in file.schema_arrow.names]
+    for batch in file.iter_batches(columns=columns):
+        for row in batch.select(columns).to_pylist():
+            for name in _OF_REWARDS:
+                if row.get(name) is None:
+                    row.pop(name, None)
             whole.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     return whole.hexdigest()
 

@@ -33,7 +33,8 @@ def learned_rows(
     job: Job, phase: str, kind: str, make: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Dataset:
     """What a phase learns from; rows that are left out are told and go to rows.json, by reason."""
-    columns = ["row_id", *LEARNED]
+    known = pq.read_schema(job.training_set).names
+    columns = [name for name in ("row_id", "prompt_id", *LEARNED) if name in known]
     table = pq.read_table(
         job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
     )

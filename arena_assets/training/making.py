@@ -12,7 +12,6 @@ from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.rounds import Round
-from arena_assets.config.training import SECTIONS
 from arena_assets.lake.identity import canonical
 from arena_assets.lake.lake import Lake
 from arena_assets.models.machine import number_type
@@ -32,6 +31,7 @@ from arena_assets.training.checkpoints import (
 )
 from arena_assets.training.job import Job
 from arena_assets.training.process import TrainingFailed, run_job
+from arena_assets.training.rewards import rewarding_code
 from arena_assets.training.summaries import read_metrics, rows_summary, summary
 
 
@@ -62,10 +62,12 @@ class Course:
     def config(self) -> dict[str, Any]:
         """The settings that determine the checkpoint of a stage, without what changes no value."""
         training, template = self.profile.training, self.chat_template
+        stage = self.round.stage
         return canonical(
             {
                 "dtype": training.dtype,
-                **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
+                **training.of_stage(stage),
+                **rewarding_code(training, stage),
                 "system_prompt": self.system_prompt,
                 "chat_template": jinja_tokens(template, trimmed=True) if template else None,
             }
