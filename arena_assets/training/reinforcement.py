@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
@@ -15,6 +16,7 @@ from arena_assets.training.rewards import (
     seen_by_rewards,
     verifier,
 )
+from arena_assets.training.rollouts import Rollouts
 
 
 def reinforce(job: Job) -> None:
@@ -41,18 +43,22 @@ def reinforce(job: Job) -> None:
         num_generations=settings.completions,
         max_completion_length=settings.max_completion,
         temperature=settings.temperature,
-        reward_weights=list(settings.rewards.values()),
+        reward_weights=[*settings.rewards.values(), 0.0],
     )
+    folder = Path(config.output_dir) / "rollouts"
+    rollouts = Rollouts(folder, settings.rewards, settings.completions)
     trainer = trainer_class(
         policy(job),
-        reward_funcs=list(functions.values()),
-        reward_processing_classes=[tokenizer_of(job) for _ in functions],
+        reward_funcs=[*functions.values(), rollouts.watch],
+        reward_processing_classes=[*(tokenizer_of(job) for _ in functions), None],
         args=config,
         train_dataset=prompts,
         processing_class=tokenizer_of(job, padding_side="left"),
-        callbacks=[Log(job.output, "rl")],
+        callbacks=[rollouts, Log(job.output, "rl")],
     )
+    rollouts.watches(trainer)
     fit_and_save(trainer, job.output, job)
+    rollouts.finish(job.output)
 
 
 def _function(job: Job, name: str, encoder: Any) -> Any:
