@@ -113,7 +113,8 @@ def measure(name: str) -> None:
 
 def main() -> None:
     if sys.argv[1:]:
-        return measure(sys.argv[1])
+        measure(sys.argv[1])
+        return
     print(f"{TOKENS} tokens a completion, {COMPLETIONS} completions a prompt, median of {RUNS}")
     for name in ENGINES:
         said = subprocess.run(

@@ -68,6 +68,12 @@ def _said_of_reward(reward: str | Mapping[str, float]) -> dict[str, Any]:
     return {} if said == {"reward_model": [1.0]} else said
 
 
+class RewardFitting(Optimisation):
+    """The reward model. What is held out, by prompt, measures it before RL is rewarded by it."""
+
+    held_out: float = Field(0.15, ge=0, lt=1, description="share of the prompts with pairs")
+
+
 class Reinforcement(Optimisation):
     """GRPO or RLOO against a reward; `completions` answers are drawn a prompt.
 
@@ -120,7 +126,7 @@ class Training(Settings):
     gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
     sft: Optimisation
     dpo: PreferenceOptimisation
-    reward_model: Optimisation
+    reward_model: RewardFitting
     rl: Reinforcement
 
     def of_stage(self, stage: str) -> dict[str, Settings]:

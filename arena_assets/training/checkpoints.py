@@ -28,6 +28,7 @@ from arena_assets.config.settings_files import explain
 from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import claim, exclusive, sync, sync_tree, write_text
 from arena_assets.lake.identity import identity
+from arena_assets.training.measuring import MEASURED
 
 MANIFEST = "manifest.json"
 ROWS = "rows.json"  # what was learned from and what was left out, by reason
@@ -36,7 +37,7 @@ LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns", "constraints", 
 _OF_REWARDS = ("constraints", "reference")  # null but for prompts
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
 ROLLOUTS = "rollouts.parquet"  # what RL drew, with rewards
-_NOT_WEIGHTS = {MANIFEST, ROWS, ROLLOUTS, "metrics.jsonl"}
+_NOT_WEIGHTS = {MANIFEST, ROWS, ROLLOUTS, MEASURED, "metrics.jsonl"}
 _VERSIONED = ("torch", "transformers", "trl", "accelerate")
 _VERSIONS = ".versions"
 _PARTIAL = ".partial"

@@ -26,6 +26,7 @@ class Job(Settings):
     output: Path
     training: Training
     seed: int
+    reward_model_accuracy: float | None = Field(None, description="least, on held-out pairs")
     trust_remote_code: bool = False
     chat_template: str | None = Field(None, description="Jinja; default: the tokenizer's own")
     system_prompt: SystemPrompt | None = Field(None, description="as the target sees it in battles")

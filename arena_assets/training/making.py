@@ -30,9 +30,18 @@ from arena_assets.training.checkpoints import (
     versions,
 )
 from arena_assets.training.job import Job
+from arena_assets.training.measuring import Measured, read_measured, refusal
 from arena_assets.training.process import TrainingFailed, run_job
-from arena_assets.training.rewards import rewarding_code
-from arena_assets.training.summaries import read_metrics, rows_summary, summary
+from arena_assets.training.rewards import REWARD_MODEL, rewarding_code
+from arena_assets.training.summaries import metrics_of
+
+
+class RewardModelRefused(TrainingFailed):
+    """A reward model below the profile's floor; the message says how it did."""
+
+    def __init__(self, why: str, measured: Measured):
+        super().__init__(why)
+        self.measured = measured
 
 
 @dataclass(frozen=True)
@@ -138,9 +147,10 @@ def train(
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
         seed=course.profile.seed,
+        reward_model_accuracy=reward_model_floor(course.profile),
     )
     try:
-        run_job(job, log)
+        _run(job, log)
         if learned_digest(course.training_set) != course.learned:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
         manifest = Manifest(
@@ -149,7 +159,7 @@ def train(
             dtype=chosen.name,
             digest=verified_digest(scratch, scratch / VERIFIED),
             versions=versions(),
-            metrics=summary(read_metrics(scratch)) | {"rows": rows_summary(scratch)},
+            metrics=metrics_of(scratch),
             run_id=run_id,
             created_at=now(),
             **made_from,
@@ -159,3 +169,19 @@ def train(
         raise
     store.commit(scratch, manifest)
     return manifest
+
+
+def reward_model_floor(profile: Profile) -> float | None:
+    """The accuracy below which a reward model may not reward; None where it only watches."""
+    rewards = bool(profile.training.rl.rewards.get(REWARD_MODEL))
+    return profile.quality.reward_model_accuracy if rewards else None
+
+
+def _run(job: Job, log: Callable[[str], None]) -> None:
+    try:
+        run_job(job, log)
+    except TrainingFailed as failed:
+        found = read_measured(job.output)
+        if found and (why := refusal(found, job.reward_model_accuracy)):
+            raise RewardModelRefused(why, found) from failed
+        raise

@@ -136,8 +136,8 @@ def rollout_rows(
 ) -> list[dict[str, Any]]:
     """The rows of a generation, from what TRL keeps of the last one.
 
-    `weights` are those of the rewards by name; completions of a prompt stand together, `completions`
-    a prompt. `name` is the step of the policy and which generation of it.
+    `weights` are those of the rewards by name; the completions of a prompt, so many as
+    `completions`, stand together. `name` is the step of the policy and which generation of it.
     """
     step = int(name.partition("-")[0])
     columns = {column: list(logs["extra"][column]) for column in _COLUMNS}

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from arena_assets.training.checkpoints import ROWS
+from arena_assets.training.measuring import read_measured
 
 _LEFT_OUT = pa.schema(
     [
@@ -36,6 +37,16 @@ def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
             if name in entry:
                 last[f"{entry['phase']}_{name}"] = round(float(entry[name]), 4)
     return last
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """What a manifest says of a training: last numbers, rows, and how a reward model did."""
+    found = read_measured(folder)
+    return {
+        **summary(read_metrics(folder)),
+        "rows": rows_summary(folder),
+        **({"reward_model": found.summary()} if found else {}),
+    }
 
 
 def rows_summary(folder: Path) -> dict[str, Any]:
