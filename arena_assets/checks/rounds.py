@@ -91,6 +91,7 @@ def round_suites(profile: Profile) -> list[Suite]:
             for table in ("judgments", "arena_judgments")
         ),
         _training_set(quality.minimum_training_rows),
+        Suite("rollouts", (columns_of("rollouts"), unique("rollouts"))),
         _ratings(),
         _promotions(),
     ]

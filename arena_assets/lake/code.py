@@ -145,6 +145,7 @@ CODE: Final[dict[str, Code]] = {
         (
             *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
             *(f"training/{name}.py" for name in ("fitting", "sft", "dpo", "reward_model")),
+            *(f"training/{name}.py" for name in ("measuring", "rollouts")),
             *(f"training/{name}.py" for name in ("reinforcement", "rewards")),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
@@ -164,6 +165,7 @@ CODE: Final[dict[str, Code]] = {
     ),
     "promotions": Code(1, ("flywheel/promotion.py",)),
     # reports
+    "rollouts": Code(1, ("training/summaries.py",)),
     "judge_audit": Code(1, ("judging/audit.py",)),
     "consistency": Code(1, ("ratings/consistency.py", "ratings/reading.py")),
     "leaderboard": _dbt(1, "marts/leaderboard", "points"),

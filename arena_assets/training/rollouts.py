@@ -18,33 +18,14 @@ import pyarrow.parquet as pq
 from transformers import TrainerCallback
 
 from arena_assets.lake.lake import write_atomically
+from arena_assets.lake.tables import TABLES
 from arena_assets.training.checkpoints import ROLLOUTS
 from arena_assets.training.rewards import said
 
 _WATCHER = "rollouts"  # the name under which TRL knows the function that only watches
 _COLUMNS = ("row_id", "prompt_id", "tokens", "truncated")
-SCHEMA = pa.schema(
-    [
-        ("rollout_id", pa.string()),
-        ("group_id", pa.string()),
-        ("row_id", pa.string()),
-        ("prompt_id", pa.string()),
-        ("policy_step", pa.int64()),
-        ("completion", pa.string()),
-        ("reward", pa.float64()),
-        (
-            "rewards",
-            pa.list_(
-                pa.struct(
-                    [("name", pa.string()), ("weight", pa.float64()), ("reward", pa.float64())]
-                )
-            ),
-        ),
-        ("advantage", pa.float64()),
-        ("tokens", pa.int64()),
-        ("truncated", pa.bool_()),
-    ]
-)
+# the table's, of which a training process does not know the round
+SCHEMA = pa.schema([field for field in TABLES["rollouts"].schema if field.name != "round"])
 
 
 class Rollouts(TrainerCallback):
