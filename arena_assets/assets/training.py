@@ -10,6 +10,7 @@ from arena_assets.checks.results import failed_tests
 from arena_assets.checks.reward_models import measured_metadata, result_of
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import TargetModel, base_target, target_of
+from arena_assets.flywheel.rewarding import judge_of_groups
 from arena_assets.plots import loss_plot, markdown_image
 from arena_assets.training.making import Course, RewardModelRefused, found, train
 from arena_assets.training.measuring import read_measured
@@ -41,7 +42,14 @@ def checkpoint(
     with store.locked(key, context.log.info):
         _refuse_bad_rows(arena, key, context.run_id)
         parent = _parent(arena, key)
-        course = Course(round_, parent.contestant, parent.model, arena.lake, arena.profile)
+        course = Course(
+            round_,
+            parent.contestant,
+            parent.model,
+            arena.lake,
+            arena.profile,
+            judge_of_groups(arena, round_, context.log.info),
+        )
         manifest = found(store, key, course.fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:

@@ -1,7 +1,5 @@
 """Whether the reward model of a round is as good as the profile asks, as an asset check."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from arena_assets.flywheel.arena import Arena

@@ -21,13 +21,14 @@ from arena_assets.flywheel.weights import local_engine, trusts_target
 from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.audit import judge_prices
 from arena_assets.judging.games import AwaitedJudge
+from arena_assets.judging.group_reward import rewarding_judges
 from arena_assets.judging.panel import Member, members_of_arena, members_of_round
 from arena_assets.lake.identity import canonical, identity
 from arena_assets.lake.lake import ALL
 from arena_assets.models.model import Local
 from arena_assets.models.weights import origin_of, package_version, served_digest
 from arena_assets.reading.places import digest_of, locate
-from arena_assets.training.rewards import rewarding_code
+from arena_assets.training.rewards import ARENA, rewarding_code
 
 STAGE_ROWS: Final = {  # as dbt_project/models/selection/training_set.sql takes them
     "sft": ("sft_rows",),
@@ -300,7 +301,11 @@ def minimum_gap(now: Moment, key: str) -> Any:
 def stage_training(now: Moment, key: str) -> Any:
     """How the round's stage is trained, and by which code RL rewards."""
     training, stage = now.profile.training, now.arena.round(key).stage
-    return {**training.of_stage(stage), **rewarding_code(training, stage)}
+    said = {**training.of_stage(stage), **rewarding_code(training, stage)}
+    if stage == "rl" and ARENA in training.rl.rewards:
+        members = members_of_arena(now.profile, now.known, now.arena.open_engine)
+        said["judge"] = rewarding_judges(members, quorum(now, key) or 0)
+    return said
 
 
 def quorum(now: Moment, _: str) -> Any:

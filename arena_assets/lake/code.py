@@ -145,7 +145,7 @@ CODE: Final[dict[str, Code]] = {
         (
             *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
             *(f"training/{name}.py" for name in ("fitting", "sft", "dpo", "reward_model")),
-            *(f"training/{name}.py" for name in ("measuring", "rollouts")),
+            *(f"training/{name}.py" for name in ("group_rewards", "measuring", "rollouts")),
             *(f"training/{name}.py" for name in ("reinforcement", "rewards")),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),

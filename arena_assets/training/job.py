@@ -27,6 +27,7 @@ class Job(Settings):
     training: Training
     seed: int
     reward_model_accuracy: float | None = Field(None, description="least, on held-out pairs")
+    judge: Path | None = Field(None, description="where the arena's judge rewards groups")
     trust_remote_code: bool = False
     chat_template: str | None = Field(None, description="Jinja; default: the tokenizer's own")
     system_prompt: SystemPrompt | None = Field(None, description="as the target sees it in battles")

@@ -29,6 +29,7 @@ from arena_assets.training.checkpoints import (
     verified_digest,
     versions,
 )
+from arena_assets.training.group_rewards import GroupRater, answering
 from arena_assets.training.job import Job
 from arena_assets.training.measuring import Measured, read_measured, refusal
 from arena_assets.training.process import TrainingFailed, run_job
@@ -49,7 +50,7 @@ class Course:
     """All that determines a checkpoint: the model it starts from, its rows, the settings.
 
     `parent` is the name of the contestant whose weights are trained. Files are read once, when they
-    are first asked for.
+    are first asked for. `judge` is there where the arena's judge rewards.
     """
 
     round: Round
@@ -57,6 +58,7 @@ class Course:
     model: Local
     lake: Lake
     profile: Profile
+    judge: GroupRater | None = None
 
     @cached_property
     def learned(self) -> str:
@@ -77,6 +79,7 @@ class Course:
                 "dtype": training.dtype,
                 **training.of_stage(stage),
                 **rewarding_code(training, stage),
+                **({"judge": self.judge.key} if self.judge else {}),
                 "system_prompt": self.system_prompt,
                 "chat_template": jinja_tokens(template, trimmed=True) if template else None,
             }
@@ -150,7 +153,8 @@ def train(
         reward_model_accuracy=reward_model_floor(course.profile),
     )
     try:
-        _run(job, log)
+        with answering(course.judge) as address:
+            _run(job.model_copy(update={"judge": address}), log)
         if learned_digest(course.training_set) != course.learned:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
         manifest = Manifest(

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
+from arena_assets.training.group_rewards import Asking, arena_reward
 from arena_assets.training.job import Job
 from arena_assets.training.loading import encoder_of, learned_rows, policy, scorer, tokenizer_of
 from arena_assets.training.reward_model import fit_reward_model
 from arena_assets.training.rewards import (
+    ARENA,
     REWARD_MODEL,
     VERIFIER,
     function_of,
@@ -65,4 +67,7 @@ def _function(job: Job, name: str, encoder: Any) -> Any:
     """What TRL asks for a reward: a model that scores, or a function."""
     if name == REWARD_MODEL:
         return scorer(job, fit_reward_model(job, encoder))
+    if name == ARENA:
+        assert job.judge, "who starts a training with this reward answers it"
+        return arena_reward(Asking(job.judge), job.training.rl.completions)
     return verifier if name == VERIFIER else function_of(name)

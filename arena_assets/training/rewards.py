@@ -1,7 +1,8 @@
 """Rewards of RL by name, as functions that TRL calls: a number a completion, or None.
 
 Each is called with the columns of its rows, once per completion: `prompts` and `completions`
-(messages), `completion_ids`, `row_id`, `prompt_id`, `constraints` (JSON), `reference`.
+(messages), `completion_ids`, `asked` (the dialogue without the target's system prompt), `row_id`,
+`prompt_id`, `constraints` (JSON), `reference`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 from arena_assets.config.plugins import load_function
 from arena_assets.config.training import Training
 from arena_assets.lake.code import code_version
-from arena_assets.models.dialogue import Message, open_turns
+from arena_assets.models.dialogue import Message, open_turns, with_answers
 from arena_assets.training.rows import Row, Unusable
 from arena_assets.verifying.constraints import parse_constraints
 from arena_assets.verifying.verifier import verify
@@ -83,6 +84,7 @@ def seen_by_rewards(row: Row, rewards: Sequence[str]) -> Row:
     if list(rewards) == [VERIFIER] and not parse_constraints(stated):
         raise Unusable("no constraint that the verifier could check on the first open turn")
     return {
+        "asked": with_answers(row["messages"], []),
         "row_id": row["row_id"],
         "prompt_id": row["prompt_id"],
         "constraints": stated,
