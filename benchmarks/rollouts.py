@@ -91,7 +91,7 @@ def with_vllm() -> Draw:
 
     def draw(asked: list[list[int]]) -> None:
         weights = list(policy.state_dict().items())
-        engine.apply_model(lambda model: model.load_weights(iter(weights)) and None)
+        engine.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
         engine.reset_prefix_cache()
         engine.generate([{"prompt_token_ids": one} for one in asked], sampling, use_tqdm=False)
 

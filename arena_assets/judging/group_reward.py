@@ -30,7 +30,7 @@ _VERSION = 1  # of how games become rewards
 # so that a winner who changes with the order has won nothing
 _GAMES = """
     select prompt_id, contestant_a as contestant_1, contestant_b as contestant_2,
-           0.5 + 0.5 * sign(sum(score_a * weight) - sum(score_b * weight)) as score
+           0.5::double + 0.5::double * sign(sum(score_a * weight) - sum(score_b * weight)) as score
     from (select * from seen where status != 'abstained')
     group by prompt_id, contestant_a, contestant_b
     having coalesce(sum(weight) filter (where status = 'ok'), 0) >= $quorum * sum(weight)

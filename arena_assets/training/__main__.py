@@ -36,16 +36,20 @@ def main() -> None:
     _use_every_core()
     # weights and tokenizers come from folders
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
-    # TRL's online trainers import vLLM where it is there, for seconds; ours never generate with it.
-    # None says to Python that a module is not there.
-    sys.modules["vllm"] = None  # type: ignore[assignment]
+    from arena_assets.training.group_rewards import NoRewards
     from arena_assets.training.job import Job
+
+    job = Job.read(Path(sys.argv[1]))
+    if not job.draws_with_vllm:
+        # TRL's online trainers import vLLM where it is there, for seconds. None says to Python that
+        # a module is not there.
+        sys.modules["vllm"] = None  # type: ignore[assignment]
     from arena_assets.training.loading import NothingToLearn
     from arena_assets.training.trainers import train
 
     try:
-        train(Job.read(Path(sys.argv[1])))
-    except NothingToLearn as error:
+        train(job)
+    except (NothingToLearn, NoRewards) as error:
         sys.exit(str(error))
 
 

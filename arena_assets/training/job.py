@@ -32,6 +32,12 @@ class Job(Settings):
     chat_template: str | None = Field(None, description="Jinja; default: the tokenizer's own")
     system_prompt: SystemPrompt | None = Field(None, description="as the target sees it in battles")
 
+    @property
+    def draws_with_vllm(self) -> bool:
+        """Whether RL draws its completions with vLLM: `trl: {use_vllm: true}` of training.rl."""
+        arguments = getattr(self.training.rl, "trl", {})
+        return self.stage == "rl" and bool(arguments.get("use_vllm"))
+
     @classmethod
     def read(cls, path: Path) -> Job:
         return cls.model_validate_json(path.read_text(encoding="utf-8"))
