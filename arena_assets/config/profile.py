@@ -25,6 +25,7 @@ from arena_assets.config.judges import (
 from arena_assets.config.lengths import length_problems
 from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import PROJECT, present, profile_path, resolve
+from arena_assets.config.promotion import Promotion
 from arena_assets.config.prompts import Prompts
 from arena_assets.config.ratings import Ratings
 from arena_assets.config.rounds import ROUND_KEY, parse_key
@@ -43,6 +44,9 @@ class Quality(Settings):
     reward_model_accuracy: float | None = Field(
         None, ge=0, le=1, description="least, on held-out pairs: below it RL does not start"
     )
+    forgetting: float = Field(
+        50.0, ge=0, description="rating points that a promoted model may lose on what is held out"
+    )
 
 
 class Profile(Settings):
@@ -58,12 +62,17 @@ class Profile(Settings):
     battles: BattleSettings = BattleSettings()
     prompts: Prompts
     rounds: dict[str, RoundSettings] = Field(min_length=1)
-    promotion: Literal["best", "latest"] = "best"
+    promotion: Promotion = Promotion()
     training: Training
     generation: Generation = Generation()
     ratings: Ratings
     quality: Annotated[Quality, NOT_IDENTITY] = Quality()
     executor: Annotated[Literal["in_process", "multiprocess"], NOT_IDENTITY] = "in_process"
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of training: the profile's, unless training has one of its own."""
+        return self.seed if self.training.seed is None else self.training.seed
 
     @property
     def single_judges(self) -> list[VerifierJudge | LLMJudge]:

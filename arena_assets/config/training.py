@@ -119,6 +119,9 @@ SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # o
 class Training(Settings):
     """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
 
+    seed: int | None = Field(
+        None, ge=0, description="of training alone; null: the profile's seed, which draws prompts"
+    )
     launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = ()
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"

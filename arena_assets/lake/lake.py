@@ -180,6 +180,11 @@ class Lake:
         noted = self._noted(table, partition)
         return noted["made_from"] if noted.get("digest") == digest else None
 
+    def recorded(self, table: str) -> list[str]:
+        """The partitions of which something was noted, also where they are gone."""
+        notes = (self.root / table).glob(".*.made.json")
+        return sorted(note.name[1:].removesuffix(".made.json") for note in notes)
+
     def _noted(self, table: str, partition: str) -> dict[str, Any]:
         path = self._record(table, partition)
         return json.loads(path.read_text("utf-8")) if path.exists() else {}

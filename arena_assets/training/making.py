@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,7 +102,7 @@ class Course:
             self.model.digest,
             self.learned,
             self.config,
-            self.profile.seed,
+            self.profile.training_seed,
         )
 
 
@@ -149,12 +150,14 @@ def train(
         trust_remote_code=course.model.trust_remote_code,
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
-        seed=course.profile.seed,
+        seed=course.profile.training_seed,
         reward_model_accuracy=reward_model_floor(course.profile),
     )
     try:
+        started = time.monotonic()
         with answering(course.judge) as address:
             _run(job.model_copy(update={"judge": address}), log)
+        took = {"wall_seconds": round(time.monotonic() - started, 1)}
         if learned_digest(course.training_set) != course.learned:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
         manifest = Manifest(
@@ -163,7 +166,7 @@ def train(
             dtype=chosen.name,
             digest=verified_digest(scratch, scratch / VERIFIED),
             versions=versions(),
-            metrics=metrics_of(scratch),
+            metrics=metrics_of(scratch) | took,
             run_id=run_id,
             created_at=now(),
             **made_from,
