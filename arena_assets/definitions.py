@@ -13,6 +13,7 @@ from arena_assets.assets import (
     prompts,
     ratings,
     rollouts,
+    selection,
     training,
 )
 from arena_assets.assets.automation import advance_rounds
@@ -35,7 +36,7 @@ def definitions(arena: Arena) -> dg.Definitions:
     """All that Dagster is told of an arena."""
     rounds, sources = rounds_of(arena.profile), sources_of(arena.profile)
     assets = [*prompts.assets(sources), *curation.assets()]
-    for module in (battles, dbt, audit, training, rollouts, ratings):
+    for module in (battles, dbt, selection, audit, training, rollouts, ratings):
         assets += module.assets(rounds)
     if arena.profile.ratings.reference:
         assets += consistency.assets(rounds)

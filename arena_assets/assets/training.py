@@ -9,7 +9,7 @@ from arena_assets.checks.expectations import known_failures
 from arena_assets.checks.results import failed_tests
 from arena_assets.checks.reward_models import measured_metadata, result_of
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.handover import TargetModel, base_target, target_of
+from arena_assets.flywheel.handover import parent_of
 from arena_assets.flywheel.rewarding import judge_of_groups
 from arena_assets.plots import loss_plot, markdown_image
 from arena_assets.training.making import Course, RewardModelRefused, found, train
@@ -41,13 +41,13 @@ def checkpoint(
     round_ = arena.round(key)
     with store.locked(key, context.log.info):
         _refuse_bad_rows(arena, key, context.run_id)
-        parent = _parent(arena, key)
+        parent, recipe = parent_of(arena, key), arena.profile.of_round(key)
         course = Course(
             round_,
             parent.contestant,
             parent.model,
             arena.lake,
-            arena.profile,
+            recipe,
             judge_of_groups(arena, round_, context.log.info),
         )
         manifest = found(store, key, course.fingerprint, context.log.info)
@@ -98,13 +98,6 @@ def _report(context: dg.AssetExecutionContext, found: dg.AssetCheckResult) -> No
             partition=context.partition_key,
         )
     )
-
-
-def _parent(arena: Arena, key: str) -> TargetModel:
-    """The model that training starts from: the round's own fighter, or the base model."""
-    if arena.profile.rounds[key].trains_from == "base":
-        return base_target(arena)
-    return target_of(arena, key)
 
 
 def _refuse_bad_rows(arena: Arena, key: str, run: str) -> None:

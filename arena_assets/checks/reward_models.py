@@ -50,7 +50,7 @@ def result_of(arena: Arena, key: str, found: Measured | None) -> dg.AssetCheckRe
             description="no reward model was fitted in this round",
             metadata={"partition": key},
         )
-    why = refusal(found, reward_model_floor(arena.profile))
+    why = refusal(found, reward_model_floor(arena.profile.of_round(key)))
     few = found.held_out < FEWEST_PAIRS
     said = why or (f"{found}, too few to tell" if few else str(found))
     return dg.AssetCheckResult(

@@ -90,6 +90,7 @@ def round_suites(profile: Profile) -> list[Suite]:
             _judgments(table, quality.failed_judgments)
             for table in ("judgments", "arena_judgments")
         ),
+        _selected("selected_candidates"),
         _training_set(quality.minimum_training_rows),
         Suite("rollouts", (columns_of("rollouts"), unique("rollouts"))),
         _ratings(),
@@ -144,6 +145,10 @@ def _judgments(table: str, limit: float) -> Suite:
         ),
         _JUDGMENTS,
     )
+
+
+def _selected(table: str) -> Suite:
+    return Suite(table, (columns_of(table), unique(table)))
 
 
 def _training_set(minimum: int) -> Suite:

@@ -92,7 +92,7 @@ def status(format: FormatOption = Format.table) -> None:
         print_json(states)
         return
     columns = ("round", "state", "slice", "minimum_gap", "fights_with", "trains_from", "trains_on")
-    print_table("rounds", (*columns, "promoted", "rating", "out_of_date"), states)
+    print_table("rounds", (*columns, "promoted", "rating", "out_of_date", "because"), states)
 
 
 def judges(

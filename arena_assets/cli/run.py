@@ -61,6 +61,7 @@ def plan(
     from arena_assets.flywheel.arena import open_arena
     from arena_assets.flywheel.planning import plan as plan_work
     from arena_assets.flywheel.planning import total_of
+    from arena_assets.flywheel.state import changes
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
     arena = open_arena()
@@ -70,7 +71,8 @@ def plan(
         fail(str(error))
     rows = [asdict(work) for work in works]
     if format is Format.json:
-        print_json({"work": rows, "total": total_of(works)})
+        changed = [change._asdict() for change in changes(arena, until)]
+        print_json({"work": rows, "total": total_of(works), "changes": changed})
         return
     total = total_of(works)
     sums = {name: f"{total['known'][name]:.0f} + unknown" for name in total["unknown"]}
@@ -81,6 +83,8 @@ def plan(
         typer.echo(f"{name.replace('_', ' ')}: {sums[name]} ({', '.join(who)})")
     for line in rounds_to_turn(arena, until):
         typer.echo(line)
+    for change in changes(arena, until):
+        typer.echo(f"{change.table} of {change.partition} is made again: {change.because}")
 
 
 def rejudge(

@@ -117,7 +117,8 @@ def _waits(arena: Arena, key: str) -> str:
 
 
 def _in_words(state: State) -> str:
-    return f"{state.name}, first of all {state.why}" if state.why else state.name
+    because = f" ({state.because})" if state.because else ""
+    return f"{state.name}, first of all {state.why}{because}" if state.why else state.name
 
 
 def _minutes(seconds: float) -> str:
@@ -151,9 +152,10 @@ def round_states(arena: Arena) -> list[dict[str, Any]]:
                 "round": key,
                 "state": state.name,
                 "out_of_date": state.why,
+                "because": state.because or None,
                 "slice": round_.slice,
                 "fights_with": round_.fights_with,
-                "trains_from": "the base model" if round_.trains_from == "base" else "its fighter",
+                "trains_from": round_.starts_from,
                 "trains_on": list(round_.trains_on),
                 "minimum_gap": round_.minimum_gap,
                 "promoted": row["contestant"] if row else None,

@@ -1,4 +1,4 @@
-"""The rounds of the wheel and how each stage trains."""
+"""How each stage trains."""
 
 from __future__ import annotations
 
@@ -11,14 +11,6 @@ from pydantic import Field, field_validator, model_validator
 from arena_assets.config.plugins import is_function_name, source_digest, source_of
 from arena_assets.config.settings import Settings
 from arena_assets.lake.identity import NOT_IDENTITY, As
-
-
-class RoundSettings(Settings):
-    """One turn of the wheel, keyed iNN.S-stage."""
-
-    slice: str
-    minimum_gap: float = Field(ge=0, description="K: the score gap that makes a training row")
-    trains_from: Literal["fighter", "base"] = "fighter"
 
 
 class Optimisation(Settings):

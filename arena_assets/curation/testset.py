@@ -92,7 +92,7 @@ def _drawn(
 ) -> pa.Table:
     """Diverse and Hard of prompts with their clusters, and beside them what is held out."""
     with duckdb.connect() as connection:
-        connection.register("clustered", prompts.append_column("cluster", found))
+        connection.register("clustered", clustered)
         connection.execute(
             f"""
             create table candidates as

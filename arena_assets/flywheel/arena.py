@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from arena_assets.config.places import output_folder, profile_path, resolve
 from arena_assets.config.profile import Profile, load_profile
@@ -55,15 +56,22 @@ class Arena:
         """The engine of a model with the profile's settings, opened unless it is open."""
         return open_engine(model, self.profile.seed, self.profile.generation.engine)
 
-    def record(self, table: str, partition: str, made_from: str) -> None:
+    def record(
+        self, table: str, partition: str, made_from: str, made_of: Mapping[str, Any] | None = None
+    ) -> None:
         """Note what a partition (or a checkpoint) was made from; see `made_from`."""
         digest = self.digest(table, partition) if table == CHECKPOINT else None
-        self.lake.record(_folder(table), partition, made_from, digest)
+        self.lake.record(_folder(table), partition, made_from, digest, made_of)
 
     def made_from(self, table: str, partition: str) -> str | None:
         """What a partition was made from; None where it is missing or was changed since."""
         digest = self.digest(table, partition)
         return self.lake.made_from(_folder(table), partition, digest) if digest else None
+
+    def made_of(self, table: str, partition: str) -> dict[str, Any]:
+        """What that was in words: settings, inputs, version of the code; empty where unknown."""
+        digest = self.digest(table, partition)
+        return self.lake.made_of(_folder(table), partition, digest) if digest else {}
 
     def digest(self, table: str, partition: str) -> str | None:
         """The digest of a partition or of a checkpoint; None where there is none to be read."""

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
+from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.state import state_of
 from arena_assets.flywheel.weights import (
     BrokenChain,
@@ -86,6 +86,27 @@ def base_target(arena: Arena, promoted_after: str | None = None) -> TargetModel:
     return TargetModel(BASE, base_of(arena, models(arena)), promoted_after)
 
 
+def parent_of(arena: Arena, key: str) -> TargetModel:
+    """The model that a round trains from, by its recipe.
+
+    Raises BrokenChain where the round before is missing or out of date.
+    """
+    round_ = arena.round(key)
+    rule, previous = round_.settings.trains_from, round_.previous
+    if rule == "base" or previous is None:
+        return base_target(arena)
+    fighter = target_of(arena, key)  # so the round before is done
+    if rule == "fighter":
+        return fighter
+    name = previous if rule == "last" else best_rated(arena, previous)
+    if name == BASE:
+        return base_target(arena)
+    assert name, f"{previous} is done, so somebody was rated"
+    return TargetModel(
+        name, _checkpoint_weights(arena, name, arena.checkpoints.verify(name).digest), None
+    )
+
+
 def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
     """A checkpoint needs the code of the weights it was trained from; it has their template.
 
@@ -97,13 +118,13 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
 
 
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:
-    """The group of a round: the target first, then every opponent."""
+    """The group of a round, as its recipe says."""
     target = target_of(arena, key)
-    return group_of_round(arena, target.contestant, target.model, models(arena))
+    return group_of_round(arena, key, target.contestant, target.model, models(arena))
 
 
 def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
-    """Who meets after a round: the base model, every checkpoint so far, all opponents."""
+    """Who meets after a round: the base model, every checkpoint so far, the opponents of then."""
     known, checkpoints = models(arena), {}
     for done in until(arena.rounds, key):
         manifest = arena.checkpoints.manifest(done)
@@ -113,7 +134,7 @@ def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
                 f"materialize round {done} first."
             )
         checkpoints[done] = _checkpoint_weights(arena, done, manifest.digest)
-    return group_of_arena(arena, checkpoints, known)
+    return group_of_arena(arena, key, checkpoints, known)
 
 
 def round_prompts(arena: Arena, key: str) -> pa.Table:

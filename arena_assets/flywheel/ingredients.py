@@ -14,9 +14,10 @@ from typing import Any, Final, NamedTuple
 from arena_assets.config.judges import Jury
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
+from arena_assets.config.recipe import PAIR_JUDGE
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.decisions import decision_on
-from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
+from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.weights import local_engine, trusts_target
 from arena_assets.generation.contestants import Contestant
@@ -91,6 +92,24 @@ def _learned(now: Moment, key: str) -> list[Input]:
     return [Input(t, part, now.digest(t, part)) for t in tables for part in round_.trains_on]
 
 
+def _candidate_rows(now: Moment, key: str) -> list[Input]:
+    """What a rule chooses from; the embeddings of prompts change with the encoder alone."""
+    if selection_rule(now, key) is None:
+        return []
+    encoder = canonical(now.profile.prompts.encoder)
+    return [
+        Input("selection_candidates", key, now.digest("selection_candidates", key)),
+        Input("prompt_embeddings", ALL, encoder, rests=False),
+    ]
+
+
+def _chosen(now: Moment, key: str) -> list[Input]:
+    """What a rule chose; the pair judge needs nobody to choose."""
+    if selection_rule(now, key) is None:
+        return []
+    return [Input("selected_candidates", key, now.digest("selected_candidates", key))]
+
+
 def _boards(now: Moment, key: str) -> list[Input]:
     rounds = until(now.arena.rounds, key)
     return [Input("leaderboard", part, now.digest("leaderboard", part)) for part in rounds]
@@ -109,6 +128,8 @@ FOUGHT: Final = Part(("prompts_curated",), _fought)
 TESTED: Final = Part(("prompts_curated",), _tested)
 DECIDED: Final = Part(("battles",), _decided)
 LEARNED: Final = Part(("sft_rows", "preference_pairs", "rl_prompts"), _learned)
+CANDIDATE_ROWS: Final = Part(("selection_candidates", "prompt_embeddings"), _candidate_rows)
+CHOSEN: Final = Part(("selected_candidates",), _chosen)
 BOARDS: Final = Part(("leaderboard",), _boards)
 VERSION: Final = Part(("testset_versions",), _version)
 
@@ -137,14 +158,14 @@ def _fighters(now: Moment, key: str) -> list[Input]:
     name, digest, promotion = _handed_over(now, key)
     of = name if name != BASE else now.profile.target.model
     fighter = _of_digest(now, of, digest)
-    group = group_of_round(now.arena, str(name), fighter, now.known)
+    group = group_of_round(now.arena, key, str(name), fighter, now.known)
     return [*promotion, _group(group, now)]
 
 
 def _meeting(now: Moment, key: str) -> list[Input]:
     checkpoints = _checkpoints(now, key)
     trained = {part.partition: _of_digest(now, part.partition, part.said) for part in checkpoints}
-    return [*checkpoints, _group(group_of_arena(now.arena, trained, now.known), now)]
+    return [*checkpoints, _group(group_of_arena(now.arena, key, trained, now.known), now)]
 
 
 def _of_digest(now: Moment, name: str | None, digest: str | None) -> Local | None:
@@ -180,10 +201,17 @@ def _fighter(now: Moment, key: str) -> list[Input]:
 
 
 def _parent(now: Moment, key: str) -> list[Input]:
-    if now.profile.rounds[key].trains_from == "base":
+    """The weights that training starts from, and what says that it is these."""
+    round_ = now.arena.round(key)
+    rule, previous = round_.settings.trains_from, round_.previous
+    if rule == "base" or previous is None:
         return [Input("models", ALL, _base_digest(now), rests=False)]
-    _, digest, promotion = _handed_over(now, key)
-    return promotion or [Input("models", ALL, digest, rests=False)]
+    if rule == "fighter":
+        return _handed_over(now, key)[2]
+    name = previous if rule == "last" else best_rated(now.arena, previous)
+    digest = _base_digest(now) if name == BASE else now.digest("checkpoint", str(name))
+    said = "checkpoint" if rule == "last" else "ratings"
+    return [Input(said, previous, [name, digest])]
 
 
 def _candidates(now: Moment, key: str) -> list[Input]:
@@ -292,13 +320,17 @@ def split(now: Moment, _: str) -> Any:
 
 def testset_identity(now: Moment, _: str = ALL) -> str:
     """What a version of the test set is drawn by; new prompts and new code draw none."""
-    return identity(
-        "test set",
-        seed=now.profile.seed,
-        testset=testset(now, ALL),
-        rater=rater(now, ALL),
-        encoder=now.profile.prompts.encoder,
-    )
+    return identity("test set", **testset_parts(now))
+
+
+def testset_parts(now: Moment, _: str = ALL) -> dict[str, Any]:
+    """What that is a hash of."""
+    return {
+        "seed": now.profile.seed,
+        "testset": testset(now, ALL),
+        "rater": rater(now, ALL),
+        "encoder": now.profile.prompts.encoder,
+    }
 
 
 def testset_version(now: Moment) -> str | None:
@@ -315,9 +347,21 @@ def minimum_gap(now: Moment, key: str) -> Any:
     return now.arena.round(key).minimum_gap
 
 
+def selection_rule(now: Moment, key: str) -> Any:
+    """The rule that chooses what the round learns; None where it is the pair judge."""
+    rule = now.arena.round(key).settings.selection.rule
+    return None if rule == PAIR_JUDGE else rule
+
+
+def selection(now: Moment, key: str) -> Any:
+    """How the round's rule chooses, and by which seed."""
+    settings = now.arena.round(key).settings.selection
+    return None if settings.rule == PAIR_JUDGE else [settings, now.recipe(key).training_seed]
+
+
 def stage_training(now: Moment, key: str) -> Any:
     """How the round's stage is trained, and by which code RL rewards."""
-    training, stage = now.profile.training, now.arena.round(key).stage
+    training, stage = now.recipe(key).training, now.arena.round(key).stage
     said = {**training.of_stage(stage), **rewarding_code(training, stage)}
     if stage == "rl" and ARENA in training.rl.rewards:
         members = members_of_arena(now.profile, now.known, now.arena.open_engine)
@@ -330,9 +374,9 @@ def decided_by_people(now: Moment, key: str) -> Any:
     return decision_on(now.arena.lake, key)
 
 
-def training_seed(now: Moment, _: str) -> Any:
+def training_seed(now: Moment, key: str) -> Any:
     """The seed of training; that of what is drawn counts by what was drawn."""
-    return now.profile.training_seed
+    return now.recipe(key).training_seed
 
 
 def quorum(now: Moment, _: str) -> Any:

@@ -18,7 +18,7 @@ from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.ingredients import Input, Part, Setting
 from arena_assets.flywheel.moment import Moment
 from arena_assets.lake.code import code_version
-from arena_assets.lake.identity import identity, setting
+from arena_assets.lake.identity import canonical, identity, setting
 from arena_assets.lake.lake import ALL
 
 
@@ -54,7 +54,7 @@ OF_PREPARATION: Final = {
     ),
     "dropped_languages": Made((of.EVERY_SOURCE, *STEPS[:5]), ("prompts.language",)),
     "testset_versions": Made(
-        settings=(of.testset_identity,),
+        settings=(of.testset_parts,),
         drawn_from=(*_COLLECTED, "prompt_embeddings", "models"),
     ),
     "arena_testset": Made((of.VERSION,), (of.split,)),
@@ -69,13 +69,16 @@ OF_PREPARATION: Final = {
         (of.EVERY_SOURCE, "prompt_drops", "benchmarks", "arena_testset", of.VERSION)
     ),
 }
+_RULE = (of.minimum_gap, of.selection_rule)
 _SELECTED = (of.DECIDED, "responses", of.FOUGHT)
 OF_ROUND: Final = {
     "responses": Made((of.FIGHTERS, of.SLICE)),
-    "judgments": Made(("responses", of.FOUGHT, of.JUDGES)),
+    "judgments": Made(("responses", of.FOUGHT, of.JUDGES), ("battles.mode",)),
     "battles": Made(("judgments",), ("battles.flips", of.quorum)),
-    "sft_rows": Made(_SELECTED, (of.minimum_gap,)),
-    "preference_pairs": Made(_SELECTED, (of.minimum_gap,)),
+    "selection_candidates": Made(_SELECTED, (of.minimum_gap,)),
+    "selected_candidates": Made((of.CANDIDATE_ROWS,), (of.selection,)),
+    "sft_rows": Made((*_SELECTED, of.CHOSEN), _RULE),
+    "preference_pairs": Made((*_SELECTED, of.CHOSEN), _RULE),
     "rl_prompts": Made(_SELECTED),
     "training_set": Made((of.LEARNED,)),
     "checkpoint": Made(
@@ -97,7 +100,7 @@ OF_ROUND: Final = {
     ),
 }
 OF_REPORTS: Final = {  # nothing rests on them
-    "selection_drops": Made((of.DECIDED, "responses", "rl_prompts"), (of.minimum_gap,)),
+    "selection_drops": Made((of.DECIDED, "responses", "rl_prompts", of.CHOSEN), _RULE),
     "rollouts": Made(("checkpoint",)),
     "judge_audit": Made(("judgments", "battles", "responses"), (of.prices,)),
     "leaderboard": Made(("ratings", "arena_battles", "arena_testset")),
@@ -143,9 +146,9 @@ def settings_of(now: Moment, table: str, partition: str) -> dict[str, Any]:
 
 def _setting(now: Moment, what: str | Setting, partition: str) -> tuple[str, Any]:
     if not isinstance(what, str):
-        return what.__name__, what(now, partition)
+        return what.__name__, canonical(what(now, partition))  # files are read now
     *sections, name = what.split(".")
-    section: Any = now.profile
+    section: Any = now.recipe(partition)
     for part in sections:
         section = getattr(section, part)
     return what, setting(section, name)
@@ -157,9 +160,22 @@ def identity_of(now: Moment, table: str, partition: str, inputs: list[Input] | N
     return _identity(table, settings_of(now, table, partition), inputs)
 
 
+def made_of(now: Moment, table: str, partition: str, inputs: list[Input]) -> dict[str, Any]:
+    """What the identity of a partition is a hash of, so that people can be told what changed."""
+    return _parts(table, settings_of(now, table, partition), inputs)
+
+
+def _parts(table: str, settings: dict[str, Any], inputs: list[Input]) -> dict[str, Any]:
+    return {
+        "code": code_version(table),
+        "settings": canonical(settings),
+        "inputs": [[part.table, part.partition, canonical(part.said)] for part in inputs],
+    }
+
+
 def _identity(table: str, settings: dict[str, Any], inputs: list[Input]) -> str:
     if table == "testset_versions":  # without the code's version
-        return settings["testset_identity"]
+        return identity("test set", **settings["testset_parts"])
     read = [[part.table, part.partition, part.said] for part in sorted(inputs, key=_place)]
     return identity("table", table=table, code=code_version(table), settings=settings, inputs=read)
 
@@ -185,8 +201,9 @@ class Making:
     def ended(self, table: str, partition: str | None = None) -> None:
         """Note what one of the tables was made from; its file is there now."""
         inputs = [*self._inputs[table], *self._read(Moment(self.arena), table, inner=True)]
-        made_from = _identity(table, self._settings[table], inputs)
-        self.arena.record(table, partition or self.partition, made_from)
+        settings = self._settings[table]
+        made_from, parts = _identity(table, settings, inputs), _parts(table, settings, inputs)
+        self.arena.record(table, partition or self.partition, made_from, parts)
 
     def _read(self, now: Moment, table: str, inner: bool) -> list[Input]:
         """The inputs that are being made too, or those that are not, such as earlier rounds."""

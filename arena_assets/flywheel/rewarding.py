@@ -23,7 +23,7 @@ def judge_of_groups(
     `gpus` says whether training takes them (default: where there are any). Raises BrokenChain where
     a judge would need the memory that training needs.
     """
-    profile = arena.profile
+    profile = arena.profile.of_round(round_.key)
     if round_.stage != "rl" or ARENA not in profile.training.rl.rewards:
         return None
     members = members_of_arena(profile, models(arena), arena.open_engine)

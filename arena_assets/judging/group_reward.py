@@ -96,7 +96,7 @@ class GroupJudge:
         )
         parts: list[pa.RecordBatch] = []
         with self.lake.connect(prompts=prompts, responses=responses) as connection:
-            draw = Draw(connection, self.lake, 0, self.batch)
+            draw = Draw(connection, self.lake, 0, self.batch, "all_pairs")
             battles = draw.battles(None)
             for member in self.members:
                 failures: dict[str, Verdict] = {}

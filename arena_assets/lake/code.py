@@ -142,6 +142,10 @@ CODE: Final[dict[str, Code]] = {
     "responses": Code(1, ("generation/responses.py",), _ANSWERS),
     "judgments": Code(1, _GAMES, _VERDICTS),
     "battles": _dbt(1, "battles/battles", "battles"),
+    "selection_candidates": _dbt(1, "selection/selection_candidates", "selection"),
+    "selected_candidates": Code(
+        1, ("curation/selection.py", "curation/embeddings.py", "config/plugins.py")
+    ),
     "sft_rows": _dbt(2, "selection/sft_rows", "selection"),
     "preference_pairs": _dbt(2, "selection/preference_pairs", "selection"),
     "rl_prompts": _dbt(2, "selection/rl_prompts", "selection"),

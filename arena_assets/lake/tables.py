@@ -184,6 +184,15 @@ JUDGMENTS = _table(
     completion_tokens__null=_INT,
     seconds=_FLOAT,
 )
+SELECTED_CANDIDATES = _table(
+    "One row per candidate that the round's rule chose; none where the pair judge chooses, in SQL.",
+    ("kind", "battle_id"),
+    round=_TEXT,
+    kind=(_TEXT, "sft or preference, the kind of row that it makes"),
+    battle_id=(_TEXT, "of selection_candidates"),
+    place=(_INT, "in the order in which the rule chose, from 1"),
+    rule=_TEXT,
+)
 JUDGE_AUDIT = _table(
     "One row per judge of the round: how it behaved, how far it agrees with a reference, its cost.",
     ("judge",),
@@ -295,6 +304,7 @@ TABLES = {
     "responses": RESPONSES,
     "arena_responses": RESPONSES,
     "judgments": JUDGMENTS,
+    "selected_candidates": SELECTED_CANDIDATES,
     "judge_audit": JUDGE_AUDIT,
     "arena_judgments": JUDGMENTS,
     "rollouts": ROLLOUTS,
