@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from arena_assets.config.contents import sharding
+from arena_assets.config.plugins import is_function_name, source_digest, source_of
 from arena_assets.config.settings import FilePath, Settings
 from arena_assets.lake.identity import NOT_IDENTITY, As
 
@@ -49,18 +52,65 @@ class PreferenceOptimisation(Optimisation):
     beta: float = Field(gt=0)
 
 
+REWARDS = ("reward_model", "verifier", "arena")
+
+
+def _weights(reward: str | Mapping[str, float]) -> dict[str, float]:
+    return {reward: 1.0} if isinstance(reward, str) else dict(reward)
+
+
+def _said_of_reward(reward: str | Mapping[str, float]) -> dict[str, Any]:
+    """What is rewarded: weights by name, a function's with the digest of its source."""
+    said = {
+        name: [weight, *([source_digest(name)] if is_function_name(name) else [])]
+        for name, weight in _weights(reward).items()
+    }
+    return {} if said == {"reward_model": [1.0]} else said
+
+
+class RewardFitting(Optimisation):
+    """The reward model. What is held out, by prompt, measures it before RL is rewarded by it."""
+
+    held_out: float = Field(0.15, ge=0, lt=1, description="share of the prompts with pairs")
+
+
 class Reinforcement(Optimisation):
-    """GRPO or RLOO against the reward model; `completions` answers are drawn a prompt.
+    """GRPO or RLOO against a reward; `completions` answers are drawn a prompt.
 
     A prompt and `max_completion` have to fit into `max_length`.
     """
 
+    reward: Annotated[str | dict[str, float], As(_said_of_reward)] = Field(
+        "reward_model",
+        description="reward_model, verifier, arena, a function module:name, or weights by name",
+    )
     algorithm: Literal["grpo", "rloo"] = "grpo"
     kl_coefficient: float = Field(ge=0)
     completions: int = Field(8, ge=2)
     max_completion: int = Field(gt=0, description="tokens")
     temperature: float = Field(1.0, gt=0)
     max_steps: int | None = Field(None, gt=0)
+
+    @field_validator("reward")
+    @classmethod
+    def rewards_are_known(cls, reward: str | dict[str, float]) -> str | dict[str, float]:
+        weights = _weights(reward)
+        for name in weights:
+            if name not in REWARDS and not is_function_name(name):
+                raise ValueError(
+                    f"{name!r} is no reward (valid: {', '.join(REWARDS)}, or a function as "
+                    "module:name)"
+                )
+            if is_function_name(name):
+                source_of(name)
+        if not any(weights.values()) or not all(map(math.isfinite, weights.values())):
+            raise ValueError("weights have to be finite numbers, and one of them other than 0")
+        return reward
+
+    @property
+    def rewards(self) -> dict[str, float]:
+        """The weight of each reward, by name; one of weight 0 is only watched."""
+        return _weights(self.reward)
 
 
 SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # of a stage
@@ -94,7 +144,7 @@ class Training(Settings):
     gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
     sft: Optimisation
     dpo: PreferenceOptimisation
-    reward_model: Optimisation
+    reward_model: RewardFitting
     rl: Reinforcement
 
     @field_validator("sft", "dpo", "reward_model", "rl")
@@ -114,3 +164,8 @@ class Training(Settings):
                 f"{rl.completions}: set batch to {' or '.join(map(str, nearest))}"
             )
         return rl
+
+    def of_stage(self, stage: str) -> dict[str, Settings]:
+        """The sections that determine the checkpoints of a stage, by name."""
+        unused = set() if "reward_model" in self.rl.rewards else {"reward_model"}
+        return {name: getattr(self, name) for name in SECTIONS[stage] if name not in unused}

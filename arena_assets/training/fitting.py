@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,20 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
     }
 
 
-def fit_and_save(trainer: Any, folder: Path, job: Job, phase: str, fights: bool = True) -> None:
+def fit_and_save(
+    trainer: Any,
+    folder: Path,
+    job: Job,
+    phase: str,
+    fights: bool = True,
+    finish: Callable[[], None] | None = None,
+) -> None:
     """Train, then write the weights with the tokenizer that they came with.
 
     A phase in which a run before was killed goes on from its last saved step. `fights` is off for a
-    model that vLLM never loads: it is kept in float32 alone. Raises NotFinite where the loss, the
-    gradient or a weight is no number any more.
+    model that vLLM never loads: it is kept in float32 alone. `finish` is done by every process
+    before the phase counts as fitted. Raises NotFinite where the loss, the gradient or a weight is
+    no number any more.
     """
     _train(trainer, job, phase)
     weights = gathered(trainer)
@@ -70,6 +79,9 @@ def fit_and_save(trainer: Any, folder: Path, job: Job, phase: str, fights: bool 
         save(trainer.accelerator.unwrap_model(trainer.model), weights, folder, job, fights)
         shares = {f"moved_{name}": share for name, share in moved(job.model, folder).items()}
         note(job.output, {"phase": phase, "step": trainer.state.global_step, **shares})
+    if finish:
+        finish()
+    if trainer.is_world_process_zero():
         note_fitted(job.output, phase, folder)
     trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
 

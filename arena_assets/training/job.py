@@ -24,9 +24,17 @@ class Job(Settings):
     output: Path
     training: Training
     seed: int
+    reward_model_accuracy: float | None = Field(None, description="least, on held-out pairs")
+    judge: Path | None = Field(None, description="where the arena's judge rewards groups")
     trust_remote_code: bool = False
     chat_template: str | None = Field(None, description="Jinja; default: the tokenizer's own")
     system_prompt: SystemPrompt | None = Field(None, description="as the target sees it in battles")
+
+    @property
+    def draws_with_vllm(self) -> bool:
+        """Whether RL draws its completions with vLLM: `trl: {use_vllm: true}` of training.rl."""
+        arguments = getattr(self.training.rl, "trl", {})
+        return self.stage == "rl" and bool(arguments.get("use_vllm"))
 
     @classmethod
     def read(cls, path: Path) -> Job:
