@@ -74,8 +74,8 @@ def test_what_changes_no_value_is_marked():
         *("Endpoint.retries", "Endpoint.seeds"),
         *("Generation.batch", "Encoder.batch"),
         *("Training.launcher", "Training.gradient_checkpointing"),
-        *(f"{kind}.device_batch" for kind in ("Optimisation", "PreferenceOptimisation")),
-        "Reinforcement.device_batch",
+        *(f"{kind}.device_batch" for kind in ("Optimisation", "RewardFitting")),
+        *("PreferenceOptimisation.device_batch", "Reinforcement.device_batch"),
     }
 
 
