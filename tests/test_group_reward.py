@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from reinforcing import job_of, prompt_row
 
@@ -23,6 +23,7 @@ from arena_assets.ratings.bradley_terry import strengths
 from arena_assets.training.failures import NoRewards
 from arena_assets.training.group_rewards import Asking, answering, arena_reward
 from arena_assets.training.process import run_job
+from arena_assets.training.summaries import read_metrics
 
 THREE_WORDS = '[{"type": "word_count", "minimum": 3, "maximum": 3}, {"type": "no_commas"}]'
 ASKED = [{"role": "user", "content": "Three words, please."}]
@@ -183,12 +184,11 @@ def test_rl_learns_from_the_arenas_judge(tiny_model, tmp_path):
     job = job_of(tmp_path / "job", tiny_model, rows, {"reward": "arena", "temperature": 1.5})
     with answering(judge_of(tmp_path / "lake", judge)) as address:
         run_job(job.model_copy(update={"judge": address}), print)
-    import pyarrow.parquet as pq
-
     drawn = pq.read_table(job.output / "rollouts.parquet").to_pylist()
     assert len(drawn) == 16 and judge.asked > 0
     for start in range(0, 16, 4):
         rewards = [row["reward"] for row in drawn[start : start + 4]]
         texts = {row["completion"] for row in drawn[start : start + 4]}
         assert len({round(reward, 4) for reward in rewards}) <= len(texts)
-    assert json.loads((job.output / "metrics.jsonl").read_text().splitlines()[0])["reward"] < 1e-6
+    steps = [entry for entry in read_metrics(job.output) if "reward" in entry]
+    assert [entry["reward"] for entry in steps] == pytest.approx([0, 0], abs=1e-6)

@@ -75,8 +75,8 @@ def test_what_changes_no_value_is_marked():
         *("Generation.batch", "Encoder.batch"),
         *("Training.launcher", "Training.gradient_checkpointing", "Training.save_every"),
         *("Training.processes", "Training.nodes"),
-        *(f"{kind}.device_batch" for kind in ("Optimisation", "PreferenceOptimisation")),
-        "Reinforcement.device_batch",
+        *(f"{kind}.device_batch" for kind in ("Optimisation", "RewardFitting")),
+        *("PreferenceOptimisation.device_batch", "Reinforcement.device_batch"),
     }
 
 
