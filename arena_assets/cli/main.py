@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.cli.ablate import ablate
 from arena_assets.cli.migrate import migrate_command
 from arena_assets.cli.rate import rate_command
 from arena_assets.cli.results import judges, leaderboard, status
@@ -70,7 +71,7 @@ def choose_profile(
 
 for _command in (
     *(init, profile, doctor, verify),
-    *(run, plan, rejudge),
+    *(run, plan, rejudge, ablate),
     *(status, leaderboard, judges),
 ):
     app.command()(_command)

@@ -50,7 +50,7 @@ def turn(
     last = arena.round(until).key if until else max(arena.rounds)
     turned: list[str] = []
     with open_instance() as instance:
-        job = partial(_run, arena, instance)
+        job = partial(run_job, arena, instance)
         if old := outdated_preparation(arena):
             _prepare(arena, old, job, log)
         waiting, spent = [key for key in arena.rounds if key <= last], 0.0
@@ -70,6 +70,16 @@ def turn(
                 left = spent / len(turned) * len(waiting)
                 log(f"still to come: {', '.join(waiting)}, about {_minutes(left)}")
     return turned
+
+
+def prepare_outdated(arena: Arena, log: Callable[[str], None]) -> None:
+    """Prompts, weights, slices and test set, as far as they are out of date.
+
+    Raises WheelStopped where that fails.
+    """
+    if old := outdated_preparation(arena):
+        with open_instance() as instance:
+            _prepare(arena, old, partial(run_job, arena, instance), log)
 
 
 def _prepare(
@@ -158,10 +168,10 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
     known = [arena.round(key).key for key in keys]
     with open_instance() as instance:
         if not models_found(arena):
-            _run(arena, instance, "prepare", None, only=["models"])
+            run_job(arena, instance, "prepare", None, only=["models"])
         for key in known:
             config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
-            _run(arena, instance, "rejudge", key, config)
+            run_job(arena, instance, "rejudge", key, config)
 
 
 def noise_of(arena: Arena) -> Path:
@@ -169,7 +179,7 @@ def noise_of(arena: Arena) -> Path:
     return arena.lake.root / "logs" / f"{datetime.now():%Y-%m-%d}.log"
 
 
-def _run(
+def run_job(
     arena: Arena,
     instance: dg.DagsterInstance,
     job: str,

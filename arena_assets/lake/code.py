@@ -168,6 +168,7 @@ CODE: Final[dict[str, Code]] = {
     ),
     "promotions": Code(1, ("flywheel/promotion.py",)),
     # reports
+    "ablations": Code(1, ("flywheel/ablations.py", "ratings/paired.py")),
     "judge_audit": Code(1, ("judging/audit.py",)),
     "consistency": Code(1, ("ratings/consistency.py", "ratings/reading.py")),
     "leaderboard": _dbt(1, "marts/leaderboard", "points"),
