@@ -124,7 +124,8 @@ def rated(tmp_path, tiny_profile, wins: dict[str, set[int]]) -> list[dict[str, A
     write_atomically(pa.Table.from_pylist(battles).to_reader(), lake.path("arena_battles", SFT))
     testset = [
         {"prompt_id": f"p{n}", "part": "diverse", "cluster": n // 2, "category": "c"}
-        | {"difficulty": None, "turns": 1, "version": "v"}
+        | {"difficulty": None, "turns": 1, "version": "v", "held_out": None}
+        | {"family": f"f{n // 2}", "purpose": "report"}
         for n in range(12)
     ]
     lake.write("arena_testset", testset)

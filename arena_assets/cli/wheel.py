@@ -18,6 +18,8 @@ from arena_assets.assets.console import noise_to
 from arena_assets.config.places import PROJECT, workspace
 from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.group import promoted
+from arena_assets.flywheel.made_from import OF_PREPARATION, OF_SOURCE
+from arena_assets.flywheel.seeds import share
 from arena_assets.flywheel.state import (
     State,
     outdated_preparation,
@@ -51,6 +53,8 @@ def turn(
     turned: list[str] = []
     with open_instance() as instance:
         job = partial(run_job, arena, instance)
+        if arena.shares_with:
+            share(arena.shares_with, arena.lake, {*OF_PREPARATION, *OF_SOURCE})
         if old := outdated_preparation(arena):
             _prepare(arena, old, job, log)
         waiting, spent = [key for key in arena.rounds if key <= last], 0.0
@@ -60,12 +64,20 @@ def turn(
             if state.name == "done" and key not in force:
                 _refresh(arena, key, job, log)
                 continue
+            if state.name == "waiting for approval" and key not in force:
+                log(_waits(arena, key))
+                break
             log(f"{key}: turning ({_in_words(state)})")
             started = time.monotonic()
-            job("turn_round", key)
+            # a person decided, or the rule is another one: nothing else has to be made
+            alone = state.first == ("promotions", key) and key not in force
+            job("turn_round", key, only=["promotions"] if alone else None)
             spent += time.monotonic() - started
             turned.append(key)
             rated(key)
+            if state_of(arena, key).name == "waiting for approval":
+                log(_waits(arena, key))
+                break
             if waiting:
                 left = spent / len(turned) * len(waiting)
                 log(f"still to come: {', '.join(waiting)}, about {_minutes(left)}")
@@ -101,6 +113,17 @@ def _refresh(arena: Arena, key: str, job: Callable[..., None], log: Callable[[st
         return
     log(f"{key}: done, but for reports: {', '.join(old)}")
     job("turn_round", key, only=old)
+
+
+def _waits(arena: Arena, key: str) -> str:
+    """What a round waits for, and how it goes on."""
+    row, following = promoted(arena, key), arena.round(key).following
+    assert row, "it waits, so there is a promotion"
+    rest = f"; {following} and what follows are not started" if following else ""
+    return (
+        f"{key}: {row['contestant']} waits for a person's approval, `arena models approve {key}`"
+        f"{rest} ({row['reason']})"
+    )
 
 
 def _in_words(state: State) -> str:
@@ -172,6 +195,18 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
         for key in known:
             config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
             run_job(arena, instance, "rejudge", key, config)
+
+
+def promote_again(keys: Iterable[str]) -> None:
+    """Make the promotions of rounds anew that are there, after people decided about them.
+
+    Raises WheelStopped where one fails; what was decided stays written down.
+    """
+    arena = open_arena()
+    with open_instance() as instance:
+        for key in keys:
+            if promoted(arena, key):
+                run_job(arena, instance, "turn_round", key, only=["promotions"])
 
 
 def noise_of(arena: Arena) -> Path:

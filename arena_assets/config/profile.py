@@ -25,6 +25,7 @@ from arena_assets.config.judges import (
 from arena_assets.config.lengths import length_problems
 from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import PROJECT, present, profile_path, resolve
+from arena_assets.config.promotion import Promotion
 from arena_assets.config.prompts import Prompts
 from arena_assets.config.ratings import Ratings
 from arena_assets.config.recipe import RoundSettings
@@ -41,6 +42,9 @@ class Quality(Settings):
     failed_responses: float = Field(0.01, ge=0, le=1, description="largest share without an answer")
     failed_judgments: float = Field(0.05, ge=0, le=1, description="largest share of failed games")
     minimum_training_rows: int = Field(8, ge=1)
+    forgetting: float = Field(
+        50.0, ge=0, description="rating points that a promoted model may lose on what is held out"
+    )
 
 
 class Profile(Settings):
@@ -56,7 +60,7 @@ class Profile(Settings):
     battles: BattleSettings = BattleSettings()
     prompts: Prompts
     rounds: dict[str, RoundSettings] = Field(min_length=1)
-    promotion: Literal["best", "latest"] = "best"
+    promotion: Promotion = Promotion()
     training: Training
     generation: Generation = Generation()
     ratings: Ratings

@@ -23,20 +23,21 @@ import pyarrow as pa
 
 from arena_assets.config.ablations import Ablation, variant_profile, write_profile
 from arena_assets.config.rounds import BASE
+from arena_assets.curation.split import REPORT, WHOLE
 from arena_assets.curation.testset import testset_prompts
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import group_of_arena
 from arena_assets.flywheel.handover import checkpoint_weights, target_of
 from arena_assets.flywheel.made_from import OF_PREPARATION, OF_REPORTS, OF_ROUND, OF_SOURCE
 from arena_assets.flywheel.moment import Moment
+from arena_assets.flywheel.rated import arena_battles
 from arena_assets.flywheel.seeds import share
 from arena_assets.flywheel.state import Freshness
 from arena_assets.flywheel.weights import models
 from arena_assets.generation.contestants import by_model
 from arena_assets.generation.responses import Setting, respond
 from arena_assets.judging.panel import judge_round, members_of_arena
-from arena_assets.lake.lake import ALL, Lake
-from arena_assets.ratings.battles import read_battles
+from arena_assets.lake.lake import Lake
 from arena_assets.ratings.bradley_terry import Anchor, Intervals, rate
 from arena_assets.ratings.paired import Paired, differences, paired_over_seeds
 
@@ -150,19 +151,7 @@ def reported(lake: Lake, key: str) -> pa.Table:
 
     Where the test set is not split, all of its prompts report.
     """
-    battles = read_battles(lake.path("arena_battles", key), "lake").table
-    columns = set(lake.read("arena_testset").column_names)
-    family = "family" if "family" in columns else "cluster::varchar"
-    purpose = "purpose in ('report', 'whole')" if "purpose" in columns else "true"
-    kept = [name for name in battles.column_names if name != "family"]
-    return lake.query(
-        f"""
-        select {", ".join(f"battles.{name}" for name in kept)}, testset.{family} as family
-        from battles join testset using (prompt_id) where {purpose}
-        """,
-        battles=battles,
-        testset=("arena_testset", ALL),
-    )
+    return arena_battles(lake, key, [REPORT, WHOLE]).table
 
 
 def results(trained: list[Trained], own: Arena, lake: Lake) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from arena_assets.config.rounds import BASE, until
+from arena_assets.curation.split import SELECTS
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.weights import base_of
 from arena_assets.generation.contestants import (
@@ -35,13 +36,14 @@ def promoted(arena: Arena, key: str) -> dict[str, Any] | None:
 def best_rated(arena: Arena, key: str) -> str | None:
     """The best rated of the base model and its checkpoints after a round, of equals the newest.
 
-    None where nobody was rated. Whom the gate promoted does not count.
+    Rated on the prompts that select; whom the gate promoted does not count. None where nobody was
+    rated.
     """
     try:
         rows = arena.lake.read("ratings", key).to_pylist()
     except MissingPartition:
         return None
-    ratings = {row["contestant"]: row["rating"] for row in rows}
+    ratings = {row["contestant"]: row["rating"] for row in rows if row["purpose"] in SELECTS}
     rated = [name for name in (BASE, *until(arena.rounds, key)) if name in ratings]
     return max(reversed(rated), key=ratings.__getitem__, default=None)
 

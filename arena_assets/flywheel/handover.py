@@ -6,7 +6,7 @@ table, which is read back here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,11 +28,12 @@ from arena_assets.models.model import Local
 
 @dataclass(frozen=True)
 class TargetModel:
-    """The model that fights in a round, and the round that promoted it."""
+    """The model that fights in a round, the round that promoted it, and why."""
 
     contestant: str
     model: Local
     promoted_after: str | None
+    reason: str | None = None  # a person's decision, where one took it
 
 
 def target_of(arena: Arena, key: str) -> TargetModel:
@@ -47,11 +48,17 @@ def target_of(arena: Arena, key: str) -> TargetModel:
             f"has not promoted one yet: materialize round {previous} first."
         )
     name, digest = row["contestant"], row["model_digest"]
+    if row["waiting"]:
+        raise BrokenChain(
+            f"Round {key} fights with the model that round {previous} promotes, and {previous} "
+            f"waits for a person's {row['waiting']} of {name}: `arena models approve {previous}`."
+        )
     if name == BASE:
         target = base_target(arena, previous)
     else:
         _refuse_other_checkpoint(arena, key, name, digest)
         target = TargetModel(name, checkpoint_weights(arena, name, digest), previous)
+    target = replace(target, reason=row["reason"])
     state = state_of(arena, previous)
     if state.first:
         partition = state.first[1]

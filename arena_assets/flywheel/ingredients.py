@@ -17,6 +17,7 @@ from arena_assets.config.prompts import Source
 from arena_assets.config.recipe import PAIR_JUDGE
 from arena_assets.config.rounds import BASE, until
 from arena_assets.config.training import SECTIONS
+from arena_assets.flywheel.decisions import decision_on
 from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.weights import local_engine, trusts_target
@@ -49,6 +50,8 @@ class Input(NamedTuple):
     said: Any
     rests: bool = True
 
+
+SPLIT: Final = ("report_share", "families")  # settings of the test set that draw no prompt
 
 Setting = Callable[[Moment, str], Any]
 
@@ -192,6 +195,10 @@ def _group(contestants: Sequence[Contestant], now: Moment) -> Input:
     return Input("models", ALL, said, rests=False)
 
 
+def _fighter(now: Moment, key: str) -> list[Input]:
+    return _handed_over(now, key)[2]
+
+
 def _parent(now: Moment, key: str) -> list[Input]:
     """The weights that training starts from, and what says that it is these."""
     round_ = now.arena.round(key)
@@ -232,6 +239,7 @@ def _judges(now: Moment, members: Sequence[Member]) -> Input:
 
 FIGHTERS: Final = Part(("target_model", "models"), _fighters)
 MEETING: Final = Part(("checkpoint", "models"), _meeting)
+FIGHTER: Final = Part(("target_model",), _fighter)
 PARENT: Final = Part(("target_model", "models"), _parent)
 CANDIDATES: Final = Part(("checkpoint", "models"), _candidates)
 JUDGES: Final = Part(("models",), _judging_all)
@@ -296,8 +304,17 @@ def rater(now: Moment, _: str) -> Any:
 
 
 def testset(now: Moment, _: str) -> Any:
-    """How the test set is drawn, without the rater."""
-    return now.profile.prompts.testset.model_copy(update={"rater": None})
+    """How the test set is drawn, without the rater and without what its prompts are for."""
+    settings = now.profile.prompts.testset
+    fields = type(settings).model_fields
+    apart = {"rater", *SPLIT}
+    return settings.model_copy(update={name: fields[name].get_default() for name in apart})
+
+
+def split(now: Moment, _: str) -> Any:
+    """How the test set is split into prompts that select and prompts that report."""
+    settings = now.profile.prompts.testset
+    return [now.profile.seed, *(getattr(settings, name) for name in SPLIT)]
 
 
 def testset_identity(now: Moment, _: str = ALL) -> str:
@@ -345,6 +362,11 @@ def stage_training(now: Moment, key: str) -> Any:
     """How the round's stage is trained."""
     training = now.recipe(key).training
     return {name: getattr(training, name) for name in SECTIONS[now.arena.round(key).stage]}
+
+
+def decided_by_people(now: Moment, key: str) -> Any:
+    """What a person decided about the promotion of the round."""
+    return decision_on(now.arena.lake, key)
 
 
 def training_seed(now: Moment, key: str) -> Any:

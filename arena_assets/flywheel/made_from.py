@@ -57,7 +57,7 @@ OF_PREPARATION: Final = {
         settings=(of.testset_parts,),
         drawn_from=(*_COLLECTED, "prompt_embeddings", "models"),
     ),
-    "arena_testset": Made((of.VERSION,)),
+    "arena_testset": Made((of.VERSION,), (of.split,)),
     "dropped_near_testset": Made(
         (*_COLLECTED, "prompt_embeddings", "arena_testset", of.VERSION),
         (*_ALIKE, "prompts.near_duplicates"),
@@ -90,13 +90,19 @@ OF_ROUND: Final = {
         ("arena_responses", of.TESTED, of.DECIDING_JUDGES), (of.active_sampling,)
     ),
     "arena_battles": Made(("arena_judgments",), ("battles.flips", of.quorum)),
-    "ratings": Made(("arena_battles",), ("ratings.anchor", "ratings.anchor_rating", of.intervals)),
-    "promotions": Made(("ratings", of.CANDIDATES), ("promotion",)),
+    "ratings": Made(
+        ("arena_battles", "arena_testset"),
+        ("ratings.anchor", "ratings.anchor_rating", of.intervals),
+    ),
+    "promotions": Made(
+        ("ratings", "arena_battles", "arena_testset", of.CANDIDATES, of.FIGHTER),
+        ("promotion", of.decided_by_people),
+    ),
 }
 OF_REPORTS: Final = {  # nothing rests on them
     "selection_drops": Made((of.DECIDED, "responses", "rl_prompts", of.CHOSEN), _RULE),
     "judge_audit": Made(("judgments", "battles", "responses"), (of.prices,)),
-    "leaderboard": Made(("ratings", "arena_battles")),
+    "leaderboard": Made(("ratings", "arena_battles", "arena_testset")),
     "leaderboard_history": Made((of.BOARDS,)),
     "target_progress": Made(("leaderboard",)),
     "battles_by_pair": Made(("arena_battles",)),

@@ -35,9 +35,12 @@ _UNNOTED: Final = "made by hand, or before this was noted"
 
 @dataclass(frozen=True)
 class State:
-    """How a round stands; of one that is out of date, the first table that is."""
+    """How a round stands; of one that is out of date, the first table that is.
 
-    name: Literal["done", "out of date", "missing"]
+    One that waits is up to date, but its promotion does not hold yet.
+    """
+
+    name: Literal["done", "out of date", "missing", "waiting for approval"]
     first: tuple[str, str] | None = None  # table, partition
     because: str = ""  # what is another one there, as far as its note tells
 
@@ -111,12 +114,13 @@ def states(arena: Arena, last: str | None = None) -> dict[str, State]:
     """How every round up to `last` stands, in time order."""
     found, freshness = {}, Freshness(Moment(arena))
     for key in until(arena.rounds, last or max(arena.rounds)):
-        if promoted(arena, key) is None:
+        row = promoted(arena, key)
+        if row is None:
             found[key] = State("missing")
             continue
         first = next(freshness.below("promotions", key), None)
         if first is None:
-            found[key] = State("done")
+            found[key] = State("waiting for approval" if row["waiting"] else "done")
             continue
         found[key] = State("out of date", first, in_short(freshness.because(*first)))
     return found

@@ -92,6 +92,13 @@ def replaced_models(arena: Arena) -> set[str]:
     return {row["name"] for row in there if _said(partial(_refuse_other_files, arena, row)) != "ok"}
 
 
+def refuse_replaced(arena: Arena, name: str, thorough: bool = False) -> None:
+    """CorruptCheckpoint where a model's files are not those that the asset `models` took in."""
+    for row in _local_models(arena):
+        if row["name"] == name:
+            _refuse_other_files(arena, row, thorough)
+
+
 def _local_models(arena: Arena) -> list[dict[str, str]]:
     """The rows of the table `models` whose weights lie on this disk, with their present path."""
     rows = []

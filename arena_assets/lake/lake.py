@@ -187,6 +187,11 @@ class Lake:
         noted = self._noted(table, partition)
         return noted["made_from"] if noted.get("digest") == digest else None
 
+    def recorded(self, table: str) -> list[str]:
+        """The partitions of which something was noted, also where they are gone."""
+        notes = (self.root / table).glob(".*.made.json")
+        return sorted(note.name[1:].removesuffix(".made.json") for note in notes)
+
     def made_of(self, table: str, partition: str, digest: str) -> dict[str, Any]:
         """What the hash of `made_from` was made of; empty where nothing was noted of it."""
         noted = self._noted(table, partition)

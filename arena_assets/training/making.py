@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,7 +139,9 @@ def train(
         seed=course.profile.training_seed,
     )
     try:
+        started = time.monotonic()
         run_job(job, log)
+        took = {"wall_seconds": round(time.monotonic() - started, 1)}
         if learned_digest(course.training_set) != course.learned:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
         manifest = Manifest(
@@ -147,7 +150,7 @@ def train(
             dtype=chosen.name,
             digest=verified_digest(scratch, scratch / VERIFIED),
             versions=versions(),
-            metrics=summary(read_metrics(scratch)) | {"rows": rows_summary(scratch)},
+            metrics=summary(read_metrics(scratch)) | took | {"rows": rows_summary(scratch)},
             run_id=run_id,
             created_at=now(),
             **made_from,
