@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from arena_assets.config.settings import Settings
-from arena_assets.lake.identity import NOT_IDENTITY
+from arena_assets.config.contents import sharding
+from arena_assets.config.settings import FilePath, Settings
+from arena_assets.lake.identity import NOT_IDENTITY, As
 
 
 class Optimisation(Settings):
@@ -24,17 +25,24 @@ class Optimisation(Settings):
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
 
-    @model_validator(mode="after")
-    def batch_is_whole_passes(self) -> Optimisation:
-        """Else a step would see other rows than `batch`, by the device's batch."""
-        passes, rest = divmod(self.batch, self.device_batch)
-        if rest:
-            nearest = max(1, passes) * self.device_batch
-            raise ValueError(
-                f"batch {self.batch} is no multiple of device_batch {self.device_batch}: set batch "
-                f"to one, for example {nearest}, or device_batch to a divisor of batch"
-            )
-        return self
+
+def passes(batch: int, device_batch: int, processes: int = 1) -> int:
+    """How many forward passes each process makes for a step of `batch` rows over all of them.
+
+    Raises ValueError with the nearest valid values where they are no whole number: a step would see
+    other rows than `batch`, by the machine.
+    """
+    together = device_batch * processes
+    if batch % together == 0:
+        return batch // together
+    nearest = [n for n in (batch - batch % together, batch + -batch % together) if n]
+    divisor = next((n for n in range(device_batch, 0, -1) if batch % (n * processes) == 0), None)
+    several = f" x {processes} processes = {together}" if processes > 1 else ""
+    raise ValueError(
+        f"batch {batch} is no multiple of device_batch {device_batch}{several}: set batch to "
+        + " or ".join(map(str, nearest))
+        + (f", or device_batch to {divisor}" if divisor else "")
+    )
 
 
 class PreferenceOptimisation(Optimisation):
@@ -59,17 +67,50 @@ SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # o
 
 
 class Training(Settings):
-    """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
+    """How checkpoints are made, on how many devices.
+
+    More than one process is started by `accelerate launch`, which reads the file `accelerate`.
+    """
 
     seed: int | None = Field(
         None, ge=0, description="of training alone; null: the profile's seed, which draws prompts"
     )
-    launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = ()
+    processes: Annotated[int, NOT_IDENTITY] = Field(1, gt=0, description="on each node")
+    nodes: Annotated[int, NOT_IDENTITY] = Field(1, gt=0)
+    launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = Field(
+        (), description="put before the command; of several nodes it starts it on each (srun)"
+    )
+    accelerate: Annotated[FilePath, As(sharding)] = "profiles/accelerate/ddp.yaml"
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"
+    )
+    keep_masters: bool = Field(
+        True,
+        description="float32 weights beside the bfloat16 copy, for the next round to train on from",
+    )
+    save_every: Annotated[float, NOT_IDENTITY] = Field(
+        10.0, ge=0, description="minutes between steps that a killed training can go on from"
     )
     gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
     sft: Optimisation
     dpo: PreferenceOptimisation
     reward_model: Optimisation
     rl: Reinforcement
+
+    @field_validator("sft", "dpo", "reward_model", "rl")
+    @classmethod
+    def a_step_is_whole_passes(cls, section: Optimisation, info: ValidationInfo) -> Optimisation:
+        count = info.data.get("processes", 1) * info.data.get("nodes", 1)
+        passes(section.batch, section.device_batch, count)
+        return section
+
+    @field_validator("rl")
+    @classmethod
+    def a_step_is_whole_groups(cls, rl: Reinforcement) -> Reinforcement:
+        if rest := rl.batch % rl.completions:
+            nearest = [n for n in (rl.batch - rest, rl.batch - rest + rl.completions) if n]
+            raise ValueError(
+                f"batch {rl.batch}, which counts completions, is no multiple of completions "
+                f"{rl.completions}: set batch to {' or '.join(map(str, nearest))}"
+            )
+        return rl

@@ -83,7 +83,14 @@ OF_ROUND: Final = {
     "training_set": Made((of.LEARNED,)),
     "checkpoint": Made(
         ("training_set", of.PARENT),
-        (of.stage_training, "training.dtype", of.training_seed, "target.system_prompt"),
+        (
+            of.stage_training,
+            "training.dtype",
+            "training.accelerate",
+            "training.keep_masters",
+            of.training_seed,
+            "target.system_prompt",
+        ),
     ),
     "arena_responses": Made((of.MEETING, "arena_testset", of.TESTED)),
     "arena_judgments": Made(

@@ -151,11 +151,12 @@ CODE: Final[dict[str, Code]] = {
     "rl_prompts": _dbt(1, "selection/rl_prompts", "selection"),
     "training_set": _dbt(1, "selection/training_set", "parquet_tables"),
     "checkpoint": Code(
-        2,
+        3,
         (
             *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
-            *(f"training/{name}.py" for name in ("fitting", "sft", "dpo", "reward_model")),
-            "training/reinforcement.py",
+            *(f"training/{name}.py" for name in ("fitting", "gathering", "masters", "saving")),
+            *(f"training/{name}.py" for name in ("progress", "sft", "dpo", "steps")),
+            *(f"training/{name}.py" for name in ("reinforcement", "reward_model")),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),

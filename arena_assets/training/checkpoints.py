@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -28,13 +29,22 @@ from arena_assets.config.settings_files import explain
 from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import claim, exclusive, sync, sync_tree, write_text
 from arena_assets.lake.identity import identity
+from arena_assets.training.progress import (
+    METRICS,
+    PROGRESS,
+    await_processes,
+    begin,
+    continues,
+    tidy,
+)
 
 MANIFEST = "manifest.json"
 ROWS = "rows.json"  # what was learned from and what was left out, by reason
 LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns")  # of the rows of a training set
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
+MASTERS = "masters"  # a sub-folder: the weights in float32, which the next stage trains on from
 CARD = "README.md"  # of an export, which others write too; no model is loaded from it
-_NOT_WEIGHTS = {MANIFEST, ROWS, CARD, "metrics.jsonl"}
+_NOT_WEIGHTS = {MANIFEST, ROWS, CARD, METRICS}
 _VERSIONED = ("torch", "transformers", "trl", "accelerate")
 _VERSIONS = ".versions"
 _PARTIAL = ".partial"
@@ -65,7 +75,7 @@ class Manifest(BaseModel):
 
 
 def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
-    """SHA-256 over a model's files: weights, configuration and tokenizer.
+    """SHA-256 over a model's files: weights, configuration and tokenizer, in sub-folders too.
 
     Files that are as they were at the last look are not read.
 
@@ -74,25 +84,30 @@ def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
     """
     noted = json.loads(note.read_text("utf-8")) if note.exists() else {}
     files = {}
-    for path in _weight_files(folder):
+    for name, path in _weight_files(folder):
         status = path.stat()
         state = [status.st_size, status.st_mtime_ns]
-        *before, digest = noted.get(path.name, [None])
+        *before, digest = noted.get(name, [None])
         if before != state or thorough:
             digest = _hash_file(path)
-        files[path.name] = [*state, digest]
+        files[name] = [*state, digest]
     if files != noted:
         write_text(note, json.dumps(files, indent=1))
     return _whole({name: digest for name, (_, _, digest) in files.items()})
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """Every file that a model is loaded from; hidden ones are notes of ours or of a file system."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name not in _NOT_WEIGHTS and not path.name.startswith(".")
-    ]
+def _weight_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file that a model may be loaded from, by its name below the folder.
+
+    Hidden ones are notes of ours, of a file system or of a download.
+    """
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            said = path.relative_to(folder).as_posix()
+            if not name.startswith(".") and said not in _NOT_WEIGHTS:
+                yield said, path
 
 
 def _hash_file(path: Path) -> str:
@@ -177,12 +192,34 @@ class CheckpointStore:
         lock_file = self.root / _VERSIONS / f"{key}.training.lock"
         return exclusive(lock_file, f"checkpoint {key}", log)
 
-    def scratch(self, key: str) -> Path:
-        """A folder to train into, not made yet; what dead runs left behind is removed."""
+    def scratch(self, key: str, made_from: str | None = None) -> Path:
+        """A folder to train into; what dead runs left behind is removed.
+
+        But where one of them was making the same thing, its folder is taken over: training goes on
+        from what it saved. Without `made_from` the folder is new and not made yet.
+        """
+        for folder in sorted((self.root / _VERSIONS).glob(f"{key}-*{_PARTIAL}")):
+            if made_from is None or not continues(folder, made_from):
+                continue
+            if held := claim(self._lock_file(folder), wait=False):
+                self._claims[folder] = held
+                await_processes(folder)
+                tidy(folder)
+                self._sweep(key)
+                return folder
         self._sweep(key)
         folder = self.root / _VERSIONS / f"{key}-{uuid.uuid4().hex[:8]}{_PARTIAL}"
         self._claims[folder] = claim(self._lock_file(folder))
+        if made_from is not None:
+            begin(folder, made_from)
         return folder
+
+    def release(self, scratch: Path) -> None:
+        """Leave a folder that training did not finish to the next run, if there is a step in it."""
+        if tidy(scratch):
+            self._claims.pop(scratch).close()
+        else:
+            self.discard(scratch)
 
     def discard(self, scratch: Path) -> None:
         """Remove a folder that training did not finish."""
@@ -197,6 +234,7 @@ class CheckpointStore:
         """
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2), "utf-8")
         sync_tree(scratch)
+        shutil.rmtree(scratch / PROGRESS, ignore_errors=True)
         version = scratch.with_name(scratch.name.removesuffix(_PARTIAL))
         scratch.rename(version)
         sync(version.parent)

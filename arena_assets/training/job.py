@@ -11,8 +11,6 @@ from arena_assets.config.settings import Settings
 from arena_assets.config.training import Training
 from arena_assets.models.prompting import SystemPrompt
 
-RUN_LOCK = "ARENA_RUN_LOCK"  # names the file that the run which started a job has locked
-
 
 class Job(Settings):
     """Train `model` (a folder) on `training_set` (Parquet) into the new folder `output`.

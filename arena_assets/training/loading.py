@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,11 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from arena_assets.training.checkpoints import LEARNED, ROWS
+from arena_assets.training.failures import NothingToLearn
 from arena_assets.training.job import Job
+from arena_assets.training.masters import weights_of
+from arena_assets.training.ranks import is_first_process
 from arena_assets.training.rows import Encoder, build
-
-
-class NothingToLearn(ValueError):
-    """No row of the training set can be learned; says why, by reason."""
 
 
 def learned_rows(
@@ -53,11 +51,6 @@ def learned_rows(
     return Dataset.from_list(built.rows)
 
 
-def is_first_process() -> bool:
-    """Whether this is the only process of the job, or the one that writes for all."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def encoder_of(job: Job) -> Encoder:
     """Rows as the target sees them."""
     tokenizer = tokenizer_of(job)
@@ -78,7 +71,7 @@ def _stops(job: Job) -> list[int]:
 
 def policy(job: Job) -> Any:
     return AutoModelForCausalLM.from_pretrained(
-        job.model, dtype=torch.float32, trust_remote_code=job.trust_remote_code
+        weights_of(job.model), dtype=torch.float32, trust_remote_code=job.trust_remote_code
     )
 
 
@@ -87,7 +80,7 @@ def scorer(job: Job, folder: Path) -> Any:
     # the head is new where the folder holds a language model: no need to warn of it
     transformers_logging.set_verbosity_error()
     return AutoModelForSequenceClassification.from_pretrained(
-        folder,
+        weights_of(folder),
         num_labels=1,
         dtype=torch.float32,
         trust_remote_code=job.trust_remote_code,

@@ -14,7 +14,7 @@ from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.rounds import Round
 from arena_assets.config.training import SECTIONS
-from arena_assets.lake.identity import canonical
+from arena_assets.lake.identity import canonical, identity, setting
 from arena_assets.lake.lake import Lake
 from arena_assets.models.machine import number_type
 from arena_assets.models.model import Local
@@ -31,6 +31,7 @@ from arena_assets.training.checkpoints import (
     verified_digest,
     versions,
 )
+from arena_assets.training.failures import explain
 from arena_assets.training.job import Job
 from arena_assets.training.process import TrainingFailed, run_job
 from arena_assets.training.summaries import read_metrics, rows_summary, summary
@@ -66,6 +67,8 @@ class Course:
         return canonical(
             {
                 "dtype": training.dtype,
+                "sharding": setting(training, "accelerate"),
+                **({} if training.keep_masters else {"keep_masters": False}),
                 **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
                 "system_prompt": self.system_prompt,
                 "chat_template": jinja_tokens(template, trimmed=True) if template else None,
@@ -111,7 +114,7 @@ def found(
 def train(
     store: CheckpointStore, course: Course, run_id: str, log: Callable[[str], None]
 ) -> Manifest:
-    """Train a round and commit its checkpoint; what is not finished is removed.
+    """Train a round and commit its checkpoint; the next run goes on with what is not finished.
 
     Raises TrainingFailed, also where the training set was replaced meanwhile.
     """
@@ -119,7 +122,10 @@ def train(
     key, stage = course.round.key, course.round.stage
     chosen = number_type(course.profile.training.dtype, "training")
     log(f"{stage}: training in {chosen.name}, {chosen.reason}")
-    scratch = store.scratch(key)
+    begun = identity(
+        "training", fingerprint=course.fingerprint, dtype=chosen.name, versions=versions()
+    )
+    scratch = store.scratch(key, begun)
     made_from = {
         "parent": course.parent,
         "parent_digest": course.model.digest,
@@ -132,7 +138,12 @@ def train(
         model=course.model.path,
         training_set=course.training_set,
         output=scratch,
-        training=course.profile.training.model_copy(update={"dtype": chosen.name}),
+        training=course.profile.training.model_copy(
+            update={
+                "dtype": chosen.name,
+                "accelerate": str(resolve(course.profile.training.accelerate)),
+            }
+        ),
         trust_remote_code=course.model.trust_remote_code,
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
@@ -155,8 +166,11 @@ def train(
             created_at=now(),
             **made_from,
         )
-    except BaseException:
-        store.discard(scratch)
+        store.commit(scratch, manifest)
+    except BaseException as error:
+        if scratch.exists():  # else it stands under its final name
+            store.release(scratch)
+        if isinstance(error, OSError) and (why := explain(error, job)):
+            raise TrainingFailed(why) from error
         raise
-    store.commit(scratch, manifest)
     return manifest

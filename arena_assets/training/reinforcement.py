@@ -38,4 +38,4 @@ def reinforce(job: Job) -> None:
         processing_class=tokenizer_of(job, padding_side="left"),
         callbacks=[Log(job.output, "rl")],
     )
-    fit_and_save(trainer, job.output, job)
+    fit_and_save(trainer, job.output, job, "rl")

@@ -7,7 +7,9 @@ from pathlib import Path
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import learned_rows, scorer, tokenizer_of
+from arena_assets.training.progress import fitted
 from arena_assets.training.rows import Encoder
+from arena_assets.training.steps import WholeSteps
 
 REWARD_MODEL = "reward_model"
 
@@ -15,11 +17,18 @@ REWARD_MODEL = "reward_model"
 def fit_reward_model(job: Job, encoder: Encoder) -> Path:
     from trl import RewardConfig, RewardTrainer
 
+    folder = job.output / REWARD_MODEL
+    if fitted(job.output, REWARD_MODEL):  # by a run that was killed later
+        return folder
     settings = job.training.reward_model
     tokenizer = tokenizer_of(job)
     model = scorer(job, job.model)
     model.config.pad_token_id = tokenizer.pad_token_id
-    trainer = RewardTrainer(
+
+    class Trainer(WholeSteps, RewardTrainer):
+        pass
+
+    trainer = Trainer(
         model,
         args=RewardConfig(**shared_arguments(job, settings, REWARD_MODEL), max_length=None),
         train_dataset=learned_rows(
@@ -31,6 +40,5 @@ def fit_reward_model(job: Job, encoder: Encoder) -> Path:
         processing_class=tokenizer,
         callbacks=[Log(job.output, REWARD_MODEL)],
     )
-    folder = job.output / REWARD_MODEL
-    fit_and_save(trainer, folder, job)
+    fit_and_save(trainer, folder, job, REWARD_MODEL, fights=False)
     return folder

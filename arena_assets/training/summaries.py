@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from arena_assets.training.checkpoints import ROWS
+from arena_assets.training.progress import METRICS
 
 _LEFT_OUT = pa.schema(
     [
@@ -20,23 +21,30 @@ _LEFT_OUT = pa.schema(
 )
 
 
+_SUMMED_UP = (
+    *("loss", "reward", "num_tokens", "train_runtime", "reference_runtime"),
+    *("moved_float32", "moved_bfloat16"),  # shares of the weights, see training.masters
+)
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """What training logged, one entry a step."""
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     if not path.exists():
         return []
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """Of every phase: last loss and reward, tokens seen, seconds of steps and reference; devices.
+    """Of every phase: last loss and reward, tokens seen, seconds, shares that moved; devices.
 
-    Tokens are those of all passes forward and back, those of prompts among them.
+    Seconds are those of steps and of DPO's reference. Tokens are those of all passes forward and
+    back, those of prompts among them.
     """
     last: dict[str, Any] = {}
     for entry in metrics:
         last |= {name: entry[name] for name in ("devices", "device") if name in entry}
-        for name in ("loss", "reward", "num_tokens", "train_runtime", "reference_runtime"):
+        for name in _SUMMED_UP:
             if name in entry:
                 last[f"{entry['phase']}_{name}"] = round(float(entry[name]), 4)
     return last
