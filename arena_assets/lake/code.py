@@ -184,6 +184,7 @@ CODE: Final[dict[str, Code]] = {
     ),
     # reports
     "rollouts": Code(1, ("training/summaries.py",)),
+    "ablations": Code(1, ("flywheel/ablations.py", "ratings/paired.py")),
     "judge_audit": Code(1, ("judging/audit.py",)),
     "consistency": Code(2, ("ratings/consistency.py", "ratings/reading.py")),
     "leaderboard": _dbt(2, "marts/leaderboard", "points"),

@@ -193,6 +193,24 @@ SELECTED_CANDIDATES = _table(
     place=(_INT, "in the order in which the rule chose, from 1"),
     rule=_TEXT,
 )
+ABLATIONS = _table(
+    "One row per checkpoint of an ablation, and one per variant over its seeds, rated together.",
+    ("variant", "seed"),
+    round=_TEXT,
+    variant=_TEXT,
+    seed__null=(_INT, "of training; null: all seeds of the variant"),
+    rows=(_INT, "of its training set; over seeds the mean"),
+    rating=(_FLOAT, "on the test prompts that report; over seeds the mean"),
+    lower__null=_FLOAT,
+    upper__null=_FLOAT,
+    against__null=(_TEXT, "the variant that it is compared with: the first one"),
+    difference__null=(_FLOAT, "of points (-1 to 1) on the same prompts, the mean over seeds"),
+    difference_lower__null=(_FLOAT, "of the 95 % interval, over families of prompts and seeds"),
+    difference_upper__null=_FLOAT,
+    p_value__null=_FLOAT,
+    prompts__null=_INT,
+    families__null=_INT,
+)
 JUDGE_AUDIT = _table(
     "One row per judge of the round: how it behaved, how far it agrees with a reference, its cost.",
     ("judge",),
@@ -305,6 +323,7 @@ TABLES = {
     "arena_responses": RESPONSES,
     "judgments": JUDGMENTS,
     "selected_candidates": SELECTED_CANDIDATES,
+    "ablations": ABLATIONS,
     "judge_audit": JUDGE_AUDIT,
     "arena_judgments": JUDGMENTS,
     "rollouts": ROLLOUTS,
