@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from arena_assets.config.settings import Settings
-from arena_assets.lake.identity import NOT_IDENTITY
+from arena_assets.config.trl import checked, deciding
+from arena_assets.lake.identity import NOT_IDENTITY, As
 
 
 class RoundSettings(Settings):
@@ -31,6 +33,9 @@ class Optimisation(Settings):
         4096, gt=0, description="tokens of a row; longer ones are left out and counted"
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
+    trl: Annotated[dict[str, Any], As(deciding)] = Field(
+        {}, description="further arguments of TRL's configuration of this stage"
+    )
 
     @model_validator(mode="after")
     def batch_is_whole_passes(self) -> Optimisation:
@@ -78,3 +83,29 @@ class Training(Settings):
     dpo: PreferenceOptimisation
     reward_model: Optimisation
     rl: Reinforcement
+
+    @property
+    def trl_configs(self) -> dict[str, str]:
+        """The class of TRL that takes the arguments of each section."""
+        return {
+            "sft": "SFTConfig",
+            "dpo": "DPOConfig",
+            "reward_model": "RewardConfig",
+            "rl": f"{self.rl.algorithm.upper()}Config",
+        }
+
+    @model_validator(mode="after")
+    def trl_knows_its_arguments(self) -> Training:
+        """Also gives each value the kind that TRL wants."""
+        problems: list[InitErrorDetails] = []
+        for section, config in self.trl_configs.items():
+            arguments = getattr(self, section).trl
+            right, wrong = checked(section, config, arguments)
+            arguments.update(right)
+            for name, told in wrong.items():
+                error = PydanticCustomError("trl", "{told}", {"told": told})
+                place = (section, "trl", name)
+                problems.append(InitErrorDetails(type=error, loc=place, input=arguments[name]))
+        if problems:
+            raise ValidationError.from_exception_data("training", problems)
+        return self

@@ -51,12 +51,16 @@ def dpo_trainer(job: Job) -> Any:
         job, "dpo", "preference", lambda row: encoder.pair(row, settings.max_length)
     )
     config = DPOConfig(
-        **shared_arguments(job, settings, "dpo"),
-        max_length=None,
-        beta=settings.beta,
-        remove_unused_columns=False,
-        # one pass over the reference before training, so that only one model is in memory after it
-        precompute_ref_log_probs=True,
+        **shared_arguments(
+            job,
+            settings,
+            "dpo",
+            max_length=None,
+            beta=settings.beta,
+            remove_unused_columns=False,
+            # one pass over the reference before training: after it one model is in memory
+            precompute_ref_log_probs=True,
+        )
     )
     print("dpo: computing the reference's log-probabilities")
     return MaskedDPOTrainer(

@@ -17,8 +17,11 @@ from arena_assets.training.loading import tokenizer_of
 METRICS = "metrics.jsonl"
 
 
-def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
-    """The arguments that every TRL trainer takes."""
+def shared_arguments(job: Job, settings: Optimisation, phase: str, **own: Any) -> dict[str, Any]:
+    """The arguments of a phase's TRL trainer: those of all, its own, and the profile's `trl:`.
+
+    The profile's come last: what it must not say was refused when it was read (config.trl).
+    """
     return {
         "output_dir": str(job.output / f"trainer-{phase}"),
         "num_train_epochs": settings.epochs,
@@ -38,6 +41,8 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
         "gradient_checkpointing": job.training.gradient_checkpointing,
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
+        **own,
+        **settings.trl,
     }
 
 

@@ -16,18 +16,19 @@ def reinforce(job: Job) -> None:
     encoder, room = encoder_of(job), settings.max_length - settings.max_completion
     prompts = learned_rows(job, "rl", "prompt", lambda row: encoder.prompt(row, room))
     reward_folder = fit_reward_model(job, encoder)
-    shared = shared_arguments(job, settings, "rl")
-    if settings.max_steps:
-        shared["max_steps"] = settings.max_steps
-    name = settings.algorithm.upper()
-    config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
-    config = config_class(
-        **shared,
+    shared = shared_arguments(
+        job,
+        settings,
+        "rl",
         beta=settings.kl_coefficient,
         num_generations=settings.completions,
         max_completion_length=settings.max_completion,
         temperature=settings.temperature,
+        max_steps=settings.max_steps or -1,
     )
+    name = settings.algorithm.upper()
+    config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
+    config = config_class(**shared)
     reward_model = scorer(job, reward_folder)
     trainer = trainer_class(
         policy(job),

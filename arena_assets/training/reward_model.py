@@ -21,7 +21,7 @@ def fit_reward_model(job: Job, encoder: Encoder) -> Path:
     model.config.pad_token_id = tokenizer.pad_token_id
     trainer = RewardTrainer(
         model,
-        args=RewardConfig(**shared_arguments(job, settings, REWARD_MODEL), max_length=None),
+        args=RewardConfig(**shared_arguments(job, settings, REWARD_MODEL, max_length=None)),
         train_dataset=learned_rows(
             job,
             REWARD_MODEL,

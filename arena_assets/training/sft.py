@@ -21,10 +21,15 @@ def sft_trainer(job: Job) -> Any:
     encoder = encoder_of(job)
     dataset = learned_rows(job, "sft", "sft", lambda row: encoder.text(row, settings.max_length))
     config = SFTConfig(
-        **shared_arguments(job, settings, "sft"),
-        # rows of like length share a batch: on a CPU a padding token costs as much as a real one
-        train_sampling_strategy="group_by_length",
-        max_length=None,
+        **shared_arguments(
+            job,
+            settings,
+            "sft",
+            # rows of like length share a batch: on a CPU a padding token costs as much as a real
+            # one
+            train_sampling_strategy="group_by_length",
+            max_length=None,
+        )
     )
     return SFTTrainer(
         policy(job),
