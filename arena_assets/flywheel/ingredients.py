@@ -15,7 +15,6 @@ from arena_assets.config.judges import Jury
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.config.rounds import BASE, until
-from arena_assets.config.training import SECTIONS
 from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.weights import local_engine, trusts_target
@@ -299,8 +298,7 @@ def minimum_gap(now: Moment, key: str) -> Any:
 
 def stage_training(now: Moment, key: str) -> Any:
     """How the round's stage is trained."""
-    training = now.profile.training
-    return {name: getattr(training, name) for name in SECTIONS[now.arena.round(key).stage]}
+    return now.profile.training.of_stage(now.arena.round(key).stage)
 
 
 def quorum(now: Moment, _: str) -> Any:

@@ -145,7 +145,8 @@ CODE: Final[dict[str, Code]] = {
         (
             *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
             *(f"training/{name}.py" for name in ("fitting", "sft", "dpo", "reward_model")),
-            "training/reinforcement.py",
+            *(f"training/{name}.py" for name in ("reinforcement", "adapters", "kept_adapters")),
+            "training/packing.py",
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),

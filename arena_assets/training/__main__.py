@@ -40,12 +40,12 @@ def main() -> None:
     # None says to Python that a module is not there.
     sys.modules["vllm"] = None  # type: ignore[assignment]
     from arena_assets.training.job import Job
-    from arena_assets.training.loading import NothingToLearn
+    from arena_assets.training.loading import Refused
     from arena_assets.training.trainers import train
 
     try:
         train(Job.read(Path(sys.argv[1])))
-    except NothingToLearn as error:
+    except Refused as error:
         sys.exit(str(error))
 
 

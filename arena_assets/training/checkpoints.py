@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from arena_assets.config.settings_files import explain
 from arena_assets.lake.code import code_version
@@ -34,7 +34,7 @@ ROWS = "rows.json"  # what was learned from and what was left out, by reason
 LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns")  # of the rows of a training set
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
 _NOT_WEIGHTS = {MANIFEST, ROWS, "metrics.jsonl"}
-_VERSIONED = ("torch", "transformers", "trl", "accelerate")
+_VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate")
 _VERSIONS = ".versions"
 _PARTIAL = ".partial"
 
@@ -54,6 +54,7 @@ class Manifest(BaseModel):
     parent: str
     parent_digest: str
     training_set_digest: str
+    base_digest: str | None = Field(None, description="of the weights that an adapter is laid over")
     fingerprint: str
     config: dict[str, Any]
     dtype: str

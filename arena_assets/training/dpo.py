@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 
+from arena_assets.training.adapters import lora_of
 from arena_assets.training.fitting import Log, fit_and_save, note, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import (
@@ -68,6 +69,7 @@ def dpo_trainer(job: Job) -> Any:
         args=config,
         train_dataset=dataset,
         processing_class=tokenizer,
+        peft_config=lora_of(job),
         data_collator=partial(collate_pairs, padding=tokenizer.pad_token_id),
         callbacks=[Log(job.output, "dpo")],
     )

@@ -11,8 +11,16 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from arena_assets.config.training import Optimisation
+from arena_assets.training.adapters import (
+    has_adapter,
+    is_kept_adapter,
+    merged,
+    scores,
+    train_in_float32,
+    write_adapter,
+)
 from arena_assets.training.job import Job
-from arena_assets.training.loading import tokenizer_of
+from arena_assets.training.loading import policy, scorer, tokenizer_of, whole_parent
 
 METRICS = "metrics.jsonl"
 
@@ -32,7 +40,9 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str, **own: Any) -
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
         "save_strategy": "no",
-        "report_to": "none",
+        "report_to": list(job.training.report_to),
+        "run_name": job.run if phase == job.stage else f"{job.run}/{phase}",
+        "project": job.run.partition("/")[0],
         "disable_tqdm": True,
         "seed": job.seed,
         # products in bfloat16, weights in float32: steps at usual learning rates are smaller than
@@ -52,13 +62,26 @@ def fit_and_save(trainer: Any, folder: Path, job: Job) -> None:
     Checkpoints are kept in bfloat16, whatever type they were trained in: it is what vLLM loads.
     """
     trainer.remove_callback(PrinterCallback)  # _Log says it in one line
+    train_in_float32(trainer.model)
     trainer.train()
     trainer.accelerator.wait_for_everyone()
+    weights = trainer.accelerator.get_state_dict(trainer.model)
     if trainer.is_world_process_zero():
-        model = trainer.accelerator.unwrap_model(trainer.model).to(torch.bfloat16)
-        model.save_pretrained(folder)
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if is_kept_adapter(model, job):
+            write_adapter(model, weights, folder)
+        else:
+            if has_adapter(model):
+                model = _merged(model, weights, job)
+            model.to(torch.bfloat16).save_pretrained(folder)
         tokenizer_of(job).save_pretrained(folder)
     trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
+
+
+def _merged(model: Any, weights: dict[str, torch.Tensor], job: Job) -> Any:
+    """The model that training started from, with the adapter that it learned."""
+    start = scorer(job, whole_parent(job)) if scores(model) else policy(job, whole=True)
+    return merged(model, weights, start)
 
 
 def note(folder: Path, entry: dict[str, Any]) -> None:

@@ -42,17 +42,35 @@ def run_job(job: Job, log: Callable[[str], None] = print) -> None:
         command = [*launcher, "-m", "arena_assets.training", str(path)]
         # the child finds this package also where it is not installed
         search = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, search)),
-            "PYTHONUNBUFFERED": "1",
-            RUN_LOCK: str(lock_file),
-        }
+        environment = (
+            _for_trackers(job)
+            | os.environ
+            | {
+                "PYTHONPATH": os.pathsep.join(filter(None, search)),
+                "PYTHONUNBUFFERED": "1",
+                RUN_LOCK: str(lock_file),
+            }
+        )
         with claim(lock_file):
             code, last = _run(command, KEEP_MEMORY | environment, log)
     if code:
         raise TrainingFailed(f"training ended with code {code}:\n" + "\n".join(last))
     if not any(job.output.glob("*.safetensors")):
         raise TrainingFailed("training left no weights; its last lines:\n" + "\n".join(last))
+
+
+def _for_trackers(job: Job) -> dict[str, str]:
+    """Where trackers keep runs, unless the user's environment says it; keys are read there too."""
+    arena, folder = job.run.partition("/")[0], job.tracking
+    places = {"WANDB_PROJECT": arena, "MLFLOW_EXPERIMENT_NAME": arena}
+    if folder:
+        places |= {
+            "TENSORBOARD_LOGGING_DIR": str(folder),
+            "TRACKIO_DIR": str(folder.parent / "trackio"),
+            "WANDB_DIR": str(folder.parent),
+            "MLFLOW_TRACKING_URI": (folder.parent / "mlruns").as_uri(),
+        }
+    return places
 
 
 def _run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from arena_assets.training.adapters import lora_of
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import encoder_of, learned_rows, policy, scorer, tokenizer_of
@@ -37,6 +38,7 @@ def reinforce(job: Job) -> None:
         args=config,
         train_dataset=prompts,
         processing_class=tokenizer_of(job, padding_side="left"),
+        peft_config=lora_of(job),
         callbacks=[Log(job.output, "rl")],
     )
     fit_and_save(trainer, job.output, job)
