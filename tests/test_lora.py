@@ -48,12 +48,14 @@ def job(tiny_model, tiny_profile, rows, tmp_path):
     def job(stage, lora, adapter=None, **sections):
         training = load_profile(tiny_profile).training
         changed = {n: getattr(training, n).model_copy(update=s) for n, s in sections.items()}
+        output = tmp_path / f"{stage}-{len(list(tmp_path.iterdir()))}"
+        output.mkdir()
         return Job(
             stage=stage,
             model=tiny_model,
             adapter=adapter,
             training_set=rows,
-            output=tmp_path / f"{stage}-{len(list(tmp_path.iterdir()))}",
+            output=output,
             training=training.model_copy(update={"lora": lora, **changed}),
             seed=0,
         )
@@ -123,6 +125,7 @@ def test_a_new_adapter_has_the_model_without_it_as_the_reference_of_dpo(job):
     assert logs[0] == pytest.approx(logs[1], abs=1e-4)
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_rl_with_an_adapter_has_a_reward_model_whose_head_was_trained(job, algorithm):
     import torch
@@ -178,6 +181,7 @@ def test_settings_of_an_adapter_that_cannot_be_are_told(tmp_path, lora, told):
     assert "training.lora" in str(error.value)
 
 
+@pytest.mark.drill
 def test_an_adapter_answers_through_the_engine_of_its_base(tiny_model, job):
     """As transformers answers with it; the base itself answers as before, and is loaded once."""
     import torch
@@ -211,5 +215,6 @@ def test_an_adapter_answers_through_the_engine_of_its_base(tiny_model, job):
 
     with model.disable_adapter():
         plain = by_hand()
-    assert said == [plain, by_hand(), plain]
+    # vLLM leaves out bytes at the end that are no whole character
+    assert said == [text.rstrip("\ufffd") for text in (plain, by_hand(), plain)]
     assert said[0] != said[1]
