@@ -34,10 +34,8 @@ def rows(tmp_path_factory) -> Path:
         found += [row | {"row_id": f"{kind}{number}", "kind": kind} for kind in
                   ("sft", "preference", "prompt")]  # fmt: skip
     turns = pa.list_(pa.string())
-    schema = pa.schema(
-        [("row_id", pa.string()), ("kind", pa.string()), ("messages", MESSAGES)]
-        + [("chosen_turns", turns), ("rejected_turns", turns)]
-    )
+    columns = {"row_id": pa.string(), "kind": pa.string(), "messages": MESSAGES}
+    schema = pa.schema(columns | {"chosen_turns": turns, "rejected_turns": turns})
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(found, schema=schema), path)
     return path

@@ -152,7 +152,7 @@ def written(request, tmp_path_factory):
 
 @pytest.fixture
 def job(written, tmp_path):
-    style, folder, _ = written
+    _, folder, _ = written
 
     def job(stage="sft", **sections):
         schema = pa.schema(
@@ -414,5 +414,7 @@ def test_a_model_in_which_packed_rows_see_each_other_is_refused(written, job):
 
     trainer = sft_trainer(job(sft={"max_length": 512, "packing": True}))
     trainer.data_collator.padding_free = False
-    with pytest.raises(Leaks, match="training.attention to flash_attention_2, or packing to false"):
+    with pytest.raises(
+        Leaks, match=r"training\.attention to flash_attention_2, or packing to false"
+    ):
         refuse_leaks(trainer)
