@@ -117,6 +117,7 @@ def written(request, tmp_path_factory):
     if request.param == "llama":
         names = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
         tokenizer.add_tokens([*names, "<|pad|>"], special_tokens=True)
+        tokenizer.add_tokens(["\n\n"])  # one token wherever it stands, as in Llama's vocabulary
         tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token = (
             "<|begin_of_text|>", "<|eot_id|>", "<|pad|>",
         )  # fmt: skip
@@ -418,3 +419,18 @@ def test_a_model_in_which_packed_rows_see_each_other_is_refused(written, job):
         Leaks, match=r"training\.attention to flash_attention_2, or packing to false"
     ):
         refuse_leaks(trainer)
+
+
+def test_turns_whose_tokens_depend_on_what_follows_are_left_out_for_that(written):
+    """SmolLM2's tokenizer joins two line breaks at the end of a text, and no others."""
+    from arena_assets.training.rows import Encoder, Unusable
+
+    style, _, _ = written
+    if style.template is not LLAMA:
+        pytest.skip("the generation prompt ends in one line break")
+    tokenizer = smollm2()
+    tokenizer.chat_template = LLAMA.replace("<|eot_id|>", "<|im_end|>")
+    encoder = Encoder(tokenizer, {tokenizer.eos_token_id})
+    assert encoder.dialogue(ONE, ["The Rhone"]).ids
+    with pytest.raises(Unusable, match="earlier turns have other tokens"):
+        encoder.dialogue(TWO, ["The Rhone", "In the sea"])
