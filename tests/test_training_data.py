@@ -153,32 +153,32 @@ def written(request, tmp_path_factory):
 
 @pytest.fixture
 def job(written, tmp_path):
-    _, folder, _ = written
+    return lambda stage="sft", **sections: job_in(tmp_path, written[1], stage, sections)
 
-    def job(stage="sft", **sections):
-        schema = pa.schema(
-            [("row_id", pa.string()), ("kind", pa.string()), ("messages", MESSAGES)]
-            + [(f"{side}_turns", pa.list_(pa.string())) for side in ("chosen", "rejected")]
-        )
-        rows = [
-            row | {"kind": kind, "row_id": f"{kind}{number}"}
-            for kind in ("sft", "preference", "prompt")
-            for number, row in enumerate(ROWS)
-        ]
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "rows.parquet")
-        (tmp_path / "out").mkdir()
-        training = load_profile().training
-        given = {n: getattr(training, n).model_copy(update=s) for n, s in sections.items()}
-        return Job(
-            stage=stage,
-            model=folder,
-            training_set=tmp_path / "rows.parquet",
-            output=tmp_path / "out",
-            training=training.model_copy(update=given),
-            seed=0,
-        )
 
-    return job
+def job_in(folder, model, stage, sections):
+    """A job that learns ROWS, with some settings of its sections changed."""
+    schema = pa.schema(
+        [("row_id", pa.string()), ("kind", pa.string()), ("messages", MESSAGES)]
+        + [(f"{side}_turns", pa.list_(pa.string())) for side in ("chosen", "rejected")]
+    )
+    rows = [
+        row | {"kind": kind, "row_id": f"{kind}{number}"}
+        for kind in ("sft", "preference", "prompt")
+        for number, row in enumerate(ROWS)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / "rows.parquet")
+    (folder / "out").mkdir()
+    training = load_profile().training
+    given = {n: getattr(training, n).model_copy(update=s) for n, s in sections.items()}
+    return Job(
+        stage=stage,
+        model=model,
+        training_set=folder / "rows.parquet",
+        output=folder / "out",
+        training=training.model_copy(update=given),
+        seed=0,
+    )
 
 
 def stretches(tokenizer, ids, marks):
@@ -311,8 +311,8 @@ def test_dpo_compares_the_answers_of_both_sides_after_the_same_prompt(written, j
 # -- the reward model and RL -------------------------------------------------------------------
 
 
-@pytest.fixture
-def reinforced(job, monkeypatch):
+@pytest.fixture(scope="module")
+def reinforced(written, tmp_path_factory):
     """The trainers of a round of RL as they are before training, by phase."""
     from arena_assets.training import reinforcement, reward_model
 
@@ -326,10 +326,12 @@ def reinforced(job, monkeypatch):
 
         return keep
 
-    monkeypatch.setattr(reward_model, "fit_and_save", kept("reward_model"))
-    monkeypatch.setattr(reinforcement, "fit_and_save", kept("rl"))
-    reinforcement.reinforce(job("rl", rl={"max_completion": 6, "completions": 2, "batch": 4,
-                                          "device_batch": 4}))  # fmt: skip
+    rl = {"max_completion": 6, "completions": 2, "batch": 4, "device_batch": 4}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reward_model, "fit_and_save", kept("reward_model"))
+        patch.setattr(reinforcement, "fit_and_save", kept("rl"))
+        folder = tmp_path_factory.mktemp("rl")
+        reinforcement.reinforce(job_in(folder, written[1], "rl", {"rl": rl}))
     return trainers
 
 
