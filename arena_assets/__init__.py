@@ -22,6 +22,8 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from arena_assets.flywheel.arena import Arena, open_arena
     from arena_assets.lake.lake import Lake
     from arena_assets.ratings.battles import Battles, read_battles
@@ -33,6 +35,7 @@ __all__ = [
     "Battles",
     "Intervals",
     "Lake",
+    "export_model",
     "open_arena",
     "rate",
     "read_battles",
@@ -62,6 +65,23 @@ def run_round(key: str, log: Callable[[str], None] = print) -> list[str]:
     from arena_assets.cli.wheel import turn
 
     return turn(key, log)
+
+
+def export_model(name: str, folder: str | Path, masters: bool = False) -> Path:
+    """Write a model of the arena that ARENA_PROFILE and ARENA_LAKE name as a Hugging Face folder.
+
+    `name` is base, a round, promoted, or the first digits of a digest; `masters` takes the weights
+    that training goes on from. Gives the folder, which is new or was empty. Raises RegistryError
+    and CorruptCheckpoint (both a RuntimeError).
+    """
+    from pathlib import Path
+
+    from arena_assets.flywheel.arena import open_arena
+    from arena_assets.flywheel.exporting import export
+    from arena_assets.flywheel.registry import resolve
+
+    arena = open_arena()
+    return export(arena, resolve(arena, name), Path(folder), masters)
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ from arena_assets.assets import (
     dbt,
     prompts,
     ratings,
+    selection,
     training,
 )
 from arena_assets.assets.automation import advance_rounds
@@ -33,7 +34,7 @@ def definitions(arena: Arena) -> dg.Definitions:
     """All that Dagster is told of an arena."""
     rounds, sources = rounds_of(arena.profile), sources_of(arena.profile)
     assets = [*prompts.assets(sources), *curation.assets()]
-    for module in (battles, dbt, audit, training, ratings):
+    for module in (battles, dbt, selection, audit, training, ratings):
         assets += module.assets(rounds)
     if arena.profile.ratings.reference:
         assets += consistency.assets(rounds)

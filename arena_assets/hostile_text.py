@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 # C0, C1, and what is drawn as nothing: bidirectional controls, zero-width characters, tags, halves
 # of surrogates. U+200C and U+200D stay: Persian and joined emoji need them.
@@ -21,6 +23,8 @@ _MARKUP = re.compile(r"[\\`*{}\[\]<>#|!~&@]|(?<![^\W_])_|_(?![^\W_])")
 # The UI makes links of bare addresses, after it has read character references; only a character in
 # between stops it, and U+2060 takes no room.
 _ADDRESS = re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)")
+
+_CELL = 160  # characters of a cell that are shown
 
 
 def visible(text: str) -> str:
@@ -67,6 +71,27 @@ def in_markdown(text: str) -> str:
     """
     apart = _ADDRESS.sub("\u2060", visible(text))
     return _MARKUP.sub(_reference, apart)
+
+
+def markdown_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A table in Markdown: names and cells as `in_markdown` shows them, None as nothing.
+
+    >>> print(markdown_rows(["a"], [{"a": "x|y"}, {"a": 0.5}]))
+    | a |
+    | --- |
+    | x&#124;y |
+    | 0.50 |
+    """
+    lines = ["| " + " | ".join(map(in_markdown, columns)) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        lines.append("| " + " | ".join(_cell(row[name]) for name in columns) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    text = f"{value:.2f}" if isinstance(value, float) else str("" if value is None else value)
+    cut = text if len(text) <= _CELL else text[:_CELL] + "…"
+    return in_markdown(cut)
 
 
 def _reference(found: re.Match[str]) -> str:

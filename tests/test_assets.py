@@ -191,6 +191,7 @@ def test_a_slice_that_overlaps_the_test_set_fails(arena):
     ]
     arena.lake.write("prompts_curated", curated)
     tested = {"part": "hard", "cluster": 0, "category": "x", "difficulty": None}
+    tested |= {"family": "f", "purpose": "all"}
     arena.lake.write("arena_testset", [{"prompt_id": "p1"} | tested])
     arena.lake.write("slices", [{"prompt_id": p, "slice": "D1"} for p in ("p1", "p2")])
     few = "every_slice_is_full"
@@ -204,7 +205,7 @@ def test_a_slice_that_overlaps_the_test_set_fails(arena):
 
 def test_a_rating_outside_its_interval_fails(arena):
     row = {"round": FIRST, "contestant": "a", "rating": 5.0, "lower": 1.0, "upper": 4.0, "rank": 1}
-    row |= {"battles": 2, "wins": 1, "losses": 1, "ties": 0}
+    row |= {"battles": 2, "wins": 1, "losses": 1, "ties": 0, "purpose": "all"}
     fine = row | {"contestant": "b", "upper": 9.0}
     arena.lake.write("ratings", [row, fine], FIRST)
     assert failed_expectations(arena, "ratings", FIRST) == ["rating_within_interval"]
@@ -317,7 +318,7 @@ def test_target_model_fails_in_dagster_with_the_advice(arena):
 def rated(arena, **ratings):
     rows = [
         {"round": FIRST, "contestant": name, "rating": r, "lower": r - 9, "upper": r + 9}
-        | {"rank": 1, "battles": 2, "wins": 1, "losses": 1, "ties": 0}
+        | {"rank": 1, "battles": 2, "wins": 1, "losses": 1, "ties": 0, "purpose": "all"}
         for name, r in ratings.items()
     ]
     arena.lake.write("ratings", rows, FIRST)

@@ -28,13 +28,15 @@ def dbt(lake: Lake, round_: str, scratch: Path, select: str) -> str:
         "trains_on": [key for key in sorted(GAP) if key <= round_ and key[4:] == round_[4:]],
         "rounds_so_far": [key for key in sorted(GAP) if key <= round_],
         "flips": "inconsistent",
+        "selection": "pair-judge",
         "quorum": 0.5,
         "scratch": str(scratch),
     }
     command = [Path(sys.executable).with_name("dbt"), "build", "--vars", json.dumps(variables)]
     command += ["--project-dir", "dbt_project", "--profiles-dir", "dbt_project"]
     command += ["--target-path", scratch / "target", "--select", *select.split()]
-    for table in ("battles", "sft_rows", "preference_pairs", "rl_prompts", "training_set"):
+    selections = ("selection_candidates", "sft_rows", "preference_pairs", "rl_prompts")
+    for table in ("battles", *selections, "training_set"):
         (lake.root / table).mkdir(parents=True, exist_ok=True)
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

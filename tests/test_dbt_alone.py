@@ -23,7 +23,7 @@ from arena_assets.lake.lake import Lake
 
 ROUND = "i01.1-sft"
 TOLD = {"lake": "/nowhere", "round": ROUND, "stage": "sft", "minimum_gap": 0.0, "quorum": 0.5}
-TOLD |= {"trains_on": [ROUND], "rounds_so_far": [ROUND], "flips": "mean"}
+TOLD |= {"trains_on": [ROUND], "rounds_so_far": [ROUND], "flips": "mean", "selection": "all"}
 
 
 def said_by(arguments: list[str], folder: Path) -> str:

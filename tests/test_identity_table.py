@@ -32,7 +32,13 @@ from arena_assets.flywheel.made_from import (
     identity_of,
 )
 from arena_assets.flywheel.moment import Moment
-from arena_assets.flywheel.state import outdated, outdated_preparation, outdated_round, states
+from arena_assets.flywheel.state import (
+    changes,
+    outdated,
+    outdated_preparation,
+    outdated_round,
+    states,
+)
 from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.lake import code
 from arena_assets.lake.lake import write_atomically
@@ -151,6 +157,7 @@ def everywhere(*tables: str) -> set[str]:
 
 ANSWERS = everywhere("responses", "arena_responses")
 VERDICTS = everywhere("judgments", "arena_judgments")
+CHOSEN = ("sft_rows", "preference_pairs", "selection_drops")  # by a round's rule
 TESTSET = {"testset_versions", "arena_testset", "dropped_near_testset", "prompts_curated"}
 TESTSET |= {"decontamination_report"}
 COLLECTED = {"dropped_unsafe", "dropped_short", "dropped_prefixes", "dropped_near_duplicates"}
@@ -174,11 +181,44 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
     ),
     "K of one round": (
         set_(f"rounds/{DPO}/minimum_gap", 1.0),
-        {f"{table} of {DPO}" for table in ("sft_rows", "preference_pairs", "selection_drops")},
+        {f"{table} of {DPO}" for table in ("selection_candidates", *CHOSEN)},
+        [DPO, RL],
+    ),
+    "the rule of selection of one round": (
+        set_(f"rounds/{DPO}/selection", "random"),
+        {f"{table} of {DPO}" for table in ("selected_candidates", *CHOSEN)},
+        [DPO, RL],
+    ),
+    "the pair judge by its name": (set_(f"rounds/{DPO}/selection", "pair-judge"), set(), []),
+    "one round's learning rate": (
+        set_(f"rounds/{DPO}/training", {"dpo": {"learning_rate": 2e-4}}),
+        {f"checkpoint of {DPO}"},
+        [DPO, RL],
+    ),
+    "the learning rate of another stage in a round": (
+        set_(f"rounds/{DPO}/training", {"sft": {"learning_rate": 2e-4}}),
+        set(),
+        [],
+    ),
+    "the learning rate that a round has anyway": (
+        set_(f"rounds/{DPO}/training", {"dpo": {"learning_rate": 1e-4}}),
+        set(),
+        [],
+    ),
+    "training's seed": (set_("training/seed", 9), everywhere("checkpoint"), ROUNDS),
+    "a window with the same rounds in it": (set_(f"rounds/{RL}/data", "this"), set(), []),
+    "own samples in one round": (
+        set_(f"rounds/{DPO}/on_policy", {"samples": 2}),
+        {f"responses of {DPO}"},
         [DPO, RL],
     ),
     "what one round trains from": (
         set_(f"rounds/{DPO}/trains_from", "base"),
+        {f"checkpoint of {DPO}"},
+        [DPO, RL],
+    ),
+    "training from the last checkpoint": (
+        set_(f"rounds/{DPO}/trains_from", "last"),
         {f"checkpoint of {DPO}"},
         [DPO, RL],
     ),
@@ -215,6 +255,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
     "the judge's price": (set_("models/sharp/price", PRICE), everywhere("judge_audit"), []),
     "the shadow judge's sample": (
         set_("shadow_judges/0/battles", 5),
+        everywhere("judgments"),
+        ROUNDS,
+    ),
+    "who meets whom": (
+        set_("battles", {"mode": "target_against_opponents"}),
         everywhere("judgments"),
         ROUNDS,
     ),
@@ -273,6 +318,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
     ),
     "prompts asked together": (set_("generation/batch", 8), set(), []),
     "one opponent more": (one_opponent_more, ANSWERS, ROUNDS),
+    "an opponent that leaves": (
+        set_("opponents/0/leaves", RL),
+        {f"responses of {RL}", f"arena_responses of {RL}"},
+        [RL],
+    ),
     "the order of opponents": (opponents_in_another_order, set(), []),
     "tokens per second": (set_("models/tiny/tokens_per_second", 9.0), set(), []),
     "an unused model": (
@@ -402,14 +452,73 @@ def test_reports_of_finished_rounds_are_made_anew_and_no_round_is_turned(
     ]
 
 
-def test_status_and_plan_name_the_first_table_that_is_out_of_date(workshop, tmp_path):
+def test_status_and_plan_name_the_first_table_that_is_out_of_date_and_why(workshop, tmp_path):
     arena = after(workshop, tmp_path, CHANGES["DPO learning rate"][0])
-    shown = [(row["round"], row["state"], row["out_of_date"]) for row in round_states(arena)]
-    why = f"checkpoint of {DPO}"
-    expected = [(SFT, "done", None), (DPO, "out of date", why), (RL, "out of date", why)]
+    shown = [(r["round"], r["state"], r["out_of_date"], r["because"]) for r in round_states(arena)]
+    old, why = f"checkpoint of {DPO}", "dpo.learning_rate 0.0001 -> 0.0002"
+    expected = [
+        (SFT, "done", None, None),
+        (DPO, "out of date", old, why),
+        (RL, "out of date", old, why),
+    ]
     assert shown == expected
-    assert rounds_to_turn(arena) == [f"{r}: out of date, first of all {why}" for r in (DPO, RL)]
+    lines = [f"{r}: out of date, first of all {old} ({why})" for r in (DPO, RL)]
+    assert rounds_to_turn(arena) == lines
     assert rounds_to_turn(arena, SFT) == []
+    assert changes(arena) == [("checkpoint", DPO, why)]
+    assert changes(arena, SFT) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "table", "why"),
+    [
+        ("K of one round", f"preference_pairs of {DPO}", "minimum_gap 2 -> 1"),
+        ("one round's learning rate", f"checkpoint of {DPO}", "dpo.learning_rate 0.0001 -> 0.0002"),
+        ("what one round trains from", f"checkpoint of {DPO}", "models counts now"),
+        ("training's seed", f"checkpoint of {SFT}", "training_seed 3 -> 9"),
+        ("who meets whom", f"judgments of {SFT}", "mode default -> target_against_opponents"),
+        ("one opponent more", f"responses of {SFT}", "shy is new"),
+        ("a contestant's temperature", f"responses of {SFT}", "best-of-2 changed"),
+        ("an opponent that leaves", f"responses of {RL}", "reference is gone"),
+        ("a word of the judge's template", f"judgments of {SFT}", "judge changed"),
+        ("the anchor's rating", f"ratings of {SFT}", "ratings.anchor_rating default -> 1200"),
+        ("the test set's edition", "testset_versions", "testset.edition default -> 2"),
+        ("the rater's model", "testset_versions", "rater.model "),
+        ("the rule of selection of one round", f"preference_pairs of {DPO}", "rule default -> ran"),
+    ],
+)
+def test_a_change_is_told_with_the_tables_that_it_touches(workshop, tmp_path, what, table, why):
+    found = {
+        c.table if c.partition == "all" else f"{c.table} of {c.partition}": c.because
+        for c in changes(after(workshop, tmp_path, CHANGES[what][0]))
+    }
+    assert why in found[table]
+
+
+def test_a_version_of_code_is_told_and_a_file_that_somebody_changed(
+    workshop, tmp_path, monkeypatch
+):
+    arena = a_copy(workshop, tmp_path)
+    write_atomically(
+        pa.table({"round": ["other"]}).to_reader(), arena.lake.path("arena_battles", DPO)
+    )
+    monkeypatch.setitem(code.CODE, "ratings", replace(code.CODE["ratings"], version=99))
+    told = {(c.table, c.partition): c.because for c in changes(arena)}
+    assert told["arena_battles", DPO] == "made by hand, or before this was noted"
+    assert told["ratings", SFT].startswith("code 1, columns ")
+    assert f"arena_battles of {DPO} changed" in told["ratings", DPO]
+
+
+def test_a_window_of_fewer_rounds_makes_another_training_set_and_no_other_table(workshop, tmp_path):
+    def shorter(profile, folder):
+        a_round_appended(profile, folder)
+        profile["rounds"]["i02.1-sft"]["data"] = "this"
+
+    found = []
+    for name, change in (("all", a_round_appended), ("this", shorter)):
+        now = Moment(after(workshop, tmp_path / name, change))
+        found.append({table: identity_of(now, table, "i02.1-sft") for table in OF_ROUND})
+    assert {table for table in OF_ROUND if found[0][table] != found[1][table]} == {"training_set"}
 
 
 def a_copy(workshop: Path, tmp_path: Path, change: Callable[..., None] = nothing) -> Arena:

@@ -19,6 +19,7 @@ from arena_assets.checks.suites import suites
 from arena_assets.flywheel.arena import Arena
 
 TESTED = {"part": "hard", "cluster": 0, "category": "x", "difficulty": None}
+TESTED |= {"family": "f", "purpose": "all"}
 
 
 def train_on(arena, count):  # noqa: F811

@@ -27,6 +27,8 @@ def older(tmp_path):
         profile["models"]["served"] = {"endpoint": endpoint, "price": price}
         if rater:
             profile["prompts"]["testset"]["rater"] = {"model": "served"}
+        for later in ("held_out_constraints", "held_out_prompts"):  # settings of now
+            del profile["prompts"]["testset"][later]
         profile["prompts"]["testset"] |= changes
         (tmp_path / "arena.yaml").write_text(yaml.safe_dump(profile), "utf-8")
         arena = Arena(str(tmp_path / "arena.yaml"), str(tmp_path / "lake"))
@@ -34,7 +36,7 @@ def older(tmp_path):
         row |= {"version": "v001-abc", "turns": 1}
         whole = row | {"source": "seed", "messages": [{"role": "user", "content": "Why?"}]}
         arena.lake.write("testset_versions", [whole | {"constraints": "[]"}], "v001-abc")
-        arena.lake.write("arena_testset", [row])
+        arena.lake.write("arena_testset", [row | {"family": "p", "purpose": "all"}])
         file = arena.lake.path("arena_testset")
         rows = pq.read_table(file).replace_schema_metadata({"arena.fingerprint": drawn_by})
         pq.write_table(rows, file)

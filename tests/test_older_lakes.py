@@ -15,7 +15,8 @@ from arena_assets.lake.tables import RATINGS, TABLES
 
 ROUND = "i01.1-sft"
 ROW = {"round": ROUND, "contestant": "ann", "rating": 1020.0, "lower": 990.0, "upper": 1050.0}
-ROW |= {"rank": 1, "battles": 8, "wins": 5, "losses": 2, "ties": 1}
+ROW |= {"rank": 1, "battles": 8, "wins": 5, "losses": 2, "ties": 1, "purpose": "all"}
+UNKNOWN = {"gain": None, "gain_lower": None, "gain_upper": None}
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def one_more(monkeypatch):
 @pytest.mark.parametrize("kind", [pa.float64(), pa.string(), pa.list_(pa.string())], ids=str)
 def test_a_column_that_an_older_table_does_not_know_is_null(lake, one_more, kind):
     one_more(kind)
-    assert lake.read("ratings", ROUND).to_pylist() == [ROW | {"margin": None}]
+    assert lake.read("ratings", ROUND).to_pylist() == [ROW | UNKNOWN | {"margin": None}]
     assert lake.read("ratings", ROUND, ["margin", "rank"]).to_pylist() == [
         {"margin": None, "rank": 1}
     ]
@@ -66,7 +67,7 @@ def test_one_that_may_not_be_null_is_told_with_what_to_do(lake, one_more):
 def test_a_column_of_a_later_version_is_read_as_it_is(lake):
     later = pa.Table.from_pylist([ROW | {"margin": 1.5}])
     write_atomically(later.to_reader(), lake.path("ratings", ROUND))
-    assert lake.read("ratings", ROUND).to_pylist() == [ROW | {"margin": 1.5}]
+    assert lake.read("ratings", ROUND).to_pylist() == [ROW | UNKNOWN | {"margin": 1.5}]
     assert lake.read("ratings", ROUND, ["rank"]).to_pylist() == [{"rank": 1}]
 
 

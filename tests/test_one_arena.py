@@ -130,7 +130,7 @@ def test_the_same_rows_have_the_same_data_version_and_others_another(mine):
 
 def test_what_a_run_reports_is_what_dagster_shows(mine):
     rows = [{"round": FIRST, "contestant": "base", "rating": 1.0, "lower": 0.0, "upper": 2.0}]
-    rows[0] |= {"rank": 1, "battles": 1, "wins": 1, "losses": 0, "ties": 0}
+    rows[0] |= {"rank": 1, "battles": 1, "wins": 1, "losses": 0, "ties": 0, "purpose": "all"}
     base = mine.lake.root / "base"
     base.mkdir(parents=True)
     origin = mine.profile.models["tiny"].path

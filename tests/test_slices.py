@@ -93,6 +93,7 @@ def arena(tmp_path, tiny_profile) -> Arena:
     """The tests' arena (three slices of 16) on a lake with curated prompts and full slices."""
     arena = Arena(str(tiny_profile), str(tmp_path / "lake"))
     tested = {"part": "hard", "cluster": 0, "category": "x", "difficulty": None}
+    tested |= {"family": "f", "purpose": "all"}
     arena.lake.write("arena_testset", [{"prompt_id": "t"} | tested])
     curate(arena, range(60))
     slices = draw_slices(pool(NAMES[:60]), arena.profile.prompts.slices, 3)

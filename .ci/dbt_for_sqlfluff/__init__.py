@@ -7,6 +7,7 @@ _VARS = {
     "round": "i02.3-rl",
     "stage": "rl",
     "minimum_gap": 1.0,
+    "selection": "pair-judge",
     "rounds_so_far": ["i01.3-rl", "i02.3-rl"],
     "trains_on": ["i01.3-rl", "i02.3-rl"],
     "flips": "inconsistent",

@@ -25,6 +25,8 @@ def advance_rounds(context: dg.SensorEvaluationContext, arena: dg.ResourceParam[
     for key, state in states(arena).items():
         if state.name == "done":
             continue
+        if state.name == "waiting for approval":
+            return dg.SkipReason(f"{key} waits for a person: `arena models approve {key}`")
         if arena.round(key).previous is None:
             return dg.SkipReason(
                 f"{key} is the first round: start it by hand, nothing was promoted yet"

@@ -74,20 +74,22 @@ def target_model(
             target.promoted_after,
             str(target.model.path),
             target.model.digest,
+            target.reason,
         ),
         data_version=dg.DataVersion(target.model.digest),
     )
 
 
 def target_metadata(
-    contestant: str, promoted_after: str | None, model: str, digest: str
+    contestant: str, promoted_after: str | None, model: str, digest: str, reason: str | None
 ) -> dict[str, str]:
-    """Which checkpoint a round fights with and where it came from, for the UI."""
+    """Which checkpoint a round fights with, where it came from and who says so, for the UI."""
     return {
         "checkpoint": contestant,
         "promoted_after": promoted_after or "-",
         "model": model,
         "digest": digest,
+        "reason": reason or "-",
     }
 
 

@@ -6,6 +6,7 @@ from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import publish
 from arena_assets.assets.records import recorded
 from arena_assets.config.places import resolve
+from arena_assets.curation.split import REPORTS
 from arena_assets.flywheel.arena import Arena
 from arena_assets.ratings.consistency import consistency as compare
 from arena_assets.ratings.consistency import read_names, read_reference
@@ -31,7 +32,7 @@ def consistency(
     key, reference = context.partition_key, arena.profile.ratings.reference
     assert reference is not None  # else there is no such asset
     found = compare(
-        arena.lake.read("ratings", key).to_pylist(),
+        [row for row in arena.lake.read("ratings", key).to_pylist() if row["purpose"] in REPORTS],
         read_reference(resolve(reference.path), reference.where or None),
         read_names(resolve(reference.names)) if reference.names else None,
     )

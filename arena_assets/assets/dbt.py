@@ -87,6 +87,7 @@ def _build(context: dg.AssetExecutionContext, arena: Arena, key: str) -> Iterato
         "round": round_.key,
         "stage": round_.stage,
         "minimum_gap": round_.minimum_gap,
+        "selection": round_.settings.selection.rule,
         "trains_on": list(round_.trains_on),
         "rounds_so_far": until(arena.rounds, round_.key),
         "flips": arena.profile.battles.flips,

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from arena_assets.flywheel.arena import Arena
-from arena_assets.hostile_text import in_markdown
+from arena_assets.hostile_text import markdown_rows
 from arena_assets.lake.lake import ALL, Lake
 from arena_assets.lake.tables import TABLES
 from arena_assets.plots import markdown_image
 
-_PREVIEW_ROWS, _PREVIEW_CHARACTERS = 5, 160
+_PREVIEW_ROWS = 5
 
 
 def publish(arena: Arena, table: str, partition: str = ALL, **more: Any) -> dg.MaterializeResult:
@@ -81,14 +81,4 @@ def plot_metadata(lake: Lake, key: str, plots: Mapping[str, bytes]) -> dict[str,
 
 def markdown_table(table: pa.Table) -> str:
     """A small table as Markdown; long values are cut, and all of them shown as they are."""
-    names = table.column_names
-    lines = ["| " + " | ".join(map(in_markdown, names)) + " |", "|" + " --- |" * len(names)]
-    for row in table.to_pylist():
-        lines.append("| " + " | ".join(_cell(row[name]) for name in names) + " |")
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    text = f"{value:.2f}" if isinstance(value, float) else str("" if value is None else value)
-    cut = text if len(text) <= _PREVIEW_CHARACTERS else text[:_PREVIEW_CHARACTERS] + "…"
-    return in_markdown(cut)
+    return markdown_rows(table.column_names, table.to_pylist())

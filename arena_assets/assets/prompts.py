@@ -17,11 +17,13 @@ from arena_assets.curation.difficulty import rate
 from arena_assets.curation.embeddings import BATCH
 from arena_assets.curation.slices import draw_slices, unused_prompts, wanted_rows
 from arena_assets.curation.sources import collect, first_quarantined, read_benchmarks
+from arena_assets.curation.split import FEWEST, WHOLE
 from arena_assets.curation.steps import near_testset
 from arena_assets.curation.testset import (
     build_testset,
     candidates,
     counted_parts,
+    current_testset,
     current_version,
     freeze,
 )
@@ -33,7 +35,6 @@ from arena_assets.flywheel.taking_in import take_in_models
 from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.flywheel.weights import models as known_models
 from arena_assets.lake.lake import Lake
-from arena_assets.lake.tables import TABLES
 from arena_assets.models.engine import BackendDown
 from arena_assets.training.checkpoints import CorruptCheckpoint
 
@@ -138,8 +139,16 @@ def arena_testset(
             "no version of the test set is as the profile asks: materialize testset_versions",
             allow_retries=False,
         )
-    rows = lake.read("testset_versions", version, TABLES["arena_testset"].schema.names)
+    settings = arena.profile.prompts.testset
+    rows = current_testset(lake, version, settings, arena.profile.seed)
     lake.write("arena_testset", rows)
+    if settings.report_share and WHOLE in rows["purpose"].to_pylist():
+        context.log.warning(
+            f"the test set of {rows.num_rows} prompts is too small for a part that selects and one "
+            f"that reports, each of {FEWEST} or more prompts in families of their own: the gain is "
+            "reported on the prompts by which was promoted. Raise clusters or hard of "
+            "prompts.testset"
+        )
     return publish(arena, "arena_testset", **_testset_metadata(lake))
 
 

@@ -3,20 +3,24 @@
 from functools import partial
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from arena_assets.assets.battles import target_metadata
 from arena_assets.assets.declaration import declare
 from arena_assets.assets.metadata import markdown_table, plot_metadata, publish
 from arena_assets.assets.records import recorded
 from arena_assets.config.rounds import BASE, until
+from arena_assets.curation.split import REPORTS
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.promotion import promotion_of
+from arena_assets.flywheel.promotion import gain_in_words, promotion_of
+from arena_assets.flywheel.rated import arena_battles, ratings_of
 from arena_assets.flywheel.state import outdated_round
 from arena_assets.flywheel.weights import BrokenChain
 from arena_assets.generation.best_of import note_on_picks
 from arena_assets.plots import progress_plot, ratings_plot, win_rate_plot
-from arena_assets.ratings.battles import BadBattles, read_battles
-from arena_assets.ratings.bradley_terry import Anchor, Intervals, pair_table, rate
+from arena_assets.ratings.battles import BadBattles
+from arena_assets.ratings.bradley_terry import pair_table
 from arena_assets.ratings.comparisons import UnratableBattles
 
 
@@ -24,8 +28,14 @@ def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
     """What Dagster is told of these assets."""
     table = partial(declare, group_name="arena", partitions_def=rounds, kinds={"parquet"})
     return [
-        table(ratings, deps=["arena_battles"]),
-        table(promotions, deps=["ratings", "checkpoint", "models"]),
+        table(ratings, deps=["arena_battles", "arena_testset"]),
+        table(
+            promotions,
+            deps=[
+                *("ratings", "arena_battles", "arena_testset"),
+                *("checkpoint", "models", "target_model"),
+            ],
+        ),
     ]
 
 
@@ -33,23 +43,21 @@ def assets(rounds: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
 def ratings(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    key, settings = context.partition_key, arena.profile.ratings
-    anchor = Anchor(settings.anchor, settings.anchor_rating)
-    intervals = Intervals(
-        settings.interval, settings.simultaneous, settings.bootstrap, arena.profile.seed
-    )
+    key = context.partition_key
     try:
-        battles = read_battles(arena.lake.path("arena_battles", key), "lake")
-        rated = rate(battles.table, anchor, intervals)
+        arena.lake.write("ratings", ratings_of(arena, key, context.log.warning), key)
+        battles = arena_battles(arena.lake, key, REPORTS)
     except (BadBattles, UnratableBattles) as unratable:
         raise dg.Failure(f"ratings {key}: {unratable}", allow_retries=False) from unratable
-    arena.lake.write("ratings", [{"round": key, **row} for row in rated.to_pylist()], key)
     written = arena.lake.read("ratings", key)
+    written = written.filter(pc.is_in(written["purpose"], pa.array(REPORTS)))
     rows = written.to_pylist()
     of_target = [row for row in rows if row["contestant"] in (BASE, *until(arena.rounds, key))]
     # "base" comes first, then the checkpoints in time order
     of_target.sort(key=lambda row: (row["contestant"] != BASE, row["contestant"]))
-    board = written.select(["rank", "contestant", "rating", "lower", "upper", "battles"])
+    board = written.select(
+        ["rank", "contestant", "rating", "lower", "upper", "battles", "gain", "gain_lower"]
+    )
     best_first = [row["contestant"] for row in rows]
     pairs = pair_table(battles.table).to_pylist()
     plots = {
@@ -62,6 +70,7 @@ def ratings(
         "ratings",
         key,
         leaderboard=dg.MetadataValue.md(markdown_table(board)),
+        prompts=f"purpose {rows[0]['purpose']}" if rows else "-",
         note=note_on_picks(arena.profile) or "-",
         target_rating=next((row["rating"] for row in of_target if row["contestant"] == key), "-"),
         **plot_metadata(arena.lake, key, plots),
@@ -72,7 +81,7 @@ def ratings(
 def promotions(
     context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena]
 ) -> dg.MaterializeResult:
-    """The gate: the best rated of the base model and all checkpoints fights next."""
+    """The gate: who of the base model and all checkpoints fights next, by the profile's rule."""
     key = context.partition_key
     try:
         row = promotion_of(arena, key)
@@ -88,7 +97,9 @@ def promotions(
             "settings; materialize the whole round"
         )
     following = arena.round(key).following
-    if following and not old:
+    if row["waiting"]:
+        context.log.warning(f"{key} waits for a person: `arena models approve {key}`")
+    if following and not old and not row["waiting"]:
         # The hand-over: Dagster allows no cycle between assets, so the next round's target is
         # reported here. What stands below that partition then shows as outdated, and automation
         # sees an update.
@@ -96,7 +107,7 @@ def promotions(
             dg.AssetMaterialization(
                 "target_model",
                 partition=following,
-                metadata=target_metadata(chosen, key, row["model"], row["model_digest"]),
+                metadata=target_metadata(chosen, key, row["model"], row["model_digest"], reason),
                 tags={"dagster/data_version": row["model_digest"]},
             )
         )
@@ -106,6 +117,9 @@ def promotions(
         key,
         promoted=chosen,
         reason=reason,
+        waits_for=row["waiting"] or "-",
+        gain=gain_in_words(row),
+        held_out_gain=gain_in_words(row, "held_out_"),
         fights_in=following or "-",
         out_of_date=", ".join(old) or "-",
     )

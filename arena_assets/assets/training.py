@@ -8,7 +8,7 @@ from arena_assets.assets.records import recorded, refuse_unmigrated
 from arena_assets.checks.expectations import known_failures
 from arena_assets.checks.results import failed_tests
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.handover import TargetModel, base_target, target_of
+from arena_assets.flywheel.handover import parent_of
 from arena_assets.plots import markdown_image, training_plots
 from arena_assets.training.making import Course, found, train
 from arena_assets.training.process import TrainingFailed
@@ -38,8 +38,8 @@ def checkpoint(
     round_ = arena.round(key)
     with store.locked(key, context.log.info):
         _refuse_bad_rows(arena, key, context.run_id)
-        parent = _parent(arena, key)
-        course = Course(round_, parent.contestant, parent.model, arena.lake, arena.profile)
+        parent, recipe = parent_of(arena, key), arena.profile.of_round(key)
+        course = Course(round_, parent.contestant, parent.model, arena.lake, recipe)
         manifest = found(store, key, course.fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:
@@ -67,13 +67,6 @@ def checkpoint(
         },
         data_version=dg.DataVersion(manifest.digest),
     )
-
-
-def _parent(arena: Arena, key: str) -> TargetModel:
-    """The model that training starts from: the round's own fighter, or the base model."""
-    if arena.profile.rounds[key].trains_from == "base":
-        return base_target(arena)
-    return target_of(arena, key)
 
 
 def _refuse_bad_rows(arena: Arena, key: str, run: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from arena_assets.checks.suite import (
@@ -56,11 +57,16 @@ def prompt_suites(prompts: Prompts) -> list[Suite]:
             "arena_testset",
             columns_of("arena_testset"),
             rows(),
-            only("known_parts", "part", "diverse", "hard"),
+            only("known_parts", "part", "diverse", "hard", "held out"),
+            only("known_purposes", "purpose", "select", "report", "held_out", "all"),
+            only("no_family_in_both_parts", "in_both_parts", False),
+            *_split_rules(prompts),
             filled("version_given", "version"),
             only("one_version", "versions", 1),
             sql="""
-                select t.*, (select count(distinct version) from {table}) as versions
+                select t.*, (select count(distinct version) from {table}) as versions,
+                       t.purpose = 'select' and t.family in (
+                           select family from {table} where purpose = 'report') as in_both_parts
                 from {table} as t
             """,
         ),
@@ -71,6 +77,12 @@ def prompt_suites(prompts: Prompts) -> list[Suite]:
 def _suite(table: str, *rules: dict[str, Any], sql: str = "select * from {table}") -> Suite:
     """The suite of a table of one partition, whose key identifies a row."""
     return Suite(table, (unique(table), *rules), sql, partitions="none")
+
+
+def _split_rules(prompts: Prompts) -> Iterator[dict[str, Any]]:
+    """Where a split is asked for: a test set that is too small for it says so."""
+    if prompts.testset.report_share:
+        yield only("is_split", "purpose", "select", "report", "held_out", blocking=False)
 
 
 def _prompt_rules(table: str) -> tuple[dict[str, Any], ...]:

@@ -90,9 +90,10 @@ def round_suites(profile: Profile) -> list[Suite]:
             _judgments(table, quality.failed_judgments)
             for table in ("judgments", "arena_judgments")
         ),
+        _selected("selected_candidates"),
         _training_set(quality.minimum_training_rows),
         _ratings(),
-        _promotions(),
+        _promotions(quality.forgetting),
     ]
 
 
@@ -145,6 +146,10 @@ def _judgments(table: str, limit: float) -> Suite:
     )
 
 
+def _selected(table: str) -> Suite:
+    return Suite(table, (columns_of(table), unique(table)))
+
+
 def _training_set(minimum: int) -> Suite:
     """What may be learned: looked at again by training that starts in a run of its own.
 
@@ -173,6 +178,7 @@ def _ratings() -> Suite:
             unique("ratings"),
             only("rating_within_interval", "inside", True),
             only("everybody_met", "battles_positive", True),
+            only("known_purposes", "purpose", "select", "report", "held_out", "all"),
         ),
         """
         select t.*, t.rating between t.lower and t.upper as inside,
@@ -182,12 +188,19 @@ def _ratings() -> Suite:
     )
 
 
-def _promotions() -> Suite:
+def _promotions(forgetting: float) -> Suite:
     return Suite(
         "promotions",
         (
             columns_of("promotions"),
             expect("one_promotion", "table_row_count_to_equal", value=1),
             filled("digest_present", "model_digest"),
+            expect(
+                "nothing_forgotten",
+                "column_values_to_be_between",
+                column="held_out_gain",
+                min_value=-forgetting,
+                blocking=False,
+            ),
         ),
     )

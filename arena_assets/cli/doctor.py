@@ -97,8 +97,12 @@ def _number_types(profile: Profile) -> Iterator[Finding]:
 def _libraries(profile: Profile) -> Iterator[Finding]:
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     yield Finding("libraries", "ok", f"Python {platform.python_version()}, {', '.join(versions)}")
-    sections = {name for key in profile.rounds for name in SECTIONS[parse_key(key)[2]]}
-    for told in missing_packages(profile.training, sorted(sections)):
+    lacking = [
+        told
+        for key in profile.rounds
+        for told in missing_packages(profile.of_round(key).training, SECTIONS[parse_key(key)[2]])
+    ]
+    for told in dict.fromkeys(lacking):
         said, _, advice = told.rpartition(": ")
         yield Finding("training", "fails", said, advice)
     if all(model.endpoint for model in profile.models.values()):

@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.cli.gain import gain
 from arena_assets.cli.migrate import migrate_command
+from arena_assets.cli.models import app as models_app
 from arena_assets.cli.rate import rate_command
 from arena_assets.cli.results import judges, leaderboard, status
 from arena_assets.cli.run import plan, rejudge, run
@@ -71,23 +73,29 @@ def choose_profile(
 for _command in (
     *(init, profile, doctor, verify),
     *(run, plan, rejudge),
-    *(status, leaderboard, judges),
+    *(status, leaderboard, judges, gain),
 ):
     app.command()(_command)
+app.add_typer(models_app, name="models")
 app.command("rate")(rate_command)
 app.command("migrate")(migrate_command)
 
 
 def _explains_itself(error: Exception) -> bool:
     """Whether an error is a sentence for the person who runs the command."""
+    from arena_assets.config.rounds import UnknownRound
     from arena_assets.config.settings_files import ProfileError
+    from arena_assets.flywheel.decisions import BrokenDecisions
+    from arena_assets.flywheel.registry import RegistryError
+    from arena_assets.flywheel.seeds import BadSeed
     from arena_assets.flywheel.weights import BrokenChain
     from arena_assets.lake.lake import MissingPartition, NotWritable
     from arena_assets.models.weights import MissingWeights
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
     kinds = (ProfileError, BrokenChain, CorruptCheckpoint, MissingPartition, MissingWeights)
-    return isinstance(error, (*kinds, NotWritable))
+    of_people = (BadSeed, BrokenDecisions, RegistryError, UnknownRound)
+    return isinstance(error, (*kinds, *of_people, NotWritable))
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,15 @@ def print_table(
     width = None if sys.stdout.isatty() else 160
     # names are names: "[/b]" is no markup and ":tada:" no emoji
     Console(width=width, markup=False, emoji=False).print(table)
+
+
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows with a header; lists are separated by blanks, None is empty."""
+    writer = csv.DictWriter(sys.stdout, list(rows[0]))
+    writer.writeheader()
+    for row in rows:
+        cells = {n: " ".join(v) if isinstance(v, list) else v for n, v in row.items()}
+        writer.writerow(cells)
 
 
 def print_json(value: Any) -> None:

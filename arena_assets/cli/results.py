@@ -16,7 +16,10 @@ def leaderboard(
     ] = None,
     format: FormatOption = Format.table,
 ) -> None:
-    """Print the ratings after a round, best first, with their 95 % intervals."""
+    """Print the ratings after a round, best first, with their 95 % intervals.
+
+    They are those on the prompts that report; by the others is promoted.
+    """
     from arena_assets.flywheel.arena import open_arena
     from arena_assets.generation.best_of import note_on_picks
 
@@ -29,7 +32,10 @@ def leaderboard(
             "run `arena run`"
         )
     rows = arena.lake.query("select * from board order by rating desc", board=("leaderboard", key))
-    columns = ("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles")
+    columns = (
+        *("rank", "contestant", "rating", "lower", "upper", "points", "mean_score", "battles"),
+        *("purpose", "held_out_rating"),
+    )
     # a board of an earlier version may lack what boards have now
     board = [dict.fromkeys(columns) | row for row in rows.to_pylist()]
     comparison, note = _progress(arena, key, board), note_on_picks(arena.profile)
@@ -40,11 +46,7 @@ def leaderboard(
     if note:
         typer.echo(note)
     if comparison:
-        apart = "apart" if comparison["intervals_separated"] else "overlapping"
-        typer.echo(
-            f"promoted: {comparison['promoted']}, {comparison['gain']:+.0f} over the base model "
-            f"(95 % intervals {apart})"
-        )
+        typer.echo(_in_words(comparison))
 
 
 def _progress(arena: Any, key: str, board: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -52,16 +54,32 @@ def _progress(arena: Any, key: str, board: list[dict[str, Any]]) -> dict[str, An
     if not arena.lake.exists("promotions", key):
         return None
     (promoted,) = arena.lake.read("promotions", key).to_pylist()
-    by_name = {row["contestant"]: row for row in board}
-    base, best = by_name.get("base"), by_name.get(promoted["contestant"])
-    if base is None or best is None:
+    if "base" not in {row["contestant"] for row in board}:
         return None
+    names = ("gain", "gain_lower", "gain_upper")
     return {
-        "base": base["contestant"],
-        "promoted": best["contestant"],
-        "gain": best["rating"] - base["rating"],
-        "intervals_separated": best["lower"] > base["upper"],
+        "base": "base",
+        "promoted": promoted["contestant"],
+        "purpose": next((row["purpose"] for row in board), None),
+        "waiting": promoted["waiting"],
+        **{name: promoted[name] for name in names},
+        **{f"held_out_{name}": promoted[f"held_out_{name}"] for name in names},
     }
+
+
+def _in_words(progress: dict[str, Any]) -> str:
+    """What the promoted model has gained over the base model, on which prompts."""
+    from arena_assets.flywheel.promotion import gain_in_words
+
+    where = {"report": " on prompts that did not select it"}.get(str(progress["purpose"]), "")
+    said = f"promoted: {progress['promoted']}"
+    if progress["waiting"]:
+        said = f"waits for {progress['waiting']}: {progress['promoted']}"
+    if progress["gain"] is not None:
+        said += f", {gain_in_words(progress)} over the base model{where}"
+    if progress["held_out_gain"] is not None:
+        said += f"; on what is held out {gain_in_words(progress, 'held_out_')}"
+    return said
 
 
 def status(format: FormatOption = Format.table) -> None:
@@ -74,7 +92,7 @@ def status(format: FormatOption = Format.table) -> None:
         print_json(states)
         return
     columns = ("round", "state", "slice", "minimum_gap", "fights_with", "trains_from", "trains_on")
-    print_table("rounds", (*columns, "promoted", "rating", "out_of_date"), states)
+    print_table("rounds", (*columns, "promoted", "rating", "out_of_date", "because"), states)
 
 
 def judges(

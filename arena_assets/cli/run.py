@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,14 +18,23 @@ def run(
     again: Annotated[
         list[str] | None, typer.Option(help="a round to turn again although nothing changed")
     ] = None,
+    training_seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="train by another seed, in a lake beside the arena's own"),
+    ] = None,
 ) -> None:
     """Turn the wheel: every round that is not done, in order; then print the leaderboard."""
     from arena_assets.cli.doctor import examine
     from arena_assets.cli.wheel import WheelStopped, noise_of, turn
     from arena_assets.config.rounds import UnknownRound
     from arena_assets.flywheel.arena import open_arena
+    from arena_assets.flywheel.seeds import VARIABLE
 
+    if training_seed is not None:
+        os.environ[VARIABLE] = str(training_seed)  # also of processes that run a step
     arena = open_arena()
+    if arena.shares_with:
+        typer.echo(f"training seed {arena.profile.training_seed}: {arena.lake.root}", err=True)
     arena.lake.refuse_unmigrated()
     for finding in examine(arena.profile, arena.lake.root, arena.models_cache):
         if finding.state != "ok":
@@ -51,6 +61,7 @@ def plan(
     from arena_assets.flywheel.arena import open_arena
     from arena_assets.flywheel.planning import plan as plan_work
     from arena_assets.flywheel.planning import total_of
+    from arena_assets.flywheel.state import changes
     from arena_assets.training.checkpoints import CorruptCheckpoint
 
     arena = open_arena()
@@ -60,7 +71,8 @@ def plan(
         fail(str(error))
     rows = [asdict(work) for work in works]
     if format is Format.json:
-        print_json({"work": rows, "total": total_of(works)})
+        changed = [change._asdict() for change in changes(arena, until)]
+        print_json({"work": rows, "total": total_of(works), "changes": changed})
         return
     total = total_of(works)
     sums = {name: f"{total['known'][name]:.0f} + unknown" for name in total["unknown"]}
@@ -71,6 +83,8 @@ def plan(
         typer.echo(f"{name.replace('_', ' ')}: {sums[name]} ({', '.join(who)})")
     for line in rounds_to_turn(arena, until):
         typer.echo(line)
+    for change in changes(arena, until):
+        typer.echo(f"{change.table} of {change.partition} is made again: {change.because}")
 
 
 def rejudge(

@@ -18,6 +18,8 @@ from arena_assets.assets.console import noise_to
 from arena_assets.config.places import PROJECT, workspace
 from arena_assets.flywheel.arena import Arena, open_arena
 from arena_assets.flywheel.group import promoted
+from arena_assets.flywheel.made_from import OF_PREPARATION, OF_SOURCE
+from arena_assets.flywheel.seeds import share
 from arena_assets.flywheel.state import (
     State,
     outdated_preparation,
@@ -51,6 +53,8 @@ def turn(
     turned: list[str] = []
     with open_instance() as instance:
         job = partial(_run, arena, instance)
+        if arena.shares_with:
+            share(arena.shares_with, arena.lake, {*OF_PREPARATION, *OF_SOURCE})
         if old := outdated_preparation(arena):
             _prepare(arena, old, job, log)
         waiting, spent = [key for key in arena.rounds if key <= last], 0.0
@@ -60,12 +64,20 @@ def turn(
             if state.name == "done" and key not in force:
                 _refresh(arena, key, job, log)
                 continue
+            if state.name == "waiting for approval" and key not in force:
+                log(_waits(arena, key))
+                break
             log(f"{key}: turning ({_in_words(state)})")
             started = time.monotonic()
-            job("turn_round", key)
+            # a person decided, or the rule is another one: nothing else has to be made
+            alone = state.first == ("promotions", key) and key not in force
+            job("turn_round", key, only=["promotions"] if alone else None)
             spent += time.monotonic() - started
             turned.append(key)
             rated(key)
+            if state_of(arena, key).name == "waiting for approval":
+                log(_waits(arena, key))
+                break
             if waiting:
                 left = spent / len(turned) * len(waiting)
                 log(f"still to come: {', '.join(waiting)}, about {_minutes(left)}")
@@ -93,8 +105,20 @@ def _refresh(arena: Arena, key: str, job: Callable[..., None], log: Callable[[st
     job("turn_round", key, only=old)
 
 
+def _waits(arena: Arena, key: str) -> str:
+    """What a round waits for, and how it goes on."""
+    row, following = promoted(arena, key), arena.round(key).following
+    assert row, "it waits, so there is a promotion"
+    rest = f"; {following} and what follows are not started" if following else ""
+    return (
+        f"{key}: {row['contestant']} waits for a person's approval, `arena models approve {key}`"
+        f"{rest} ({row['reason']})"
+    )
+
+
 def _in_words(state: State) -> str:
-    return f"{state.name}, first of all {state.why}" if state.why else state.name
+    because = f" ({state.because})" if state.because else ""
+    return f"{state.name}, first of all {state.why}{because}" if state.why else state.name
 
 
 def _minutes(seconds: float) -> str:
@@ -128,9 +152,10 @@ def round_states(arena: Arena) -> list[dict[str, Any]]:
                 "round": key,
                 "state": state.name,
                 "out_of_date": state.why,
+                "because": state.because or None,
                 "slice": round_.slice,
                 "fights_with": round_.fights_with,
-                "trains_from": "the base model" if round_.trains_from == "base" else "its fighter",
+                "trains_from": round_.starts_from,
                 "trains_on": list(round_.trains_on),
                 "minimum_gap": round_.minimum_gap,
                 "promoted": row["contestant"] if row else None,
@@ -160,6 +185,18 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
         for key in known:
             config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
             _run(arena, instance, "rejudge", key, config)
+
+
+def promote_again(keys: Iterable[str]) -> None:
+    """Make the promotions of rounds anew that are there, after people decided about them.
+
+    Raises WheelStopped where one fails; what was decided stays written down.
+    """
+    arena = open_arena()
+    with open_instance() as instance:
+        for key in keys:
+            if promoted(arena, key):
+                _run(arena, instance, "turn_round", key, only=["promotions"])
 
 
 def noise_of(arena: Arena) -> Path:

@@ -58,8 +58,11 @@ JudgeSettings = Annotated[VerifierJudge | LLMJudge | Jury, Field(discriminator="
 
 
 class BattleSettings(Settings):
-    """How the two games of a battle become its result."""
+    """Who meets whom in a round, and how the two games of a battle become its result."""
 
+    mode: Literal["all_pairs", "target_against_opponents"] = Field(
+        "all_pairs", description="of a round; on the test set all pairs meet"
+    )
     scores: Literal["mean"] = Field("mean", description="of the contestant's scores in both games")
     flips: Literal["inconsistent", "mean"] = Field(
         "inconsistent",

@@ -64,7 +64,7 @@ def _answers(profile: Limits) -> list[_Answer]:
     for opponent in profile.opponents:
         if opponent.model:
             key = f"opponents.{opponent.name}.sampling.max_tokens"
-            local = profile.models[opponent.model].endpoint is None
+            local = opponent.follows or profile.models[opponent.model].endpoint is None
             answers.append(_Answer(opponent.sampling.max_tokens, key, local))
     return sorted(answers, reverse=True)
 

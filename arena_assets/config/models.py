@@ -157,5 +157,6 @@ class Sampling(Settings):
     repetition_penalty: float = Field(1.0, gt=0)
     stop: tuple[str, ...] = ()
     seed: int | None = Field(
-        None, description="default, and always where vLLM runs here on a CPU: the arena's"
+        None,
+        description="default: the arena's; on a CPU, of all requests that are asked together",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -167,7 +167,29 @@ class Testset(Settings):
     constrained_only: bool = Field(
         False, description="leave out prompts that the verifier cannot decide"
     )
+    held_out_constraints: tuple[str, ...] | int = Field(
+        (),
+        description="types of constraints that no slice has and that never select: new tasks; a "
+        "number: so many types, drawn by the seed",
+    )
+    held_out_sources: tuple[Name, ...] = Field(
+        (), description="sources that no slice has and that never select, to watch for forgetting"
+    )
+    held_out_prompts: int = Field(40, gt=0, description="of all that is held out, evenly")
+    report_share: float = Field(
+        0.5, ge=0, lt=1, description="share that reports and never selects; 0: no split"
+    )
+    families: Literal["wording", "cluster", "category"] = Field(
+        "wording", description="what makes prompts one family, which is split and counted as one"
+    )
     edition: int = Field(1, ge=1, description="raise it to draw anew from the present prompts")
+
+    @field_validator("held_out_constraints")
+    @classmethod
+    def a_number_is_none_or_more(cls, held: tuple[str, ...] | int) -> tuple[str, ...] | int:
+        if isinstance(held, int) and held < 0:
+            raise ValueError(f"a number of types from 0 on, or a list of types; got {held}")
+        return held
 
 
 class Prompts(Settings):
@@ -195,4 +217,9 @@ class Prompts(Settings):
         if initial and initial.source and initial.source not in known:
             there = ", ".join(known)
             raise ValueError(f"slices.initial.source: {initial.source!r} is no source ({there})")
+        for held in self.testset.held_out_sources:
+            if held not in known:
+                raise ValueError(
+                    f"testset.held_out_sources: {held!r} is no source ({', '.join(known)})"
+                )
         return self

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from arena_assets.config.training import RoundSettings
+    from arena_assets.config.recipe import RoundSettings
 
 STAGES = {"sft": 1, "dpo": 2, "rl": 3}
 ROUND_KEY = re.compile(r"^i(?P<iteration>\d\d)\.(?P<step>[123])-(?P<stage>sft|dpo|rl)$")
@@ -24,18 +24,34 @@ class Round:
     """One turn of the wheel.
 
     `previous` is None for the first round, which fights with the base model. `trains_on` names the
-    rounds whose battles make its training set: its own and the earlier ones of the same stage.
+    rounds whose battles make its training set: its own and those of the same stage in its window.
     """
 
     key: str
     iteration: int
     stage: str
-    slice: str
-    minimum_gap: float
-    trains_from: str
+    settings: RoundSettings
     previous: str | None
     following: str | None
     trains_on: tuple[str, ...]
+
+    @property
+    def slice(self) -> str:
+        return self.settings.slice
+
+    @property
+    def minimum_gap(self) -> float:
+        return self.settings.minimum_gap
+
+    @property
+    def starts_from(self) -> str:
+        """In words: which weights it trains."""
+        return {
+            "fighter": "its fighter",
+            "base": "the base model",
+            "best": f"the best rated after {self.previous}" if self.previous else "the base model",
+            "last": f"checkpoint {self.previous}" if self.previous else "the base model",
+        }[self.settings.trains_from]
 
     @property
     def fights_with(self) -> str:
@@ -56,18 +72,24 @@ def rounds_in_order(settings: Mapping[str, RoundSettings]) -> dict[str, Round]:
     rounds = {}
     for position, key in enumerate(keys):
         iteration, _, stage = parse_key(key)
+        so_far = keys[: position + 1]
         rounds[key] = Round(
             key=key,
             iteration=iteration,
             stage=stage,
-            slice=settings[key].slice,
-            minimum_gap=settings[key].minimum_gap,
-            trains_from=settings[key].trains_from,
+            settings=settings[key],
             previous=keys[position - 1] if position else None,
             following=keys[position + 1] if position + 1 < len(keys) else None,
-            trains_on=tuple(k for k in keys[: position + 1] if parse_key(k)[2] == stage),
+            trains_on=_window([k for k in so_far if parse_key(k)[2] == stage], settings[key]),
         )
     return rounds
+
+
+def _window(of_stage: list[str], settings: RoundSettings) -> tuple[str, ...]:
+    """Those of the rounds of a stage, the present one last, whose rows are learned."""
+    if settings.data == "accumulate":
+        return tuple(of_stage)
+    return tuple(of_stage[-1 if settings.data == "this" else -settings.data.last :])
 
 
 def parse_key(key: str) -> tuple[int, int, str]:

@@ -6,6 +6,7 @@ YAML itself lets the last of two equal keys win without a word; here that is an 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -31,6 +32,15 @@ def read_settings(path: Path, kind: type[Kind], what: str) -> Kind:
     except ValidationError as error:
         lines = [f"{path}: {explain(problem, kind, what)}" for problem in error.errors()]
         raise ProfileError("\n".join(lines)) from None
+
+
+def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with some changed: sections are merged, other values replaced."""
+    both = dict(settings)
+    for name, value in changes.items():
+        inside = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)
+        both[name] = merged(both[name], value) if inside else value
+    return both
 
 
 def _mapping(path: Path, what: str) -> dict[Any, Any]:

@@ -1,4 +1,4 @@
-"""The rounds of the wheel and how each stage trains."""
+"""How each stage trains."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from arena_assets.config.settings import Settings
 from arena_assets.config.trl import checked, deciding
 from arena_assets.lake.identity import NOT_IDENTITY, As, setting
-
-
-class RoundSettings(Settings):
-    """One turn of the wheel, keyed iNN.S-stage."""
-
-    slice: str
-    minimum_gap: float = Field(ge=0, description="K: the score gap that makes a training row")
-    trains_from: Literal["fighter", "base"] = "fighter"
 
 
 class Optimisation(Settings):
@@ -112,6 +104,9 @@ Tracker = Literal["tensorboard", "trackio", "wandb", "mlflow"]
 class Training(Settings):
     """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
 
+    seed: int | None = Field(
+        None, ge=0, description="of training alone; null: the profile's seed, which draws prompts"
+    )
     launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = ()
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"

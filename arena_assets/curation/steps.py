@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from duckdb import DuckDBPyConnection as Connection
 
 from arena_assets.config.places import resolve
@@ -19,6 +20,7 @@ from arena_assets.curation import filters
 from arena_assets.curation.collection import count, refuse_shared_ids
 from arena_assets.curation.contamination import NEAR, Items, nearest
 from arena_assets.curation.embeddings import BATCH, encode, load_encoder, stacked
+from arena_assets.curation.held_out import held_out_drops
 from arena_assets.curation.near_duplicates import near_duplicates
 from arena_assets.curation.text import TEXT, WHOLE
 from arena_assets.curation.words import words_in
@@ -86,7 +88,10 @@ DROPS: dict[str, Step] = {
 def near_testset(
     connection: Connection, prompts: Prompts, lake: Lake, version: str
 ) -> tuple[int, pa.Table]:
-    """How many prompts remain outside a version of the test set, and those that repeat it."""
+    """How many prompts remain outside a version of the test set, and those that no slice may have.
+
+    They repeat one of its prompts, or are of what it holds out.
+    """
     items = lake.query(
         "select 'arena_testset' as against, prompt_id as item_id, messages from testset",
         testset=("testset_versions", version),
@@ -100,7 +105,10 @@ def near_testset(
     )
     dropped = repeating(connection, prompts, lake, items, "outside")
     near = _near_held_out(connection, prompts, items, set(dropped["prompt_id"].to_pylist()))
-    return count(connection, "outside"), pa.concat_tables([dropped, near])
+    dropped = pa.concat_tables([dropped, near])
+    held = held_out_drops(connection, "outside", lake, version)
+    fresh = pc.invert(pc.is_in(held["prompt_id"], dropped["prompt_id"]))
+    return count(connection, "outside"), pa.concat_tables([dropped, held.filter(fresh)])
 
 
 def _near_held_out(

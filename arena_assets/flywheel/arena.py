@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from arena_assets.config.places import output_folder, profile_path, resolve
 from arena_assets.config.profile import Profile, load_profile
 from arena_assets.config.rounds import Round, rounds_in_order, select_round
+from arena_assets.flywheel.seeds import chosen_seed, lake_of_seed
 from arena_assets.lake.lake import Lake
 from arena_assets.models.engine import Engine
 from arena_assets.models.model import Model
@@ -20,13 +22,25 @@ CHECKPOINT: Final = "checkpoint"  # beside the tables: a folder with a manifest
 class Arena:
     """One arena; by default in its profile's own lake.
 
-    Raises ProfileError where the profile cannot be used.
+    With a `training_seed` of its own it lies in a lake beside that one (see `seeds`). Raises
+    ProfileError where the profile cannot be used.
     """
 
-    def __init__(self, profile: str | Path, lake: str | Path | None = None):
+    def __init__(
+        self,
+        profile: str | Path,
+        lake: str | Path | None = None,
+        training_seed: int | None = None,
+    ):
         self.profile_path = resolve(str(profile))
         self.profile: Profile = load_profile(profile)
-        self.lake = Lake(lake or lake_root(self.profile))
+        root = Path(lake or lake_root(self.profile))
+        self.shares_with: Lake | None = None  # the lake whose prompts and stores it has
+        if training_seed is not None:
+            training = self.profile.training.model_copy(update={"seed": training_seed})
+            self.profile = self.profile.model_copy(update={"training": training})
+            self.shares_with, root = Lake(root), lake_of_seed(root, training_seed)
+        self.lake = Lake(root)
         self.rounds: dict[str, Round] = rounds_in_order(self.profile.rounds)
         self.checkpoints = CheckpointStore(self.lake.root / "checkpoints")
 
@@ -42,15 +56,22 @@ class Arena:
         """The engine of a model with the profile's settings, opened unless it is open."""
         return open_engine(model, self.profile.seed, self.profile.generation.engine)
 
-    def record(self, table: str, partition: str, made_from: str) -> None:
+    def record(
+        self, table: str, partition: str, made_from: str, made_of: Mapping[str, Any] | None = None
+    ) -> None:
         """Note what a partition (or a checkpoint) was made from; see `made_from`."""
         digest = self.digest(table, partition) if table == CHECKPOINT else None
-        self.lake.record(_folder(table), partition, made_from, digest)
+        self.lake.record(_folder(table), partition, made_from, digest, made_of)
 
     def made_from(self, table: str, partition: str) -> str | None:
         """What a partition was made from; None where it is missing or was changed since."""
         digest = self.digest(table, partition)
         return self.lake.made_from(_folder(table), partition, digest) if digest else None
+
+    def made_of(self, table: str, partition: str) -> dict[str, Any]:
+        """What that was in words: settings, inputs, version of the code; empty where unknown."""
+        digest = self.digest(table, partition)
+        return self.lake.made_of(_folder(table), partition, digest) if digest else {}
 
     def digest(self, table: str, partition: str) -> str | None:
         """The digest of a partition or of a checkpoint; None where there is none to be read."""
@@ -74,5 +95,5 @@ def lake_root(profile: Profile) -> Path:
 
 
 def open_arena() -> Arena:
-    """The arena that ARENA_PROFILE and ARENA_LAKE name."""
-    return Arena(profile_path())
+    """The arena that ARENA_PROFILE, ARENA_LAKE and ARENA_TRAINING_SEED name."""
+    return Arena(profile_path(), training_seed=chosen_seed())

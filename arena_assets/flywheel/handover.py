@@ -6,14 +6,14 @@ table, which is read back here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from arena_assets.config.rounds import BASE, until
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
+from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.state import state_of
 from arena_assets.flywheel.weights import (
     BrokenChain,
@@ -29,11 +29,12 @@ from arena_assets.models.model import Local
 
 @dataclass(frozen=True)
 class TargetModel:
-    """The model that fights in a round, and the round that promoted it."""
+    """The model that fights in a round, the round that promoted it, and why."""
 
     contestant: str
     model: Local
     promoted_after: str | None
+    reason: str | None = None  # a person's decision, where one took it
 
 
 def target_of(arena: Arena, key: str) -> TargetModel:
@@ -48,11 +49,17 @@ def target_of(arena: Arena, key: str) -> TargetModel:
             f"has not promoted one yet: materialize round {previous} first."
         )
     name, digest = row["contestant"], row["model_digest"]
+    if row["waiting"]:
+        raise BrokenChain(
+            f"Round {key} fights with the model that round {previous} promotes, and {previous} "
+            f"waits for a person's {row['waiting']} of {name}: `arena models approve {previous}`."
+        )
     if name == BASE:
         target = base_target(arena, previous)
     else:
         _refuse_other_checkpoint(arena, key, name, digest)
         target = TargetModel(name, _checkpoint_weights(arena, name, digest), previous)
+    target = replace(target, reason=row["reason"])
     state = state_of(arena, previous)
     if state.first:
         partition = state.first[1]
@@ -80,6 +87,27 @@ def base_target(arena: Arena, promoted_after: str | None = None) -> TargetModel:
     return TargetModel(BASE, base_of(arena, models(arena)), promoted_after)
 
 
+def parent_of(arena: Arena, key: str) -> TargetModel:
+    """The model that a round trains from, by its recipe.
+
+    Raises BrokenChain where the round before is missing or out of date.
+    """
+    round_ = arena.round(key)
+    rule, previous = round_.settings.trains_from, round_.previous
+    if rule == "base" or previous is None:
+        return base_target(arena)
+    fighter = target_of(arena, key)  # so the round before is done
+    if rule == "fighter":
+        return fighter
+    name = previous if rule == "last" else best_rated(arena, previous)
+    if name == BASE:
+        return base_target(arena)
+    assert name, f"{previous} is done, so somebody was rated"
+    return TargetModel(
+        name, _checkpoint_weights(arena, name, arena.checkpoints.verify(name).digest), None
+    )
+
+
 def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
     """A checkpoint needs the code of the weights it was trained from; it has their template.
 
@@ -101,13 +129,13 @@ def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
 
 
 def round_contestants(arena: Arena, key: str) -> list[Contestant]:
-    """The group of a round: the target first, then every opponent."""
+    """The group of a round, as its recipe says."""
     target = target_of(arena, key)
-    return group_of_round(arena, target.contestant, target.model, models(arena))
+    return group_of_round(arena, key, target.contestant, target.model, models(arena))
 
 
 def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
-    """Who meets after a round: the base model, every checkpoint so far, all opponents."""
+    """Who meets after a round: the base model, every checkpoint so far, the opponents of then."""
     known, checkpoints = models(arena), {}
     for done in until(arena.rounds, key):
         manifest = arena.checkpoints.manifest(done)
@@ -117,7 +145,7 @@ def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
                 f"materialize round {done} first."
             )
         checkpoints[done] = _checkpoint_weights(arena, done, manifest.digest)
-    return group_of_arena(arena, checkpoints, known)
+    return group_of_arena(arena, key, checkpoints, known)
 
 
 def round_prompts(arena: Arena, key: str) -> pa.Table:

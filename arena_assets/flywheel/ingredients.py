@@ -14,8 +14,10 @@ from typing import Any, Final, NamedTuple
 from arena_assets.config.judges import Jury
 from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
+from arena_assets.config.recipe import PAIR_JUDGE
 from arena_assets.config.rounds import BASE, until
-from arena_assets.flywheel.group import group_of_arena, group_of_round, promoted
+from arena_assets.flywheel.decisions import decision_on
+from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.weights import local_engine, trusts_target
 from arena_assets.generation.contestants import Contestant
@@ -47,6 +49,8 @@ class Input(NamedTuple):
     said: Any
     rests: bool = True
 
+
+SPLIT: Final = ("report_share", "families")  # settings of the test set that draw no prompt
 
 Setting = Callable[[Moment, str], Any]
 
@@ -86,6 +90,24 @@ def _learned(now: Moment, key: str) -> list[Input]:
     return [Input(t, part, now.digest(t, part)) for t in tables for part in round_.trains_on]
 
 
+def _candidate_rows(now: Moment, key: str) -> list[Input]:
+    """What a rule chooses from; the embeddings of prompts change with the encoder alone."""
+    if selection_rule(now, key) is None:
+        return []
+    encoder = canonical(now.profile.prompts.encoder)
+    return [
+        Input("selection_candidates", key, now.digest("selection_candidates", key)),
+        Input("prompt_embeddings", ALL, encoder, rests=False),
+    ]
+
+
+def _chosen(now: Moment, key: str) -> list[Input]:
+    """What a rule chose; the pair judge needs nobody to choose."""
+    if selection_rule(now, key) is None:
+        return []
+    return [Input("selected_candidates", key, now.digest("selected_candidates", key))]
+
+
 def _boards(now: Moment, key: str) -> list[Input]:
     rounds = until(now.arena.rounds, key)
     return [Input("leaderboard", part, now.digest("leaderboard", part)) for part in rounds]
@@ -104,6 +126,8 @@ FOUGHT: Final = Part(("prompts_curated",), _fought)
 TESTED: Final = Part(("prompts_curated",), _tested)
 DECIDED: Final = Part(("battles",), _decided)
 LEARNED: Final = Part(("sft_rows", "preference_pairs", "rl_prompts"), _learned)
+CANDIDATE_ROWS: Final = Part(("selection_candidates", "prompt_embeddings"), _candidate_rows)
+CHOSEN: Final = Part(("selected_candidates",), _chosen)
 BOARDS: Final = Part(("leaderboard",), _boards)
 VERSION: Final = Part(("testset_versions",), _version)
 
@@ -132,14 +156,14 @@ def _fighters(now: Moment, key: str) -> list[Input]:
     name, digest, promotion = _handed_over(now, key)
     of = name if name != BASE else now.profile.target.model
     fighter = _of_digest(now, of, digest)
-    group = group_of_round(now.arena, str(name), fighter, now.known)
+    group = group_of_round(now.arena, key, str(name), fighter, now.known)
     return [*promotion, _group(group, now)]
 
 
 def _meeting(now: Moment, key: str) -> list[Input]:
     checkpoints = _checkpoints(now, key)
     trained = {part.partition: _of_digest(now, part.partition, part.said) for part in checkpoints}
-    return [*checkpoints, _group(group_of_arena(now.arena, trained, now.known), now)]
+    return [*checkpoints, _group(group_of_arena(now.arena, key, trained, now.known), now)]
 
 
 def _of_digest(now: Moment, name: str | None, digest: str | None) -> Local | None:
@@ -170,11 +194,22 @@ def _group(contestants: Sequence[Contestant], now: Moment) -> Input:
     return Input("models", ALL, said, rests=False)
 
 
+def _fighter(now: Moment, key: str) -> list[Input]:
+    return _handed_over(now, key)[2]
+
+
 def _parent(now: Moment, key: str) -> list[Input]:
-    if now.profile.rounds[key].trains_from == "base":
+    """The weights that training starts from, and what says that it is these."""
+    round_ = now.arena.round(key)
+    rule, previous = round_.settings.trains_from, round_.previous
+    if rule == "base" or previous is None:
         return [Input("models", ALL, _base_digest(now), rests=False)]
-    _, digest, promotion = _handed_over(now, key)
-    return promotion or [Input("models", ALL, digest, rests=False)]
+    if rule == "fighter":
+        return _handed_over(now, key)[2]
+    name = previous if rule == "last" else best_rated(now.arena, previous)
+    digest = _base_digest(now) if name == BASE else now.digest("checkpoint", str(name))
+    said = "checkpoint" if rule == "last" else "ratings"
+    return [Input(said, previous, [name, digest])]
 
 
 def _candidates(now: Moment, key: str) -> list[Input]:
@@ -203,6 +238,7 @@ def _judges(now: Moment, members: Sequence[Member]) -> Input:
 
 FIGHTERS: Final = Part(("target_model", "models"), _fighters)
 MEETING: Final = Part(("checkpoint", "models"), _meeting)
+FIGHTER: Final = Part(("target_model",), _fighter)
 PARENT: Final = Part(("target_model", "models"), _parent)
 CANDIDATES: Final = Part(("checkpoint", "models"), _candidates)
 JUDGES: Final = Part(("models",), _judging_all)
@@ -267,19 +303,32 @@ def rater(now: Moment, _: str) -> Any:
 
 
 def testset(now: Moment, _: str) -> Any:
-    """How the test set is drawn, without the rater."""
-    return now.profile.prompts.testset.model_copy(update={"rater": None})
+    """How the test set is drawn, without the rater and without what its prompts are for."""
+    settings = now.profile.prompts.testset
+    fields = type(settings).model_fields
+    apart = {"rater", *SPLIT}
+    return settings.model_copy(update={name: fields[name].get_default() for name in apart})
+
+
+def split(now: Moment, _: str) -> Any:
+    """How the test set is split into prompts that select and prompts that report."""
+    settings = now.profile.prompts.testset
+    return [now.profile.seed, *(getattr(settings, name) for name in SPLIT)]
 
 
 def testset_identity(now: Moment, _: str = ALL) -> str:
     """What a version of the test set is drawn by; new prompts and new code draw none."""
-    return identity(
-        "test set",
-        seed=now.profile.seed,
-        testset=testset(now, ALL),
-        rater=rater(now, ALL),
-        encoder=now.profile.prompts.encoder,
-    )
+    return identity("test set", **testset_parts(now))
+
+
+def testset_parts(now: Moment, _: str = ALL) -> dict[str, Any]:
+    """What that is a hash of."""
+    return {
+        "seed": now.profile.seed,
+        "testset": testset(now, ALL),
+        "rater": rater(now, ALL),
+        "encoder": now.profile.prompts.encoder,
+    }
 
 
 def testset_version(now: Moment) -> str | None:
@@ -296,9 +345,31 @@ def minimum_gap(now: Moment, key: str) -> Any:
     return now.arena.round(key).minimum_gap
 
 
+def selection_rule(now: Moment, key: str) -> Any:
+    """The rule that chooses what the round learns; None where it is the pair judge."""
+    rule = now.arena.round(key).settings.selection.rule
+    return None if rule == PAIR_JUDGE else rule
+
+
+def selection(now: Moment, key: str) -> Any:
+    """How the round's rule chooses, and by which seed."""
+    settings = now.arena.round(key).settings.selection
+    return None if settings.rule == PAIR_JUDGE else [settings, now.recipe(key).training_seed]
+
+
 def stage_training(now: Moment, key: str) -> Any:
     """How the round's stage is trained."""
-    return now.profile.training.of_stage(now.arena.round(key).stage)
+    return now.recipe(key).training.of_stage(now.arena.round(key).stage)
+
+
+def decided_by_people(now: Moment, key: str) -> Any:
+    """What a person decided about the promotion of the round."""
+    return decision_on(now.arena.lake, key)
+
+
+def training_seed(now: Moment, key: str) -> Any:
+    """The seed of training; that of what is drawn counts by what was drawn."""
+    return now.recipe(key).training_seed
 
 
 def quorum(now: Moment, _: str) -> Any:

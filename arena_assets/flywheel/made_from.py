@@ -18,7 +18,7 @@ from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.ingredients import Input, Part, Setting
 from arena_assets.flywheel.moment import Moment
 from arena_assets.lake.code import code_version
-from arena_assets.lake.identity import identity, setting
+from arena_assets.lake.identity import canonical, identity, setting
 from arena_assets.lake.lake import ALL
 
 
@@ -54,10 +54,10 @@ OF_PREPARATION: Final = {
     ),
     "dropped_languages": Made((of.EVERY_SOURCE, *STEPS[:5]), ("prompts.language",)),
     "testset_versions": Made(
-        settings=(of.testset_identity,),
+        settings=(of.testset_parts,),
         drawn_from=(*_COLLECTED, "prompt_embeddings", "models"),
     ),
-    "arena_testset": Made((of.VERSION,)),
+    "arena_testset": Made((of.VERSION,), (of.split,)),
     "dropped_near_testset": Made(
         (*_COLLECTED, "prompt_embeddings", "arena_testset", of.VERSION),
         (*_ALIKE, "prompts.near_duplicates"),
@@ -69,31 +69,40 @@ OF_PREPARATION: Final = {
         (of.EVERY_SOURCE, "prompt_drops", "benchmarks", "arena_testset", of.VERSION)
     ),
 }
+_RULE = (of.minimum_gap, of.selection_rule)
 _SELECTED = (of.DECIDED, "responses", of.FOUGHT)
 OF_ROUND: Final = {
     "responses": Made((of.FIGHTERS, of.SLICE)),
-    "judgments": Made(("responses", of.FOUGHT, of.JUDGES)),
+    "judgments": Made(("responses", of.FOUGHT, of.JUDGES), ("battles.mode",)),
     "battles": Made(("judgments",), ("battles.flips", of.quorum)),
-    "sft_rows": Made(_SELECTED, (of.minimum_gap,)),
-    "preference_pairs": Made(_SELECTED, (of.minimum_gap,)),
+    "selection_candidates": Made(_SELECTED, (of.minimum_gap,)),
+    "selected_candidates": Made((of.CANDIDATE_ROWS,), (of.selection,)),
+    "sft_rows": Made((*_SELECTED, of.CHOSEN), _RULE),
+    "preference_pairs": Made((*_SELECTED, of.CHOSEN), _RULE),
     "rl_prompts": Made(_SELECTED),
     "training_set": Made((of.LEARNED,)),
     "checkpoint": Made(
         ("training_set", of.PARENT),
-        (of.stage_training, "training.dtype", "seed", "target.system_prompt"),
+        (of.stage_training, "training.dtype", of.training_seed, "target.system_prompt"),
     ),
     "arena_responses": Made((of.MEETING, "arena_testset", of.TESTED)),
     "arena_judgments": Made(
         ("arena_responses", of.TESTED, of.DECIDING_JUDGES), (of.active_sampling,)
     ),
     "arena_battles": Made(("arena_judgments",), ("battles.flips", of.quorum)),
-    "ratings": Made(("arena_battles",), ("ratings.anchor", "ratings.anchor_rating", of.intervals)),
-    "promotions": Made(("ratings", of.CANDIDATES), ("promotion",)),
+    "ratings": Made(
+        ("arena_battles", "arena_testset"),
+        ("ratings.anchor", "ratings.anchor_rating", of.intervals),
+    ),
+    "promotions": Made(
+        ("ratings", "arena_battles", "arena_testset", of.CANDIDATES, of.FIGHTER),
+        ("promotion", of.decided_by_people),
+    ),
 }
 OF_REPORTS: Final = {  # nothing rests on them
-    "selection_drops": Made((of.DECIDED, "responses", "rl_prompts"), (of.minimum_gap,)),
+    "selection_drops": Made((of.DECIDED, "responses", "rl_prompts", of.CHOSEN), _RULE),
     "judge_audit": Made(("judgments", "battles", "responses"), (of.prices,)),
-    "leaderboard": Made(("ratings", "arena_battles")),
+    "leaderboard": Made(("ratings", "arena_battles", "arena_testset")),
     "leaderboard_history": Made((of.BOARDS,)),
     "target_progress": Made(("leaderboard",)),
     "battles_by_pair": Made(("arena_battles",)),
@@ -136,9 +145,9 @@ def settings_of(now: Moment, table: str, partition: str) -> dict[str, Any]:
 
 def _setting(now: Moment, what: str | Setting, partition: str) -> tuple[str, Any]:
     if not isinstance(what, str):
-        return what.__name__, what(now, partition)
+        return what.__name__, canonical(what(now, partition))  # files are read now
     *sections, name = what.split(".")
-    section: Any = now.profile
+    section: Any = now.recipe(partition)
     for part in sections:
         section = getattr(section, part)
     return what, setting(section, name)
@@ -150,9 +159,22 @@ def identity_of(now: Moment, table: str, partition: str, inputs: list[Input] | N
     return _identity(table, settings_of(now, table, partition), inputs)
 
 
+def made_of(now: Moment, table: str, partition: str, inputs: list[Input]) -> dict[str, Any]:
+    """What the identity of a partition is a hash of, so that people can be told what changed."""
+    return _parts(table, settings_of(now, table, partition), inputs)
+
+
+def _parts(table: str, settings: dict[str, Any], inputs: list[Input]) -> dict[str, Any]:
+    return {
+        "code": code_version(table),
+        "settings": canonical(settings),
+        "inputs": [[part.table, part.partition, canonical(part.said)] for part in inputs],
+    }
+
+
 def _identity(table: str, settings: dict[str, Any], inputs: list[Input]) -> str:
     if table == "testset_versions":  # without the code's version
-        return settings["testset_identity"]
+        return identity("test set", **settings["testset_parts"])
     read = [[part.table, part.partition, part.said] for part in sorted(inputs, key=_place)]
     return identity("table", table=table, code=code_version(table), settings=settings, inputs=read)
 
@@ -178,8 +200,9 @@ class Making:
     def ended(self, table: str, partition: str | None = None) -> None:
         """Note what one of the tables was made from; its file is there now."""
         inputs = [*self._inputs[table], *self._read(Moment(self.arena), table, inner=True)]
-        made_from = _identity(table, self._settings[table], inputs)
-        self.arena.record(table, partition or self.partition, made_from)
+        settings = self._settings[table]
+        made_from, parts = _identity(table, settings, inputs), _parts(table, settings, inputs)
+        self.arena.record(table, partition or self.partition, made_from, parts)
 
     def _read(self, now: Moment, table: str, inner: bool) -> list[Input]:
         """The inputs that are being made too, or those that are not, such as earlier rounds."""

@@ -40,6 +40,10 @@ class Moment:
     def profile(self) -> Profile:
         return self.arena.profile
 
+    def recipe(self, partition: str) -> Profile:
+        """The profile as it is for a round; for anything else as it is."""
+        return self.profile.of_round(partition) if partition in self.arena.rounds else self.profile
+
     @cached_property
     def known(self) -> dict[str, Model]:
         """The profile's models by name; one whose files were replaced is not known any more."""

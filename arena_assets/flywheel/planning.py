@@ -27,7 +27,7 @@ from arena_assets.flywheel.weights import BrokenChain, known_models
 from arena_assets.generation import responses as answering
 from arena_assets.generation.contestants import Contestant, target_contestant
 from arena_assets.judging import games as judging
-from arena_assets.judging.draw import most_battles, open_draw
+from arena_assets.judging.draw import Mode, most_battles, open_draw
 from arena_assets.judging.games import AwaitedJudge
 from arena_assets.judging.panel import Member, members_of_arena, members_of_round
 from arena_assets.lake.lake import Lake, MissingPartition
@@ -91,6 +91,13 @@ class Contest:
     contestants: list[Contestant]
     members: list[Member]
     sampling: ActiveSampling | None = None
+    mode: Mode = "all_pairs"
+
+    @property
+    def apart(self) -> int:
+        """How many of the contestants do not meet each other."""
+        opponents = sum(contestant.role == "opponent" for contestant in self.contestants)
+        return 0 if self.mode == "all_pairs" else opponents
 
 
 def plan(arena: Arena, until_round: str | None = None) -> list[Work]:
@@ -137,8 +144,9 @@ def round_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
         "judgments",
         prompts,
         profile.prompts.slices.rows if prompts is None else prompts.num_rows,
-        contestants or group_of_round(arena, f"target of {key}", None, known),
+        contestants or group_of_round(arena, key, f"target of {key}", None, known),
         members_of_round(profile, known, arena.open_engine),
+        mode=profile.battles.mode,
     )
 
 
@@ -155,7 +163,7 @@ def arena_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
         "arena_judgments",
         prompts,
         wanted if prompts is None else prompts.num_rows,
-        contestants or group_of_arena(arena, checkpoints, known),
+        contestants or group_of_arena(arena, key, checkpoints, known),
         members_of_arena(profile, known, arena.open_engine),
         profile.ratings.sampling,
     )
@@ -175,7 +183,8 @@ def _of_others(
     """The works of an arena without those of contestants that met in earlier rounds of the plan."""
     for work in answers:
         yield replace(work, **_NOTHING) if work.who in met else work
-    old = comb(len(met), 2) / comb(len(rated.contestants), 2)
+    here = {contestant.name for contestant in rated.contestants}
+    old = comb(len(met & here), 2) / comb(len(here), 2)
     for work in games:
         fresh = work.to_do == work.total and work.to_do and not rated.sampling
         yield _share(work, 1 - old) if fresh else work
@@ -195,7 +204,7 @@ def _share(work: Work, share: float) -> Work:
 def _answers(arena: Arena, contest: Contest, known: dict[str, Model]) -> Iterator[Work]:
     lake, profile = arena.lake, arena.profile
     base = known.get(profile.target.model)
-    models = {opponent.name: opponent.model for opponent in profile.opponents}
+    models = {o.name: o.model for o in profile.opponents if not o.follows}
     for contestant in contest.contestants:
         to_do, rate = contest.count, Rate()
         if contestant.model:
@@ -226,7 +235,8 @@ def _games(arena: Arena, contest: Contest) -> Iterator[Work]:
     for member in contest.members:
         total, rate = None, Rate()
         if contest.count is not None:
-            total = most_battles(contest.count, len(contest.contestants), member.battles)
+            contestants, limit = len(contest.contestants), member.battles
+            total = most_battles(contest.count, contestants, limit, contest.apart)
             total = 2 * (sampling.budget(total) if sampling else total)
         to_do = total
         if not isinstance(member.judge, AwaitedJudge):
@@ -243,7 +253,8 @@ def _games(arena: Arena, contest: Contest) -> Iterator[Work]:
 def _games_to_do(arena: Arena, contest: Contest, member: Member, total: int | None) -> int | None:
     """Exact where the answers exist; else all games."""
     try:
-        with open_draw(arena.lake, contest.responses, contest.round, arena.profile.seed) as draw:
+        place, seed = (contest.responses, contest.round), arena.profile.seed
+        with open_draw(arena.lake, *place, seed, mode=contest.mode) as draw:
             return draw.games(member.asked, draw.battles(member.battles)).waiting()
     except MissingPartition:
         return total

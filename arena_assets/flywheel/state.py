@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal, NamedTuple
 
 from arena_assets.config.rounds import until
 from arena_assets.flywheel.arena import Arena
+from arena_assets.flywheel.changes import differences, in_short
 from arena_assets.flywheel.group import promoted
 from arena_assets.flywheel.ingredients import Input, testset_version
 from arena_assets.flywheel.made_from import (
@@ -21,6 +22,7 @@ from arena_assets.flywheel.made_from import (
     OF_ROUND,
     identity_of,
     inputs_of,
+    made_of,
     settings_of,
 )
 from arena_assets.flywheel.moment import Moment
@@ -28,13 +30,19 @@ from arena_assets.lake.code import code_version
 from arena_assets.lake.identity import identity
 from arena_assets.lake.lake import ALL
 
+_UNNOTED: Final = "made by hand, or before this was noted"
+
 
 @dataclass(frozen=True)
 class State:
-    """How a round stands; of one that is out of date, the first table that is."""
+    """How a round stands; of one that is out of date, the first table that is.
 
-    name: Literal["done", "out of date", "missing"]
+    One that waits is up to date, but its promotion does not hold yet.
+    """
+
+    name: Literal["done", "out of date", "missing", "waiting for approval"]
     first: tuple[str, str] | None = None  # table, partition
+    because: str = ""  # what is another one there, as far as its note tells
 
     @property
     def why(self) -> str | None:
@@ -74,6 +82,18 @@ class Freshness:
                 above = [(p.table, p.partition) for p in self._read(place) if p.rests]
                 waiting += [(place, True), *((other, False) for other in reversed(above))]
 
+    def because(self, table: str, partition: str) -> list[str]:
+        """What changed since a partition was made; empty where its note tells nothing."""
+        place = table, partition
+        would_be = made_of(self.now, table, partition, self._read(place))
+        return differences(self.now.arena.made_of(*self.noted(*place)), would_be)
+
+    def noted(self, table: str, partition: str) -> tuple[str, str]:
+        """Where the note of a partition lies: a test set is noted with its newest version."""
+        if table == "testset_versions" and (versions := self.now.arena.lake.partitions(table)):
+            return table, versions[-1]
+        return table, partition
+
     def _read(self, place: tuple[str, str]) -> list[Input]:
         if place not in self._inputs:
             self._inputs[place] = inputs_of(self.now, *place)
@@ -94,12 +114,39 @@ def states(arena: Arena, last: str | None = None) -> dict[str, State]:
     """How every round up to `last` stands, in time order."""
     found, freshness = {}, Freshness(Moment(arena))
     for key in until(arena.rounds, last or max(arena.rounds)):
-        if promoted(arena, key) is None:
+        row = promoted(arena, key)
+        if row is None:
             found[key] = State("missing")
             continue
         first = next(freshness.below("promotions", key), None)
-        found[key] = State("out of date", first) if first else State("done")
+        if first is None:
+            found[key] = State("waiting for approval" if row["waiting"] else "done")
+            continue
+        found[key] = State("out of date", first, in_short(freshness.because(*first)))
     return found
+
+
+class Change(NamedTuple):
+    """A partition that is out of date, and why as far as its note tells."""
+
+    table: str
+    partition: str
+    because: str
+
+
+def changes(arena: Arena, last: str | None = None) -> list[Change]:
+    """What was made once and is out of date itself, of all that rounds up to `last` rest on.
+
+    What follows from these is not among them: it is made again where rows become others.
+    """
+    freshness, found = Freshness(Moment(arena)), {}
+    for key in until(arena.rounds, last or max(arena.rounds)):
+        for table, partition in freshness.below("promotions", key):
+            noted = freshness.noted(table, partition)
+            if arena.digest(*noted):
+                because = in_short(freshness.because(table, partition))
+                found[table, partition] = Change(table, partition, because or _UNNOTED)
+    return list(found.values())
 
 
 def state_of(arena: Arena, key: str) -> State:

@@ -89,12 +89,12 @@ def adapter_over(base: Local, name: str, folder: Path, digest: str) -> Local:
 
 
 def _kept_rank(profile: Profile) -> int | None:
-    """The rank of the adapters that checkpoints are, over the target's base; None: whole weights.
+    """The largest rank of the adapters that checkpoints are; None where all are whole weights.
 
     The base's engine is opened for them from the start, so that it needn't be opened again.
     """
-    lora = profile.training.lora
-    return lora.rank if lora and not lora.merge else None
+    loras = [profile.of_round(key).training.lora for key in profile.rounds]
+    return max((lora.rank for lora in loras if lora and not lora.merge), default=None)
 
 
 def local_engine(arena: Arena) -> dict[str, Any]:
@@ -115,6 +115,13 @@ def replaced_models(arena: Arena) -> set[str]:
     found = _local_models(arena) if arena.lake.exists("models") else []
     there = [row for row in found if Path(row["path"]).is_dir()]
     return {row["name"] for row in there if _said(partial(_refuse_other_files, arena, row)) != "ok"}
+
+
+def refuse_replaced(arena: Arena, name: str, thorough: bool = False) -> None:
+    """CorruptCheckpoint where a model's files are not those that the asset `models` took in."""
+    for row in _local_models(arena):
+        if row["name"] == name:
+            _refuse_other_files(arena, row, thorough)
 
 
 def _local_models(arena: Arena) -> list[dict[str, str]]:

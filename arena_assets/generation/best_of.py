@@ -50,7 +50,7 @@ def note_on_picks(profile: Profile) -> str | None:
     """What a leaderboard has to say of best-of-n opponents that their own judge picked, if any."""
     judge = profile.judge
     deciding = [member.judge for member in judge.members] if isinstance(judge, Jury) else [judge]
-    names = [opponent.name for opponent in profile.opponents if opponent.best_of > 1]
+    names = [o.name for o in profile.opponents if o.best_of > 1 and not o.follows]
     if not names or not any(isinstance(judge, VerifierJudge) for judge in deciding):
         return None
     return (

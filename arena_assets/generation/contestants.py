@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.models import Sampling
+from arena_assets.config.recipe import OnPolicy
 from arena_assets.lake.code import code_version
 from arena_assets.lake.identity import identity
 from arena_assets.models.dialogue import Message
@@ -62,6 +63,27 @@ def target_contestant(target: Target, name: str, model: Local | None) -> Contest
     return Contestant(
         name, "target", model, target.sampling, read_system_prompt(target.system_prompt)
     )
+
+
+def own_samples(
+    target: Target, name: str, model: Local | None, settings: OnPolicy, seed: int
+) -> list[Contestant]:
+    """The target as often as it draws an answer: each sample is a contestant, judged as any.
+
+    Each draws with a seed of its own, so that no two are the same text by being asked anew.
+    """
+    once = target_contestant(target, name, model)
+    first = seed if target.sampling.seed is None else target.sampling.seed
+    return [
+        replace(
+            once,
+            name=f"{name}.sample-{draw:02}",
+            sampling=target.sampling.model_copy(
+                update={"temperature": settings.temperature, "seed": first + draw}
+            ),
+        )
+        for draw in range(1, settings.samples + 1)
+    ]
 
 
 def opponent_contestant(opponent: Opponent, model: Model | None) -> Contestant:

@@ -110,14 +110,17 @@ def judge_round(
 
     Returns how many games each judge saw anew.
 
-    With `active` and sampling in the profile, the deciding judges see only the battles that narrow
+    The battles are those of the profile's mode; with `active`, on the test set, all pairs. With it
+    and sampling in the profile, the deciding judges see only the battles that narrow
     the ratings' intervals most; a jury's members all see those that the first one chose.
     """
     judged: dict[str, int] = {}
     drawn: dict[str, pa.Table] = {}
     failures: dict[str, dict[str, Verdict]] = {member.judge.name: {} for member in members}
     sampling = profile.ratings.sampling if active else None
-    with open_draw(lake, responses, partition, profile.seed, profile.generation.batch) as draw:
+    mode = "all_pairs" if active else profile.battles.mode
+    batch = profile.generation.batch
+    with open_draw(lake, responses, partition, profile.seed, batch, mode) as draw:
 
         def games_of(judge: Judge, battles: pa.Table) -> Games:
             return draw.games(judge, battles, failures[judge.name])

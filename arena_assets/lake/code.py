@@ -58,7 +58,10 @@ _WORDS = tuple(f"curation/{name}.py" for name in ("plain", "signs", "text", "wor
 _COLLECTED = ("curation/collection.py", "curation/text.py")
 _STEP = ("curation/steps.py", *_COLLECTED, *_WORDS)
 _CONTAMINATION = ("curation/contamination.py", "curation/embeddings.py", *_STEP)
-_TESTSET = ("curation/testset.py", "curation/embeddings.py", *_COLLECTED)
+_TESTSET = (
+    *("curation/testset.py", "curation/held_out.py", "curation/embeddings.py"),
+    *_COLLECTED,
+)
 _ENGINES = ("local engine", "served engine")
 _ANSWERS = ("answer", "best of", "recording", *_ENGINES)
 _VERDICTS = ("verdict", "verified verdict", *_ENGINES)
@@ -109,7 +112,7 @@ CODE: Final[dict[str, Code]] = {
         1, ("curation/difficulty.py", "models/json_output.py", "models/structured.py")
     ),
     # the preparation
-    "models": Code(1, ("models/weights.py", "training/checkpoints.py", "flywheel/taking_in.py")),
+    "models": Code(2, ("models/weights.py", "training/checkpoints.py", "flywheel/taking_in.py")),
     "prompts": Code(
         1,
         tuple(f"curation/{name}.py" for name in ("shapes", "sources", "transcripts", "turns")),
@@ -124,9 +127,12 @@ CODE: Final[dict[str, Code]] = {
     "prompt_embeddings": Code(1, ("curation/embeddings.py", *_COLLECTED)),
     "dropped_contaminated": Code(1, _CONTAMINATION),
     "dropped_languages": Code(1, ("curation/filters.py", *_STEP)),
-    "arena_testset": Code(1, ("curation/testset.py",)),  # a copy of a version, drawn or not
+    # a version, drawn or not, with the purposes of its prompts
+    "arena_testset": Code(1, ("curation/testset.py", "curation/split.py", "curation/families.py")),
     "testset_versions": Code(1, _TESTSET, ("difficulty", *_ENGINES)),
-    "dropped_near_testset": Code(2, ("curation/near_duplicates.py", *_CONTAMINATION)),
+    "dropped_near_testset": Code(
+        2, ("curation/held_out.py", "curation/near_duplicates.py", *_CONTAMINATION)
+    ),
     "prompts_curated": Code(1, ("curation/collection.py",)),
     "slices": Code(1, ("curation/slices.py",)),
     "prompt_drops": Code(1, _COLLECTED),
@@ -136,6 +142,10 @@ CODE: Final[dict[str, Code]] = {
     "responses": Code(1, ("generation/responses.py",), _ANSWERS),
     "judgments": Code(1, _GAMES, _VERDICTS),
     "battles": _dbt(1, "battles/battles", "battles"),
+    "selection_candidates": _dbt(1, "selection/selection_candidates", "selection"),
+    "selected_candidates": Code(
+        1, ("curation/selection.py", "curation/embeddings.py", "config/plugins.py")
+    ),
     "sft_rows": _dbt(1, "selection/sft_rows", "selection"),
     "preference_pairs": _dbt(1, "selection/preference_pairs", "selection"),
     "rl_prompts": _dbt(1, "selection/rl_prompts", "selection"),
@@ -156,21 +166,28 @@ CODE: Final[dict[str, Code]] = {
     ),
     "arena_battles": _dbt(1, "battles/arena_battles", "battles"),
     "ratings": Code(
-        1,
+        2,
         (
+            "flywheel/rated.py",
             *_RATES,
             *(f"ratings/{name}.py" for name in ("battles", "bradley_terry", "intervals")),
-            *(f"ratings/{name}.py" for name in ("reading", "resampling")),
+            *(f"ratings/{name}.py" for name in ("gains", "paired", "reading", "resampling")),
         ),
     ),
-    "promotions": Code(1, ("flywheel/promotion.py",)),
+    "promotions": Code(
+        2,
+        (
+            *(f"flywheel/{name}.py" for name in ("promotion", "rated", "decisions")),
+            *("ratings/battles.py", "ratings/paired.py"),
+        ),
+    ),
     # reports
     "judge_audit": Code(1, ("judging/audit.py",)),
-    "consistency": Code(1, ("ratings/consistency.py", "ratings/reading.py")),
-    "leaderboard": _dbt(1, "marts/leaderboard", "points"),
+    "consistency": Code(2, ("ratings/consistency.py", "ratings/reading.py")),
+    "leaderboard": _dbt(2, "marts/leaderboard", "points"),
     "leaderboard_history": _dbt(1, "marts/leaderboard_history", "parquet_tables"),
     "battles_by_pair": _dbt(1, "marts/battles_by_pair", "points"),
-    "category_gains": _dbt(1, "marts/category_gains"),
+    "category_gains": _dbt(2, "marts/category_gains"),
     "selection_drops": _dbt(1, "marts/selection_drops", "selection"),
     "target_progress": _dbt(1, "marts/target_progress"),
 }

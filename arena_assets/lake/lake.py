@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -156,15 +156,22 @@ class Lake:
             return noted["digest"]
         return digest_of_state(state)
 
-    def record(self, table: str, partition: str, made_from: str, digest: str | None = None) -> None:
+    def record(
+        self,
+        table: str,
+        partition: str,
+        made_from: str,
+        digest: str | None = None,
+        made_of: Mapping[str, Any] | None = None,
+    ) -> None:
         """Note beside a table what a partition was made from, and its digest as it was made.
 
         It is no part of the file: the same rows have the same digest whatever led to them. The file
         is on the disk before the note is, also where dbt wrote it. Size and time of change are
         noted too, so that a file which is as it was need not be read. A checkpoint lies elsewhere:
-        its `digest` is given.
+        its `digest` is given. `made_of` is what the hash was made of, for people to compare.
         """
-        note: dict[str, Any] = {"made_from": made_from, "digest": digest}
+        note: dict[str, Any] = {"made_from": made_from, "digest": digest, "made_of": made_of or {}}
         if digest is None:
             state = file_state(self.present(table, partition))
             assert state, "it was there a moment ago"
@@ -179,6 +186,16 @@ class Lake:
         """What was noted of a partition that still has the digest; None where nothing was."""
         noted = self._noted(table, partition)
         return noted["made_from"] if noted.get("digest") == digest else None
+
+    def recorded(self, table: str) -> list[str]:
+        """The partitions of which something was noted, also where they are gone."""
+        notes = (self.root / table).glob(".*.made.json")
+        return sorted(note.name[1:].removesuffix(".made.json") for note in notes)
+
+    def made_of(self, table: str, partition: str, digest: str) -> dict[str, Any]:
+        """What the hash of `made_from` was made of; empty where nothing was noted of it."""
+        noted = self._noted(table, partition)
+        return noted.get("made_of", {}) if noted.get("digest") == digest else {}
 
     def _noted(self, table: str, partition: str) -> dict[str, Any]:
         path = self._record(table, partition)

@@ -110,11 +110,14 @@ ARENA_TESTSET = _table(
     "One row per held-out prompt of the arena.",
     ("prompt_id",),
     prompt_id=_TEXT,
-    part=(_TEXT, "diverse or hard"),
+    part=(_TEXT, "diverse, hard or held out"),
     cluster=_INT,
     category=_TEXT,
     difficulty__null=_FLOAT,
     turns__null=(_INT, "of the user"),
+    held_out__null=(_TEXT, "what is held out whole, of which it is: a constraint or a source"),
+    family=(_TEXT, "of prompts that count as one witness; by wording, its first prompt_id"),
+    purpose=(_TEXT, "select (who is promoted), report (the gain), held_out, or all where unsplit"),
     version__null=_TEXT,
 )
 TESTSET_VERSIONS = _table(
@@ -124,6 +127,7 @@ TESTSET_VERSIONS = _table(
     part=_TEXT,
     cluster=_INT,
     turns=_INT,
+    held_out__null=_TEXT,
     version=_TEXT,
 )
 RESPONSES = _table(
@@ -180,6 +184,15 @@ JUDGMENTS = _table(
     completion_tokens__null=_INT,
     seconds=_FLOAT,
 )
+SELECTED_CANDIDATES = _table(
+    "One row per candidate that the round's rule chose; none where the pair judge chooses, in SQL.",
+    ("kind", "battle_id"),
+    round=_TEXT,
+    kind=(_TEXT, "sft or preference, the kind of row that it makes"),
+    battle_id=(_TEXT, "of selection_candidates"),
+    place=(_INT, "in the order in which the rule chose, from 1"),
+    rule=_TEXT,
+)
 JUDGE_AUDIT = _table(
     "One row per judge of the round: how it behaved, how far it agrees with a reference, its cost.",
     ("judge",),
@@ -203,10 +216,11 @@ JUDGE_AUDIT = _table(
     cost__null=(_FLOAT, "in the currency of the profile's prices; null where they are unknown"),
 )
 RATINGS = _table(
-    "One row per contestant: its Bradley-Terry rating on the arena test set.",
-    ("contestant",),
+    "One row per contestant and purpose of test prompts: its Bradley-Terry rating on them.",
+    ("contestant", "purpose"),
     round=_TEXT,
     contestant=_TEXT,
+    purpose=(_TEXT, "select (by which is promoted), report, held_out, or all where unsplit"),
     rating=_FLOAT,
     lower=_FLOAT,
     upper=_FLOAT,
@@ -215,6 +229,9 @@ RATINGS = _table(
     wins=_INT,
     losses=_INT,
     ties=_INT,
+    gain__null=(_FLOAT, "of a checkpoint over the base model, in rating points"),
+    gain_lower__null=(_FLOAT, "of the 95 % interval of the gain"),
+    gain_upper__null=_FLOAT,
 )
 CONSISTENCY = _table(
     "One row per round: how far its ratings agree with the reference leaderboard of the profile.",
@@ -237,6 +254,13 @@ PROMOTIONS = _table(
     lower=_FLOAT,
     upper=_FLOAT,
     reason=_TEXT,
+    waiting__null=(_TEXT, "what it waits for: approval; null where it holds"),
+    gain__null=(_FLOAT, "over the base model on the prompts that report, in rating points"),
+    gain_lower__null=(_FLOAT, "of its 95 % interval"),
+    gain_upper__null=_FLOAT,
+    held_out_gain__null=(_FLOAT, "the same on what is held out: new tasks, or forgotten ones"),
+    held_out_gain_lower__null=_FLOAT,
+    held_out_gain_upper__null=_FLOAT,
 )
 
 TABLES = {
@@ -261,6 +285,7 @@ TABLES = {
     "responses": RESPONSES,
     "arena_responses": RESPONSES,
     "judgments": JUDGMENTS,
+    "selected_candidates": SELECTED_CANDIDATES,
     "judge_audit": JUDGE_AUDIT,
     "arena_judgments": JUDGMENTS,
     "ratings": RATINGS,

@@ -61,11 +61,15 @@ class VLLMEngine:
         samples: int = 1,
         json_schema: dict[str, Any] | None = None,
     ) -> list[list[Completion]]:
-        """As of Engine; on a CPU the engine's own seed serves all requests."""
+        """As of Engine; on a CPU a seed is the engine's, from the first request on."""
         from vllm import SamplingParams
         from vllm.platforms import current_platform
         from vllm.sampling_params import StructuredOutputsParams
+        from vllm.utils.torch_utils import set_random_seed
 
+        on_cpu = current_platform.is_cpu()
+        if on_cpu and sampling.seed is not None:
+            set_random_seed(sampling.seed)
         structured = StructuredOutputsParams(json=json_schema) if json_schema else None
         parameters = SamplingParams(
             n=samples,
@@ -75,7 +79,7 @@ class VLLMEngine:
             repetition_penalty=sampling.repetition_penalty,
             stop=list(sampling.stop),
             # vLLM stops on a CPU where a request has a seed and its prompt is computed in pieces
-            seed=None if current_platform.is_cpu() else sampling.seed,
+            seed=None if on_cpu else sampling.seed,
             structured_outputs=structured,
         )
         return self._answer(requests, parameters)

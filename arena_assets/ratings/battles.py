@@ -1,8 +1,9 @@
 """Battles from any table, brought into one form; a row that is not clear is an error.
 
 The common form has prompt_id, contestant_1, contestant_2, score (the share of the point that
-contestant_1 gets: 1 a win, 0.5 a tie, in between a graded preference), weight and category. Battles
-that were not decided because a judgment failed are counted and left out.
+contestant_1 gets: 1 a win, 0.5 a tie, in between a graded preference), weight, category and family:
+prompts of one family are one witness. Battles that were not decided because a judgment failed are
+counted and left out.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ BATTLES = pa.schema(
         ("score", pa.float64()),
         ("weight", pa.float64()),
         ("category", pa.string()),
+        ("family", pa.string()),
     ]
 )
 
@@ -81,7 +83,7 @@ _COLUMNS = (
     *PROMPT_COLUMNS,
     *_NAMES,
     *("contestant_1", "contestant_2", "winner", "preference", "games", "status", "role"),
-    *("weight", "category"),
+    *("weight", "category", "prompt_family"),
 )
 # the games of Arena-Hard as JSON, whether the file is Parquet or JSON
 _GAMES = """if(typeof(source.games) = 'VARCHAR',
@@ -103,8 +105,8 @@ class TableKind:
     """How one kind of table is read.
 
     `select` is SQL over the table `source` that gives prompt_id, one, two, verdict (text as it was
-    given, null where it is missing), weight and category; `names` are the columns of the
-    contestants. `score` is SQL over `verdict` for the share of the point that `one` gets, null
+    given, null where it is missing), weight, category and family; `names` are the columns of
+    the contestants. `score` is SQL over `verdict` for the share of the point that `one` gets, null
     where the verdict is not one of `valid`; `missing` is SQL for a verdict that says "none".
     """
 
@@ -133,7 +135,8 @@ def _kind_of_table(name: str, columns: set[str]) -> TableKind:
     common = (
         f"{_or(prompt, columns, 'null::varchar')} as prompt_id, "
         f"{_or('weight', columns, 'null::varchar')} as weight, "
-        f"{_or('category', columns, 'null::varchar')} as category"
+        f"{_or('category', columns, 'null::varchar')} as category, "
+        f"{_or('prompt_family', columns, 'null::varchar')} as family"
     )
 
     def pairs(one: str, two: str, verdict: str, other: str = "null") -> str:
@@ -234,7 +237,7 @@ def _arena_hard(columns: set[str], common: str) -> TableKind:
                    unnest([games ->> '$[0].score', games ->> '$[1].score']) as verdict
             from judged
         )
-        select prompt_id, category, if(game = 0, baseline, model) as one,
+        select prompt_id, category, family, if(game = 0, baseline, model) as one,
                if(game = 0, model, baseline) as two,
                case when json_type(games) = 'ARRAY' and json_array_length(games) > 2
                     then json_array_length(games) || ' games'
@@ -289,9 +292,12 @@ def read_battles(source: str | Path | pa.Table, loader: str = "battles") -> Batt
         ).fetchall()[0]
         table = connection.sql(
             f"""
-            select if({_NONE.format("prompt_id")}, 'row ' || row, prompt_id) as prompt_id,
-                   one as contestant_1, two as contestant_2, score, times as weight, category
-            from rated where not undecided order by row
+            select prompt_id, one as contestant_1, two as contestant_2, score, times as weight,
+                   category, if({_NONE.format("family")}, prompt_id, family) as family
+            from (
+                select * replace (if({_NONE.format("prompt_id")}, 'row ' || row, prompt_id)
+                                  as prompt_id) from rated
+            ) where not undecided order by row
             """
         ).to_arrow_table()
     return Battles(table.cast(BATTLES), undecided, alone)

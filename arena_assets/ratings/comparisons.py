@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
@@ -57,7 +58,8 @@ class Counts:
 def count(battles: pa.Table) -> Counts:
     """Points by pair and prompt; UnratableBattles where they cannot be rated together.
 
-    `battles` has the columns of ratings.battles.BATTLES.
+    `battles` has the columns of ratings.battles.BATTLES; where it has families, they stand for
+    prompts.
     """
     if not battles.num_rows:
         raise UnratableBattles("there are no decided battles or ties to rate")
@@ -69,7 +71,7 @@ def count(battles: pa.Table) -> Counts:
             "be rated together: are these columns names?"
         )
     score, weight = battles["score"].to_numpy(), battles["weight"].to_numpy()
-    prompt, prompts = positions(battles["prompt_id"])
+    prompt, prompts = positions(witnesses(battles))
     turned = first > second
     low, high = np.where(turned, second, first), np.where(turned, first, second)
     pairs, pair = np.unique(low.astype(np.int64) * size + high, return_inverse=True)
@@ -89,6 +91,13 @@ def count(battles: pa.Table) -> Counts:
         ),
         results=_results(first, second, score, size),
     )
+
+
+def witnesses(battles: pa.Table) -> pa.ChunkedArray:
+    """What battles count as one by: the prompt's family where there is one, else the prompt."""
+    if "family" not in battles.column_names:
+        return battles["prompt_id"]
+    return pc.coalesce(battles["family"], battles["prompt_id"])
 
 
 def design_of(first: np.ndarray, second: np.ndarray, size: int) -> csr_array:

@@ -23,7 +23,14 @@ from arena_assets.ratings.bradley_terry import (
     ratings_table,
     require_anchor,
 )
-from arena_assets.ratings.comparisons import Comparisons, count, design_of, positions, sides
+from arena_assets.ratings.comparisons import (
+    Comparisons,
+    count,
+    design_of,
+    positions,
+    sides,
+    witnesses,
+)
 from arena_assets.ratings.reading import NAME, open_table
 
 # What is counted in an answer; a comparison is (first - second) / (first + second), so between -1
@@ -134,7 +141,7 @@ def rate_controlled(
 def _comparisons(battles: pa.Table, features: np.ndarray, size: int) -> Comparisons:
     """Every battle for itself: each has its own looks."""
     first, second, _ = sides(battles)
-    prompt, prompts = positions(battles["prompt_id"])
+    prompt, prompts = positions(witnesses(battles))
     score, weight = battles["score"].to_numpy(), battles["weight"].to_numpy()
     shape = (len(prompts), len(score))
 

@@ -99,6 +99,9 @@ class Log(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.started = time.monotonic()
+        if state.is_world_process_zero:
+            devices = {"devices": args.world_size, "device": args.device.type}
+            note(self.folder, {"phase": self.phase, "step": 0, **devices})
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -90,7 +91,7 @@ class Course:
             self.model.digest,
             self.learned,
             self.config,
-            self.profile.seed,
+            self.profile.training_seed,
         )
 
 
@@ -161,12 +162,14 @@ def train(
         trust_remote_code=course.model.trust_remote_code,
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
-        seed=course.profile.seed,
+        seed=course.profile.training_seed,
         run=f"{course.profile.name}/{key}",
         tracking=course.lake.root / "tracking" / key,
     )
     try:
+        started = time.monotonic()
         run_job(job, log)
+        took = {"wall_seconds": round(time.monotonic() - started, 1)}
         if adapted := is_adapter(scratch):
             origin = origin_of(course.profile.models[start.name])
             settle(scratch, start.name, origin, start.digest)
@@ -178,7 +181,7 @@ def train(
             dtype=chosen.name,
             digest=verified_digest(scratch, scratch / VERIFIED),
             versions=versions(),
-            metrics=summary(read_metrics(scratch)) | {"rows": rows_summary(scratch)},
+            metrics=summary(read_metrics(scratch)) | took | {"rows": rows_summary(scratch)},
             base_digest=start.digest if adapted else None,
             run_id=run_id,
             created_at=now(),

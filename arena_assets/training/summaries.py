@@ -29,10 +29,14 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
-    """The last loss of every phase, the last reward, and the seconds of steps and reference."""
+    """Of every phase: last loss and reward, tokens seen, seconds of steps and reference; devices.
+
+    Tokens are those of all passes forward and back, those of prompts among them.
+    """
     last: dict[str, Any] = {}
     for entry in metrics:
-        for name in ("loss", "reward", "train_runtime", "reference_runtime"):
+        last |= {name: entry[name] for name in ("devices", "device") if name in entry}
+        for name in ("loss", "reward", "num_tokens", "train_runtime", "reference_runtime"):
             if name in entry:
                 last[f"{entry['phase']}_{name}"] = round(float(entry[name]), 4)
     return last

@@ -8,7 +8,7 @@
    `dbt parse` and `dbt docs generate` need no lake. #}
 {% macro refuse_without_vars() %}{% if execute and flags.WHICH in ['build', 'run', 'test'] %}
   {% set missing, made = [], [] %}
-  {% for name in ['lake', 'round', 'stage', 'minimum_gap', 'rounds_so_far', 'trains_on', 'flips', 'quorum'] if var(name) in [none, []] %}
+  {% for name in ['lake', 'round', 'stage', 'minimum_gap', 'selection', 'rounds_so_far', 'trains_on', 'flips', 'quorum'] if var(name) in [none, []] %}
     {% do missing.append(name) %}
   {% endfor %}
   {% for resource in selected_resources if not resource.startswith('unit_test.') %}{% do made.append(resource) %}{% endfor %}

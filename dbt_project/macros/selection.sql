@@ -26,14 +26,14 @@ case
 end
 {%- endmacro %}
 
-{# One row per battle that decides, with what the selections ask of its two answers. #}
-{% macro answered_battles() -%}
+{# One row per battle that decides, with what the selections ask of its two answers: the winner's and the other one. #}
+{% macro answered_battles(battles=ref('battles')) -%}
 select
     battles.battle_id,
     battles.prompt_id,
     battles.status,
     battles.gap,
-    greatest(battles.score_1, battles.score_2) as winning_score,
+    case when battles.winner = battles.contestant_1 then battles.score_1 else battles.score_2 end as winning_score,
     winning.contestant as chosen_contestant,
     winning.response_id as chosen_response,
     losing.contestant as rejected_contestant,
@@ -44,7 +44,7 @@ select
     coalesce(winning.turns = losing.turns, false) as alike,
     {{ unfit('winning') }} as chosen_unfit,
     {{ unfit('losing') }} as rejected_unfit
-from {{ ref('battles') }} as battles
+from {{ battles }} as battles
 left join {{ source('lake', 'responses') }} as winning
     on winning.prompt_id = battles.prompt_id
     and winning.contestant = battles.winner
@@ -55,9 +55,45 @@ left join {{ source('lake', 'responses') }} as losing
 where battles.role = 'deciding'
 {%- endmacro %}
 
+{# The battles of the target against an opponent, with the opponent as their winner whoever won: whose answer could be learned. #}
+{% macro taught_battles() -%}
+(
+    select fought.* replace (
+        case
+            when one.role = 'target' and two.role != 'target' then fought.contestant_2
+            when two.role = 'target' and one.role != 'target' then fought.contestant_1
+        end as winner
+    )
+    from {{ ref('battles') }} as fought
+    left join {{ source('lake', 'responses') }} as one
+        on one.prompt_id = fought.prompt_id and one.contestant = fought.contestant_1
+    left join {{ source('lake', 'responses') }} as two
+        on two.prompt_id = fought.prompt_id and two.contestant = fought.contestant_2
+)
+{%- endmacro %}
+
+{# Every battle that decides and why it makes no SFT row, by the rule of the round: the pair judge, or what chose the candidates. #}
+{% macro sft_candidates() -%}
+{{ sft_of_judge() if var('selection') in (none, 'pair-judge') else sft_of_rule(not_chosen('sft')) }}
+{%- endmacro %}
+
+{# Every battle that decides and why it makes no preference pair, by the rule of the round. #}
+{% macro preference_candidates() -%}
+{{ preference_of_judge() if var('selection') in (none, 'pair-judge') else preference_of_rule(not_chosen('preference')) }}
+{%- endmacro %}
+
+{# What a candidate lacks that the round's rule did not choose. #}
+{% macro not_chosen(kind) -%}
+case
+    when ranked.battle_id not in (
+        select selected.battle_id from {{ source('lake', 'selected_candidates') }} as selected where selected.kind = '{{ kind }}'
+    ) then 'not chosen: {{ var("selection") }}'
+end
+{%- endmacro %}
+
 {# Every battle that decides and why it makes no SFT row (drop_reason; null for those that do): what the target lost to the
    best whole answer by at least K makes one. The target's own answer may be cut off: it is not learned. #}
-{% macro sft_candidates() -%}
+{% macro sft_of_judge() -%}
 {%- set fault %}
     case
         when answered.status != 'decided' then 'undecided: ' || answered.status
@@ -73,14 +109,33 @@ where battles.role = 'deciding'
 {{ one_a_prompt(fault, first, late) }}
 {%- endmacro %}
 
+{# The same for a rule that chooses prompts whoever won: a prompt's candidate is the best whole answer of an opponent. #}
+{% macro sft_of_rule(late='null') -%}
+{%- set fault %}
+    case
+        when not answered.target_lost then 'without the target'
+        when answered.chosen_unfit is not null then 'chosen: ' || answered.chosen_unfit
+        when answered.alike then 'both say the same'
+    end
+{%- endset %}
+{{ one_a_prompt(fault, 'faulted.winning_score desc nulls last, faulted.chosen_contestant', late, taught_battles()) }}
+{%- endmacro %}
+
 {# Every battle that decides and why it makes no preference pair (drop_reason): the clearest one of a prompt makes one.
    Both answers have to be whole: a text cut off at a token limit is long for no reason of its own, and preferring what ended
    over what did not get to its end teaches length, not quality. #}
-{% macro preference_candidates() -%}
+{% macro preference_of_judge() -%}
+{{ clearest_pair("when answered.gap < " ~ var('minimum_gap') ~ " then 'gap below K'") }}
+{%- endmacro %}
+
+{# The same for a rule that chooses prompts: a prompt's candidate is its clearest pair, however small the gap. #}
+{% macro preference_of_rule(late='null') -%} {{ clearest_pair('', late) }} {%- endmacro %}
+
+{% macro clearest_pair(gap, late='null') -%}
 {%- set fault %}
     case
         when answered.status != 'decided' then 'undecided: ' || answered.status
-        when answered.gap < {{ var('minimum_gap') }} then 'gap below K'
+        {{ gap }}
         when answered.chosen_unfit is not null then 'chosen: ' || answered.chosen_unfit
         when answered.rejected_unfit is not null then 'rejected: ' || answered.rejected_unfit
         when answered.alike then 'both say the same'
@@ -88,13 +143,13 @@ where battles.role = 'deciding'
 {%- endset %}
 {#- the target's own battles teach it most about itself, so they come first where there is one #}
 {%- set first = 'faulted.target_won or faulted.target_lost desc, faulted.gap desc, faulted.chosen_contestant, faulted.rejected_contestant' %}
-{{ one_a_prompt(fault, first) }}
+{{ one_a_prompt(fault, first, late) }}
 {%- endmacro %}
 
 {# Battles with their drop_reason: a fault of their own, or that another battle of the prompt, without one, comes first.
    A rule is a line of the fault: it holds for the rows that are made and for the reasons that are counted. `late` is what
    the battle that was chosen may still lack. #}
-{% macro one_a_prompt(fault, first, late='null') -%}
+{% macro one_a_prompt(fault, first, late='null', battles=ref('battles')) -%}
 select
     ranked.*,
     coalesce(
@@ -110,7 +165,7 @@ from (
         select
             answered.*,
             {{ fault }} as fault
-        from ({{ answered_battles() }}) as answered
+        from ({{ answered_battles(battles) }}) as answered
     ) as faulted
 ) as ranked
 {%- endmacro %}

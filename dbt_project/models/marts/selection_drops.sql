@@ -1,4 +1,6 @@
 -- Why a battle made no SFT row or preference pair, and a prompt no RL prompt: rows and drops together are all there were.
+{# read where the round's rule is not the pair judge; dbt has to know before it knows the rule #}
+{%- if not execute %}{{ source('lake', 'selected_candidates') }}{% endif %}
 with sft as (
     {{ sft_candidates() }}
 ),
