@@ -11,7 +11,7 @@ from arena_assets.checks.reward_models import measured_metadata, result_of
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import parent_of
 from arena_assets.flywheel.rewarding import judge_of_groups
-from arena_assets.plots import loss_plot, markdown_image
+from arena_assets.plots import markdown_image, training_plots
 from arena_assets.training.making import Course, RewardModelRefused, found, train
 from arena_assets.training.measuring import read_measured
 from arena_assets.training.process import TrainingFailed
@@ -69,7 +69,10 @@ def checkpoint(
             "trained_from": f"{manifest.parent} ({manifest.parent_digest[:12]})",
             "trained_on": ", ".join(round_.trains_on),
             "reused": reused,
-            "loss": dg.MetadataValue.md(markdown_image(loss_plot(logged, f"training {key}"))),
+            **{
+                f"steps_{phase}": dg.MetadataValue.md(markdown_image(plot))
+                for phase, plot in training_plots(logged, f"training {key}").items()
+            },
             "rows": dg.MetadataValue.json(manifest.metrics.get("rows", {})),
             "left_out": dg.MetadataValue.md(markdown_table(left_out(store.path(key)))),
             "manifest": dg.MetadataValue.json(manifest.model_dump(mode="json")),

@@ -158,6 +158,7 @@ CODE: Final[dict[str, Code]] = {
             *(f"training/{name}.py" for name in ("progress", "sft", "dpo", "steps")),
             *(f"training/{name}.py" for name in ("reinforcement", "reward_model", "rewards")),
             *(f"training/{name}.py" for name in ("group_rewards", "measuring", "rollouts")),
+            *(f"training/{name}.py" for name in ("adapters", "kept_adapters", "packing")),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from arena_assets.config.settings_files import explain
 from arena_assets.lake.code import code_version
@@ -49,7 +49,7 @@ MASTERS = "masters"  # a sub-folder: the weights in float32, which the next stag
 ROLLOUTS = "rollouts.parquet"  # what RL drew, with rewards
 CARD = "README.md"  # of an export, which others write too; no model is loaded from it
 _NOT_WEIGHTS = {MANIFEST, ROWS, ROLLOUTS, MEASURED, CARD, METRICS}
-_VERSIONED = ("torch", "transformers", "trl", "accelerate")
+_VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate")
 _VERSIONS = ".versions"
 _PARTIAL = ".partial"
 
@@ -69,6 +69,7 @@ class Manifest(BaseModel):
     parent: str
     parent_digest: str
     training_set_digest: str
+    base_digest: str | None = Field(None, description="of the weights that an adapter is laid over")
     fingerprint: str
     config: dict[str, Any]
     dtype: str

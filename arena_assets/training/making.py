@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from arena_assets.config.contents import jinja_tokens
+from arena_assets.config.extras import missing_packages
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
-from arena_assets.config.rounds import Round
+from arena_assets.config.rounds import BASE, Round
+from arena_assets.config.training import SECTIONS
 from arena_assets.lake.identity import canonical, identity, setting
 from arena_assets.lake.lake import Lake
 from arena_assets.models.machine import number_type
 from arena_assets.models.model import Local
 from arena_assets.models.opening import make_room
 from arena_assets.models.prompting import SystemPrompt, read_system_prompt
+from arena_assets.models.weights import origin_of
 from arena_assets.training.checkpoints import (
     VERIFIED,
     CheckpointStore,
@@ -33,6 +36,7 @@ from arena_assets.training.checkpoints import (
 from arena_assets.training.failures import explain
 from arena_assets.training.group_rewards import GroupRater, answering
 from arena_assets.training.job import Job
+from arena_assets.training.kept_adapters import differences, is_adapter, settle
 from arena_assets.training.measuring import Measured, read_measured, refusal
 from arena_assets.training.process import TrainingFailed, run_job
 from arena_assets.training.rewards import REWARD_MODEL, rewarding_code
@@ -125,6 +129,26 @@ def found(
     return manifest
 
 
+def refuse_what_is_missing(course: Course) -> None:
+    """TrainingFailed where a package lacks, or an adapter can't be what the profile wants."""
+    training, parent = course.profile.training, course.model
+    if lacking := missing_packages(training, SECTIONS[course.round.stage]):
+        raise TrainingFailed("; ".join(lacking))
+    if not training.lora or training.lora.merge:
+        return
+    if course.parent != BASE and not parent.base:
+        raise TrainingFailed(
+            "training.lora.merge: an adapter that is kept belongs to the base model, and "
+            f"{course.parent} has weights of its own: set merge to true, or have the round train "
+            "from the base"
+        )
+    if parent.base and (other := differences(parent.path, training.lora)):
+        raise TrainingFailed(
+            f"training.lora: the adapter of {course.parent}, which this round trains on, has "
+            f"{'; '.join(other)}: set that again, or merge to true"
+        )
+
+
 def train(
     store: CheckpointStore, course: Course, run_id: str, log: Callable[[str], None]
 ) -> Manifest:
@@ -132,8 +156,10 @@ def train(
 
     Raises TrainingFailed, also where the training set was replaced meanwhile.
     """
+    refuse_what_is_missing(course)
     make_room()
     key, stage = course.round.key, course.round.stage
+    start = course.model.base or course.model
     chosen = number_type(course.profile.training.dtype, "training")
     log(f"{stage}: training in {chosen.name}, {chosen.reason}")
     begun = identity(
@@ -149,7 +175,8 @@ def train(
     }
     job = Job(
         stage=stage,
-        model=course.model.path,
+        model=start.path,
+        adapter=course.model.path if course.model.base else None,
         training_set=course.training_set,
         output=scratch,
         training=course.profile.training.model_copy(
@@ -163,12 +190,17 @@ def train(
         system_prompt=course.system_prompt,
         seed=course.profile.training_seed,
         reward_model_accuracy=reward_model_floor(course.profile),
+        run=f"{course.profile.name}/{key}",
+        tracking=course.lake.root / "tracking" / key,
     )
     try:
         started = time.monotonic()
         with answering(course.judge) as address:
             _run(job.model_copy(update={"judge": address}), log)
         took = {"wall_seconds": round(time.monotonic() - started, 1)}
+        if adapted := is_adapter(scratch):
+            origin = origin_of(course.profile.models[start.name])
+            settle(scratch, start.name, origin, start.digest)
         if learned_digest(course.training_set) != course.learned:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
         manifest = Manifest(
@@ -178,6 +210,7 @@ def train(
             digest=verified_digest(scratch, scratch / VERIFIED),
             versions=versions(),
             metrics=metrics_of(scratch) | took,
+            base_digest=start.digest if adapted else None,
             run_id=run_id,
             created_at=now(),
             **made_from,

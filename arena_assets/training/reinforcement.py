@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from arena_assets.training.adapters import lora_of
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
 from arena_assets.training.group_rewards import Asking, arena_reward
 from arena_assets.training.job import Job
@@ -34,19 +35,20 @@ def reinforce(job: Job) -> None:
         lambda row: encoder.prompt(row, room) | seen_by_rewards(row, list(settings.rewards)),
     )
     functions = {name: _function(job, name, encoder) for name in settings.rewards}
-    shared = shared_arguments(job, settings, "rl")
-    if settings.max_steps:
-        shared["max_steps"] = settings.max_steps
-    name = settings.algorithm.upper()
-    config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
-    config = config_class(
-        **shared,
+    shared = shared_arguments(
+        job,
+        settings,
+        "rl",
         beta=settings.kl_coefficient,
         num_generations=settings.completions,
         max_completion_length=settings.max_completion,
         temperature=settings.temperature,
+        max_steps=settings.max_steps or -1,
         reward_weights=[*settings.rewards.values(), 0.0],
     )
+    name = settings.algorithm.upper()
+    config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
+    config = config_class(**shared)
     folder = Path(config.output_dir) / "rollouts"
     rollouts = Rollouts(folder, settings.rewards, settings.completions)
     trainer = trainer_class(
@@ -56,6 +58,7 @@ def reinforce(job: Job) -> None:
         args=config,
         train_dataset=prompts,
         processing_class=tokenizer_of(job, padding_side="left"),
+        peft_config=lora_of(job),
         callbacks=[rollouts, Log(job.output, "rl")],
     )
     rollouts.watches(trainer)

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from arena_assets.training.adapters import lora_of
 from arena_assets.training.failures import NothingToLearn
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
-from arena_assets.training.loading import learned_rows, rows_of, scorer, tokenizer_of
+from arena_assets.training.loading import learned_rows, rows_of, scorer, tokenizer_of, whole_parent
 from arena_assets.training.measuring import (
     HELD_OUT,
     Measured,
@@ -64,18 +65,16 @@ def _fit(job: Job, encoder: Encoder, folder: Path) -> None:
         return scored(row)
 
     rows = learned_rows(job, REWARD_MODEL, "preference", learned)
-    tokenizer = tokenizer_of(job)
-    model = scorer(job, job.model)
-    model.config.pad_token_id = tokenizer.pad_token_id
 
     class Trainer(WholeSteps, RewardTrainer):
         pass
 
     trainer = Trainer(
-        model,
-        args=RewardConfig(**shared_arguments(job, settings, REWARD_MODEL), max_length=None),
+        scorer(job, whole_parent(job), quantised=True),
+        args=RewardConfig(**shared_arguments(job, settings, REWARD_MODEL, max_length=None)),
         train_dataset=rows,
-        processing_class=tokenizer,
+        processing_class=tokenizer_of(job),
+        peft_config=lora_of(job, "SEQ_CLS"),
         callbacks=[Log(job.output, REWARD_MODEL)],
     )
     unseen = [row for row in pairs if prompt_key(row["messages"], job.seed) in kept_back]
