@@ -186,7 +186,7 @@ def test_too_few_that_are_held_out_are_refused():
     prompts = pool()
     with pytest.raises(ValueError, match="asks for 13 prompts, but only 12 are of what is held"):
         build_testset(prompts, vectors_of(prompts), asked, 1, None)
-    assert asked.prompts == 2 * 2 + 13, "as the plan says"
+    assert asked.size == 2 * 2 + 13, "as the plan says"
 
 
 def test_a_source_may_be_held_out_and_a_number_of_types_is_drawn_by_the_seed():

@@ -62,7 +62,7 @@ def test_every_file_of_a_profile_goes_in_by_its_content():
         if any(mark in existing for mark in marks):
             files.append(f"{kind.__name__}.{name}")
             assert any(isinstance(mark, As) for mark in field.metadata), files[-1]
-    assert len(files) == 9, files
+    assert len(files) == 10, files
 
 
 def test_what_changes_no_value_is_marked():
@@ -73,9 +73,10 @@ def test_what_changes_no_value_is_marked():
         *("Endpoint.urls", "Endpoint.api_key_env", "Endpoint.concurrency", "Endpoint.timeout"),
         *("Endpoint.retries", "Endpoint.seeds"),
         *("Generation.batch", "Encoder.batch"),
-        *("Training.launcher", "Training.gradient_checkpointing"),
-        *(f"{kind}.device_batch" for kind in ("Optimisation", "PreferenceOptimisation")),
-        "Reinforcement.device_batch",
+        *("Training.launcher", "Training.gradient_checkpointing", "Training.save_every"),
+        *("Training.processes", "Training.nodes", "Training.report_to"),
+        *(f"{kind}.device_batch" for kind in ("Imitation", "Optimisation", "RewardFitting")),
+        *("PreferenceOptimisation.device_batch", "Reinforcement.device_batch"),
     }
 
 

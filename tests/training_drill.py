@@ -1,4 +1,4 @@
-"""One run of the asset `checkpoint`, to be killed: python tests/training_drill.py PROFILE LAKE."""
+"""One run of the asset `checkpoint`, to be killed: training_drill.py PROFILE LAKE [ROUND]."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from arena_assets.flywheel.arena import Arena
 ROUND = "i01.1-sft"
 
 
-def main(profile: str, lake: str) -> int:
+def main(profile: str, lake: str, key: str = ROUND) -> int:
     arena = Arena(profile, lake)
     (checkpoint,) = training.assets(rounds_of(arena.profile))
     with dg.DagsterInstance.ephemeral() as instance:
         result = dg.materialize(
             [checkpoint],
-            partition_key=ROUND,
+            partition_key=key,
             resources={"arena": arena},
             instance=instance,
             selection=[checkpoint],

@@ -185,10 +185,11 @@ class Testset(Settings):
     edition: int = Field(1, ge=1, description="raise it to draw anew from the present prompts")
 
     @property
-    def prompts(self) -> int:
+    def size(self) -> int:
         """How many prompts it has."""
-        held = self.held_out_prompts if self.held_out_constraints or self.held_out_sources else 0
-        return self.clusters * self.diverse_per_cluster + self.hard + held
+        drawn = self.clusters * self.diverse_per_cluster + self.hard
+        apart = self.held_out_constraints or self.held_out_sources
+        return drawn + (self.held_out_prompts if apart else 0)
 
     @field_validator("held_out_constraints")
     @classmethod

@@ -26,9 +26,14 @@ from arena_assets.flywheel.weights import models_note, refuse_replaced, trusts_t
 from arena_assets.lake.durable import sync, sync_tree
 from arena_assets.lake.lake import writing
 from arena_assets.models.weights import hub_patterns
-from arena_assets.training.checkpoints import CARD, MANIFEST, VERIFIED, CorruptCheckpoint
+from arena_assets.training.checkpoints import (
+    CARD,
+    MANIFEST,
+    MASTERS,
+    VERIFIED,
+    CorruptCheckpoint,
+)
 
-MASTERS: Final = "masters"  # of a checkpoint: its weights in the type in which they were trained
 TOKEN: Final = "HF_TOKEN"
 WEIGHTS: Final = ("*.safetensors", "*.safetensors.index.json")
 

@@ -83,7 +83,14 @@ OF_ROUND: Final = {
     "training_set": Made((of.LEARNED,)),
     "checkpoint": Made(
         ("training_set", of.PARENT),
-        (of.stage_training, "training.dtype", of.training_seed, "target.system_prompt"),
+        (
+            of.stage_training,
+            "training.dtype",
+            "training.accelerate",
+            "training.keep_masters",
+            of.training_seed,
+            "target.system_prompt",
+        ),
     ),
     "arena_responses": Made((of.MEETING, "arena_testset", of.TESTED)),
     "arena_judgments": Made(
@@ -101,6 +108,7 @@ OF_ROUND: Final = {
 }
 OF_REPORTS: Final = {  # nothing rests on them
     "selection_drops": Made((of.DECIDED, "responses", "rl_prompts", of.CHOSEN), _RULE),
+    "rollouts": Made(("checkpoint",)),
     "judge_audit": Made(("judgments", "battles", "responses"), (of.prices,)),
     "leaderboard": Made(("ratings", "arena_battles", "arena_testset")),
     "leaderboard_history": Made((of.BOARDS,)),

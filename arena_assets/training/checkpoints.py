@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,20 +23,33 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from arena_assets.config.settings_files import explain
 from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import claim, exclusive, sync, sync_tree, write_text
 from arena_assets.lake.identity import identity
+from arena_assets.training.measuring import MEASURED
+from arena_assets.training.progress import (
+    METRICS,
+    PROGRESS,
+    await_processes,
+    begin,
+    continues,
+    tidy,
+)
 
 MANIFEST = "manifest.json"
 ROWS = "rows.json"  # what was learned from and what was left out, by reason
-LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns")  # of the rows of a training set
+# of the rows of a training set
+LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns", "constraints", "reference")
+_OF_REWARDS = ("constraints", "reference")  # null but for prompts
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
+MASTERS = "masters"  # a sub-folder: the weights in float32, which the next stage trains on from
+ROLLOUTS = "rollouts.parquet"  # what RL drew, with rewards
 CARD = "README.md"  # of an export, which others write too; no model is loaded from it
-_NOT_WEIGHTS = {MANIFEST, ROWS, CARD, "metrics.jsonl"}
-_VERSIONED = ("torch", "transformers", "trl", "accelerate")
+_NOT_WEIGHTS = {MANIFEST, ROWS, ROLLOUTS, MEASURED, CARD, METRICS}
+_VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate")
 _VERSIONS = ".versions"
 _PARTIAL = ".partial"
 
@@ -55,6 +69,7 @@ class Manifest(BaseModel):
     parent: str
     parent_digest: str
     training_set_digest: str
+    base_digest: str | None = Field(None, description="of the weights that an adapter is laid over")
     fingerprint: str
     config: dict[str, Any]
     dtype: str
@@ -65,7 +80,7 @@ class Manifest(BaseModel):
 
 
 def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
-    """SHA-256 over a model's files: weights, configuration and tokenizer.
+    """SHA-256 over a model's files: weights, configuration and tokenizer, in sub-folders too.
 
     Files that are as they were at the last look are not read.
 
@@ -74,25 +89,30 @@ def verified_digest(folder: Path, note: Path, thorough: bool = False) -> str:
     """
     noted = json.loads(note.read_text("utf-8")) if note.exists() else {}
     files = {}
-    for path in _weight_files(folder):
+    for name, path in _weight_files(folder):
         status = path.stat()
         state = [status.st_size, status.st_mtime_ns]
-        *before, digest = noted.get(path.name, [None])
+        *before, digest = noted.get(name, [None])
         if before != state or thorough:
             digest = _hash_file(path)
-        files[path.name] = [*state, digest]
+        files[name] = [*state, digest]
     if files != noted:
         write_text(note, json.dumps(files, indent=1))
     return _whole({name: digest for name, (_, _, digest) in files.items()})
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """Every file that a model is loaded from; hidden ones are notes of ours or of a file system."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_file() and path.name not in _NOT_WEIGHTS and not path.name.startswith(".")
-    ]
+def _weight_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every file that a model may be loaded from, by its name below the folder.
+
+    Hidden ones are notes of ours, of a file system or of a download.
+    """
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            said = path.relative_to(folder).as_posix()
+            if not name.startswith(".") and said not in _NOT_WEIGHTS:
+                yield said, path
 
 
 def _hash_file(path: Path) -> str:
@@ -130,9 +150,13 @@ def learned_digest(training_set: Path) -> str:
     Who answered and under which key is no part of it: a row that is found again under another key
     teaches the same.
     """
-    whole = hashlib.sha256()
-    for batch in pq.ParquetFile(training_set).iter_batches(columns=list(LEARNED)):
-        for row in batch.select(LEARNED).to_pylist():
+    whole, file = hashlib.sha256(), pq.ParquetFile(training_set)
+    columns = [name for name in LEARNED if name in file.schema_arrow.names]
+    for batch in file.iter_batches(columns=columns):
+        for row in batch.select(columns).to_pylist():
+            for name in _OF_REWARDS:
+                if row.get(name) is None:
+                    row.pop(name, None)
             whole.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     return whole.hexdigest()
 
@@ -177,12 +201,34 @@ class CheckpointStore:
         lock_file = self.root / _VERSIONS / f"{key}.training.lock"
         return exclusive(lock_file, f"checkpoint {key}", log)
 
-    def scratch(self, key: str) -> Path:
-        """A folder to train into, not made yet; what dead runs left behind is removed."""
+    def scratch(self, key: str, made_from: str | None = None) -> Path:
+        """A folder to train into; what dead runs left behind is removed.
+
+        But where one of them was making the same thing, its folder is taken over: training goes on
+        from what it saved. Without `made_from` the folder is new and not made yet.
+        """
+        for folder in sorted((self.root / _VERSIONS).glob(f"{key}-*{_PARTIAL}")):
+            if made_from is None or not continues(folder, made_from):
+                continue
+            if held := claim(self._lock_file(folder), wait=False):
+                self._claims[folder] = held
+                await_processes(folder)
+                tidy(folder)
+                self._sweep(key)
+                return folder
         self._sweep(key)
         folder = self.root / _VERSIONS / f"{key}-{uuid.uuid4().hex[:8]}{_PARTIAL}"
         self._claims[folder] = claim(self._lock_file(folder))
+        if made_from is not None:
+            begin(folder, made_from)
         return folder
+
+    def release(self, scratch: Path) -> None:
+        """Leave a folder that training did not finish to the next run, if there is a step in it."""
+        if tidy(scratch):
+            self._claims.pop(scratch).close()
+        else:
+            self.discard(scratch)
 
     def discard(self, scratch: Path) -> None:
         """Remove a folder that training did not finish."""
@@ -197,6 +243,7 @@ class CheckpointStore:
         """
         (scratch / MANIFEST).write_text(manifest.model_dump_json(indent=2), "utf-8")
         sync_tree(scratch)
+        shutil.rmtree(scratch / PROGRESS, ignore_errors=True)
         version = scratch.with_name(scratch.name.removesuffix(_PARTIAL))
         scratch.rename(version)
         sync(version.parent)
