@@ -9,8 +9,10 @@ import pytest
 import yaml
 from conftest import record_round
 from test_assets import checkpoint_of
+from typer.testing import CliRunner
 
 from arena_assets.checks.rounds import round_suites
+from arena_assets.cli.main import app
 from arena_assets.config.profile import load_profile
 from arena_assets.config.promotion import Promotion
 from arena_assets.config.settings_files import ProfileError
@@ -263,3 +265,26 @@ def test_gains_are_pooled_over_lakes_of_one_test_set(tmp_path, tiny_profile):
     Lake(lakes[1]).write("arena_testset", [])
     with pytest.raises(NoGain, match="has another test set"):
         gained(lakes, "promoted", "base", None, "points", ["select"])
+
+
+def test_the_leaderboard_and_the_gain_say_on_which_prompts(tmp_path, tiny_profile, monkeypatch):
+    arena = prepared(tmp_path, tiny_profile, "best", better="base")
+    row = promote(arena)
+    assert row["contestant"] == "base"
+    decide(arena.lake, "pin", FIRST, FIRST, who="ann")
+    promote(arena)
+    rated = [r for r in arena.lake.read("ratings", FIRST).to_pylist() if r["purpose"] == "report"]
+    board = pa.Table.from_pylist([r | {"points": 0.5, "mean_score": 5.0} for r in rated])
+    write_atomically(board.to_reader(), arena.lake.path("leaderboard", FIRST))
+    monkeypatch.setenv("ARENA_PROFILE", str(tmp_path / "arena.yaml"))
+    monkeypatch.setenv("ARENA_LAKE", str(arena.lake.root))
+    said = CliRunner().invoke(app, ["leaderboard"])
+    assert said.exit_code == 0, said.output
+    assert f"promoted: {FIRST}, +" in said.output
+    assert "over the base model on prompts that did not select it; on what is" in said.output
+    told = CliRunner().invoke(app, ["gain", "--format", "json"])
+    (one,) = json.loads(told.output)["gains"]
+    assert one["of"] == FIRST and one["gain"] == pytest.approx(promotion_of(arena, FIRST)["gain"])
+    assert one["families"] == 12 and one["prompts"] == 24
+    wrong = CliRunner().invoke(app, ["gain", "--measure", "luck"])
+    assert wrong.exit_code == 1 and "--measure: 'luck' is none of points" in wrong.output
