@@ -75,7 +75,7 @@ def test_what_changes_no_value_is_marked():
         *("Generation.batch", "Encoder.batch"),
         *("Training.launcher", "Training.gradient_checkpointing", "Training.save_every"),
         *("Training.processes", "Training.nodes", "Training.report_to"),
-        *(f"{kind}.device_batch" for kind in ("Imitation", "Optimisation", "RewardFitting")),
+        *(f"{kind}.device_batch" for kind in ("Imitation", "RewardFitting")),
         *("PreferenceOptimisation.device_batch", "Reinforcement.device_batch"),
     }
 

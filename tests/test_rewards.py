@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from arena_assets.config.training import Reinforcement
+from arena_assets.config.trl import checked
 from arena_assets.lake.identity import canonical
 from arena_assets.training.rewards import function_of, seen_by_rewards, verifier
 from arena_assets.training.rows import Unusable
@@ -93,6 +94,12 @@ def test_a_reward_that_is_none_is_refused_with_what_is_valid(reward, told):
     with pytest.raises(ValidationError) as refused:
         settings(reward)
     assert told in str(refused.value)
+
+
+def test_weights_of_rewards_are_said_in_one_place_only():
+    right, wrong = checked("rl", "GRPOConfig", {"reward_weights": [1.0], "epsilon_high": 0.28})
+    assert right == {"epsilon_high": 0.28}
+    assert wrong["reward_weights"].endswith("set reward to a mapping of weights by name")
 
 
 def test_a_users_function_is_called_under_the_name_of_the_profile(workspace):

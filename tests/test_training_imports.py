@@ -14,14 +14,15 @@ from arena_assets.training.job import Job
 
 
 @pytest.mark.slow
-def test_a_training_process_imports_no_vllm_that_it_does_not_draw_with(monkeypatch):
+def test_a_training_process_imports_no_vllm_that_it_does_not_draw_with(monkeypatch, tmp_path):
     from arena_assets.training import trainers
 
     found = []
     monkeypatch.setattr(
         trainers, "train", lambda job: found.append(importlib.util.find_spec("vllm"))
     )
-    monkeypatch.setattr(Job, "read", lambda path: SimpleNamespace(draws_with_vllm=False))
+    job = SimpleNamespace(draws_with_vllm=False, output=tmp_path / "out")
+    monkeypatch.setattr(Job, "read", lambda path: job)
     monkeypatch.setattr(sys, "argv", ["training", "job.json"])
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setitem(sys.modules, "vllm", sys.modules.get("vllm"))

@@ -109,6 +109,7 @@ _DECIDED = {
     "dpo.sync_ref_model": "the reference is the model that training starts from",
     "rl.beta": "set kl_coefficient",
     "rl.num_generations": "set completions",
+    "rl.reward_weights": "set reward to a mapping of weights by name",
     "rl.max_completion_length": "set max_completion",
     "rl.temperature": "set temperature beside trl",
     "rl.max_steps": "set max_steps beside trl",

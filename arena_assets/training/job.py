@@ -38,8 +38,7 @@ class Job(Settings):
     @property
     def draws_with_vllm(self) -> bool:
         """Whether RL draws its completions with vLLM: `trl: {use_vllm: true}` of training.rl."""
-        arguments = getattr(self.training.rl, "trl", {})
-        return self.stage == "rl" and bool(arguments.get("use_vllm"))
+        return self.stage == "rl" and bool(self.training.rl.trl.get("use_vllm"))
 
     @classmethod
     def read(cls, path: Path) -> Job:

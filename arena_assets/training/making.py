@@ -173,26 +173,7 @@ def train(
         "fingerprint": course.fingerprint,
         "config": course.config,
     }
-    job = Job(
-        stage=stage,
-        model=start.path,
-        adapter=course.model.path if course.model.base else None,
-        training_set=course.training_set,
-        output=scratch,
-        training=course.profile.training.model_copy(
-            update={
-                "dtype": chosen.name,
-                "accelerate": str(resolve(course.profile.training.accelerate)),
-            }
-        ),
-        trust_remote_code=course.model.trust_remote_code,
-        chat_template=course.chat_template,
-        system_prompt=course.system_prompt,
-        seed=course.profile.training_seed,
-        reward_model_accuracy=reward_model_floor(course.profile),
-        run=f"{course.profile.name}/{key}",
-        tracking=course.lake.root / "tracking" / key,
-    )
+    job = job_of(course, chosen.name, scratch)
     try:
         started = time.monotonic()
         with answering(course.judge) as address:
@@ -223,6 +204,28 @@ def train(
             raise TrainingFailed(why) from error
         raise
     return manifest
+
+
+def job_of(course: Course, dtype: str, output: Path) -> Job:
+    """What the training process is told; `dtype` is settled."""
+    start, training = course.model.base or course.model, course.profile.training
+    return Job(
+        stage=course.round.stage,
+        model=start.path,
+        adapter=course.model.path if course.model.base else None,
+        training_set=course.training_set,
+        output=output,
+        training=training.model_copy(
+            update={"dtype": dtype, "accelerate": str(resolve(training.accelerate))}
+        ),
+        trust_remote_code=course.model.trust_remote_code,
+        chat_template=course.chat_template,
+        system_prompt=course.system_prompt,
+        seed=course.profile.training_seed,
+        reward_model_accuracy=reward_model_floor(course.profile),
+        run=f"{course.profile.name}/{course.round.key}",
+        tracking=course.lake.root / "tracking" / course.round.key,
+    )
 
 
 def reward_model_floor(profile: Profile) -> float | None:
