@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DAGSTER_DISABLE_TELEMETRY := yes
 
-.PHONY: help setup run test test-fast coverage drills dev lint types code-versions format bench bench-text bench-dtype bench-ratings bench-curation manifest clean
+.PHONY: help setup run test test-fast coverage drills dev lint types code-versions format bench bench-text bench-dtype bench-training bench-ratings bench-curation manifest clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,6 +55,9 @@ bench-text: setup manifest ## measure: the responses asset beside bare vLLM, the
 
 bench-dtype: setup manifest ## measure: float32 and bfloat16 side by side, generation and training
 	$(BIN)/python benchmarks/number_types.py
+
+bench-training: setup manifest ## measure: SFT and GRPO beside bare TRL scripts on the same data, by turns
+	$(BIN)/python benchmarks/training.py
 
 bench-ratings: setup .venv-arena-rank ## measure: ratings of 1M battles beside arena-rank and evalica, then 10M
 	$(BIN)/python benchmarks/ratings.py

@@ -78,6 +78,35 @@ def loss_plot(metrics: Sequence[dict[str, Any]], title: str) -> bytes:
     return _png(draw, title)
 
 
+def rewards_plot(means: Sequence[dict[str, Any]], title: str) -> bytes:
+    """The mean of each part of a reward by step; rows have name, policy_step and mean."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for row in means:
+        series.setdefault(row["name"], []).append((row["policy_step"], row["mean"]))
+
+    def draw(axes: Axes) -> None:
+        for name, points in series.items():
+            axes.plot(*zip(*points, strict=True), marker=".", label=visible(name))
+        axes.set_xlabel("step of the policy")
+        axes.set_ylabel("mean over its completions")
+        if series:
+            axes.legend()
+
+    return _png(draw, title)
+
+
+def margins_plot(margins: Sequence[float], title: str) -> bytes:
+    """How far a reward model sets the answers of held-out pairs apart; left of 0 it is wrong."""
+
+    def draw(axes: Axes) -> None:
+        axes.hist(margins, bins=30)
+        axes.axvline(0, color="black", linewidth=1)
+        axes.set_xlabel("score of the chosen answer less that of the rejected one")
+        axes.set_ylabel("held-out pairs")
+
+    return _png(draw, title)
+
+
 def markdown_image(png: bytes) -> str:
     """A picture as Markdown that carries its own data, for the UI."""
     return f"![plot](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -12,6 +12,7 @@ from test_assets import FIRST, SECOND, answer, judgment
 from test_checkpoints import manifest, trained
 
 from arena_assets.flywheel.arena import Arena
+from arena_assets.lake.lake import write_atomically
 from arena_assets.training.checkpoints import learned_digest
 
 
@@ -81,6 +82,24 @@ def put_ratings(arena: Arena, key: str, **ratings: float) -> None:
         for name, rating in ratings.items()
     ]
     arena.lake.write("ratings", rows, key)
+
+
+def put_arena(arena: Arena, key: str, winners: dict[str, str | None]) -> None:
+    """Battles of the second checkpoint against the first, and the test prompts, all that report."""
+    prompts = [
+        {"prompt_id": prompt, "part": "diverse", "cluster": 0, "category": "trees"}
+        | {"family": prompt, "purpose": "all"}
+        for prompt in winners
+    ]
+    arena.lake.write("arena_testset", prompts)
+    battles = [
+        {"prompt_id": prompt, "contestant_1": FIRST, "contestant_2": SECOND, "role": "deciding"}
+        | {"status": "decided" if winner else "tie", "winner": winner}
+        for prompt, winner in winners.items()
+    ]
+    write_atomically(
+        pa.Table.from_pylist(battles).to_reader(), arena.lake.path("arena_battles", key)
+    )
 
 
 def fill(arena: Arena) -> dict[str, str]:

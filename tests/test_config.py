@@ -37,7 +37,13 @@ def test_the_paper_profile_holds_the_published_settings():
 
 @pytest.mark.parametrize(
     ("batch", "device_batch", "nearest"),
-    [(6, 4, 4), (10, 3, 9), (2, 8, 8), (8, 8, None), (8, 2, None)],
+    [
+        (20, 8, "16 or 24, or device_batch to 5"),
+        (12, 8, "8 or 16, or device_batch to 6"),
+        (4, 8, "8, or device_batch to 4"),
+        (8, 8, None),
+        (8, 2, None),
+    ],
 )
 def test_a_batch_that_a_device_s_does_not_divide_is_refused(tmp_path, batch, device_batch, nearest):
     """A step would see other rows than the profile says, by a setting that is in no key."""
@@ -50,7 +56,7 @@ def test_a_batch_that_a_device_s_does_not_divide_is_refused(tmp_path, batch, dev
             continue
         told = (
             f"training.{section}: batch {batch} is no multiple of device_batch {device_batch}: "
-            f"set batch to one, for example {nearest}, or device_batch to a divisor of batch"
+            f"set batch to {nearest}"
         )
         with pytest.raises(ProfileError, match=re.escape(told)):
             load_profile(tmp_path / "arena.yaml")

@@ -115,8 +115,9 @@ def test_a_promotion_alone_does_not_make_an_outdated_round_done(done, tmp_path):
     assert state_of(other, FIRST).name == "done" and target_of(other, SECOND).contestant == FIRST
 
 
-# the first round is of SFT: nothing of it rests on the rows of the other stages
-LEARNED = [table for table in PROMOTED_FROM if table not in ("preference_pairs", "rl_prompts")]
+# the first round is of SFT, and the pair judge chooses its rows: nothing of it rests on these
+UNREAD = ["preference_pairs", "rl_prompts", "selection_candidates", "selected_candidates"]
+LEARNED = [table for table in PROMOTED_FROM if table not in UNREAD]
 
 
 @pytest.mark.parametrize("table", LEARNED)
@@ -129,7 +130,7 @@ def test_each_table_that_a_promotion_rests_on_has_to_be_of_the_present(done, tab
     assert state_of(done, FIRST).name == "out of date"
 
 
-@pytest.mark.parametrize("table", ["preference_pairs", "rl_prompts", *OF_REPORTS])
+@pytest.mark.parametrize("table", [*UNREAD, *OF_REPORTS])
 def test_what_nothing_rests_on_makes_no_round_out_of_date(done, table):
     done.lake.path(table, FIRST).unlink(missing_ok=True)
     assert state_of(done, FIRST).name == "done"
@@ -140,7 +141,7 @@ def test_a_table_that_was_replaced_since_it_was_recorded_says_nothing(done):
     pq.write_table(pq.read_table(file).slice(0, 0), file)
     assert outdated(done, PROMOTED_FROM, FIRST) == ["judgments", "battles"], "from what is no more"
     done.lake.path("responses", FIRST).unlink()
-    selected = ["sft_rows", "preference_pairs", "rl_prompts"]
+    selected = ["selection_candidates", "sft_rows", "preference_pairs", "rl_prompts"]
     assert outdated(done, PROMOTED_FROM, FIRST) == ["responses", "judgments", "battles", *selected]
 
 
@@ -262,7 +263,7 @@ def test_another_shadow_judge_leaves_what_the_deciding_one_led_to(done):
         settled(done, FIRST, "battles")
         return outdated(done, PROMOTED_FROM, FIRST)
 
-    selected = ["sft_rows", "preference_pairs", "rl_prompts"]
+    selected = ["selection_candidates", "sft_rows", "preference_pairs", "rl_prompts"]
     assert battles(("verifier", "deciding")) == selected
     record_round(done, FIRST)
     assert battles(("verifier", "deciding"), ("second opinion", "shadow")) == []

@@ -147,6 +147,12 @@ def a_round_appended(profile: dict[str, Any], folder: Path) -> None:
     profile["rounds"]["i02.1-sft"] = {"slice": "D4", "minimum_gap": 2.0}
 
 
+def on_two_nodes(profile: dict[str, Any], folder: Path) -> None:
+    profile["training"]["nodes"] = 2
+    for stage in ("sft", "dpo", "reward_model", "rl"):
+        profile["training"][stage]["device_batch"] = 4
+
+
 def nothing(profile: dict[str, Any], folder: Path) -> None:
     pass
 
@@ -227,7 +233,18 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
         everywhere("checkpoint"),
         ROUNDS,
     ),
-    "launcher": (set_("training/launcher", ["accelerate", "launch"]), set(), []),
+    "launcher": (set_("training/launcher", ["srun"]), set(), []),
+    "nodes, with the passes that they share": (on_two_nodes, set(), []),
+    "whole models in every process": (
+        set_("training/accelerate", "profiles/accelerate/ddp.yaml"),
+        set(),
+        [],
+    ),
+    "a model shared out over processes": (
+        set_("training/accelerate", "profiles/accelerate/fsdp2.yaml"),
+        everywhere("checkpoint"),
+        ROUNDS,
+    ),
     "device batch": (set_("training/sft/device_batch", 1), set(), []),
     "gradient checkpointing": (set_("training/gradient_checkpointing", True), set(), []),
     # judges
@@ -505,7 +522,7 @@ def test_a_version_of_code_is_told_and_a_file_that_somebody_changed(
     monkeypatch.setitem(code.CODE, "ratings", replace(code.CODE["ratings"], version=99))
     told = {(c.table, c.partition): c.because for c in changes(arena)}
     assert told["arena_battles", DPO] == "made by hand, or before this was noted"
-    assert told["ratings", SFT].startswith("code 1, columns ")
+    assert "-> 99, columns " in told["ratings", SFT]
     assert f"arena_battles of {DPO} changed" in told["ratings", DPO]
 
 

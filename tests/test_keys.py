@@ -207,7 +207,8 @@ def test_a_checkpoint_depends_on_its_own_stage_and_on_no_machine(tmp_path, tiny_
         return [training_fingerprint(c.round.stage, "p", "t", c.config, 0) for c in courses]
 
     before = prints()
-    neutral = [("sft", "device_batch", 2), ("", "launcher", ["accelerate", "launch"])]
+    neutral = [("sft", "device_batch", 2), ("", "launcher", ["srun"]), ("", "processes", 2)]
+    neutral += [(stage, "device_batch", 4) for stage in ("dpo", "reward_model", "rl")]
     assert prints(*neutral, ("", "gradient_checkpointing", True)) == before
     for stage, change in enumerate(
         [("sft", "warmup", 0.1), ("dpo", "learning_rate", 2e-4), ("reward_model", "batch", 16)]

@@ -62,7 +62,7 @@ def test_every_file_of_a_profile_goes_in_by_its_content():
         if any(mark in existing for mark in marks):
             files.append(f"{kind.__name__}.{name}")
             assert any(isinstance(mark, As) for mark in field.metadata), files[-1]
-    assert len(files) == 9, files
+    assert len(files) == 10, files
 
 
 def test_what_changes_no_value_is_marked():
@@ -74,8 +74,9 @@ def test_what_changes_no_value_is_marked():
         *("Endpoint.retries", "Endpoint.seeds"),
         *("Generation.batch", "Encoder.batch"),
         *("Training.launcher", "Training.gradient_checkpointing", "Training.save_every"),
-        *(f"{kind}.device_batch" for kind in ("Optimisation", "PreferenceOptimisation")),
-        "Reinforcement.device_batch",
+        *("Training.processes", "Training.nodes"),
+        *(f"{kind}.device_batch" for kind in ("Optimisation", "RewardFitting")),
+        *("PreferenceOptimisation.device_batch", "Reinforcement.device_batch"),
     }
 
 

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 from conftest import arena_command
-from registry_lake import fill, put_checkpoint, put_training_set, small_arena
+from registry_lake import fill, put_arena, put_checkpoint, put_training_set, small_arena
 from test_assets import FIRST, SECOND, THIRD
 from test_crash_safety import flip
 from typer.testing import CliRunner
@@ -206,6 +206,25 @@ def test_a_comparison_tells_what_differs(arena, digests):
     # r1 is the same, r2 says something else, r3 is new
     assert found["rows"] == {"same": 1, "changed": 1, "only_a": 0, "only_b": 1}
     assert (found["ratings"]["a"]["rating"], found["ratings"]["b"]["rating"]) == (1010.0, 1050.0)
+
+
+def test_two_models_are_paired_on_the_prompts_of_the_last_arena_with_both(arena, digests):
+    first, second = resolve(arena, FIRST), resolve(arena, SECOND)
+    assert compare(arena, second, first)["paired"] is None, "no battles are there"
+    # 3 won, 1 lost, 1 tie of 5
+    won = {"p1": SECOND, "p2": SECOND, "p3": SECOND, "p4": FIRST, "p5": None}
+    put_arena(arena, SECOND, won)
+    found = compare(arena, second, first)["paired"]
+    assert (found["after"], found["prompts"]) == (SECOND, 5)
+    assert found["difference"] == pytest.approx(0.4)
+    assert found["lower"] < 0 < 0.4 < found["upper"] and 0.05 < found["p_value"] < 1
+    turned = compare(arena, first, second)["paired"]
+    assert turned["difference"] == pytest.approx(-0.4)
+    assert turned["lower"] == pytest.approx(-found["upper"])
+    assert compare(arena, first, first)["paired"] is None
+    # its weights of now met nobody
+    put_checkpoint(arena, SECOND, b"trained again", stage="dpo")
+    assert compare(arena, resolve(arena, SECOND), first)["paired"] is None
 
 
 def test_the_base_model_learned_no_row(arena, digests):

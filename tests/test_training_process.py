@@ -16,23 +16,22 @@ from conftest import PROJECT
 
 from arena_assets.cli.wheel import _failures
 from arena_assets.config.profile import load_profile
-from arena_assets.training.job import RUN_LOCK, Job
+from arena_assets.training.job import Job
 from arena_assets.training.process import TrainingFailed, run_job
+from arena_assets.training.ranks import RUN_LOCK
 
 # launchers as people write them: a shell that waits, a program that closes what it inherited, one
 # that gives its workers a session of their own (as torchrun does), one that goes away
-SHELL = ("bash", "-c", '"$0" "$@"; true', sys.executable)
+SHELL = ("bash", "-c", '"$0" "$@"; true')
 CLOSING = (
     sys.executable,
     "-c",
-    "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], "
-    "stdin=subprocess.DEVNULL)",
+    "import subprocess, sys; subprocess.run(sys.argv[1:], stdin=subprocess.DEVNULL)",
 )
 SESSION = (
     sys.executable,
     "-c",
-    "import subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], "
-    "start_new_session=True)",
+    "import subprocess, sys; subprocess.run(sys.argv[1:], start_new_session=True)",
 )
 LAUNCHERS = {"none": (), "shell": SHELL, "closing": CLOSING, "session": SESSION}
 
@@ -112,7 +111,7 @@ def test_no_training_process_outlives_its_run(tmp_path, launcher, how):
 
 def test_a_launcher_that_has_not_started_anything_yet_starts_nothing_that_stays(tmp_path):
     """The run dies first; what the launcher then starts sees that and ends, the launcher too."""
-    late = ("bash", "-c", 'sleep 1; "$0" "$@"; sleep 600', sys.executable)
+    late = ("bash", "-c", 'sleep 1; "$0" "$@"; sleep 600')
     job(tmp_path, late).write(tmp_path / "given.json")
     code = (
         "from pathlib import Path; from arena_assets.training.process import run_job; "

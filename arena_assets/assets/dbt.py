@@ -76,23 +76,12 @@ def arena_dbt(context: dg.AssetExecutionContext, arena: dg.ResourceParam[Arena])
 
 
 def _build(context: dg.AssetExecutionContext, arena: Arena, key: str) -> Iterator[Any]:
-    round_ = arena.round(key)
     made = {asset.path[-1] for asset in context.selected_asset_keys}
     # those of other assets may be made anew while dbt works; what it read is what they were before
     making = Making(arena, made, key)
     for table in made:  # DuckDB's COPY makes no folders
         (arena.lake.root / table).mkdir(parents=True, exist_ok=True)
-    variables = {
-        "lake": str(arena.lake.root),
-        "round": round_.key,
-        "stage": round_.stage,
-        "minimum_gap": round_.minimum_gap,
-        "selection": round_.settings.selection.rule,
-        "trains_on": list(round_.trains_on),
-        "rounds_so_far": until(arena.rounds, round_.key),
-        "flips": arena.profile.battles.flips,
-        "quorum": getattr(arena.profile.judge, "quorum", 1.0),
-    }
+    variables = round_variables(arena, key)
     tested: dict[str, dict[str, bool]] = {}
     try:
         for event in build(context, variables):
@@ -114,6 +103,22 @@ def _build(context: dg.AssetExecutionContext, arena: Arena, key: str) -> Iterato
         for table, passed in tested.items():
             if arena.lake.exists(table, key):  # a source may be missing, or have no rounds
                 record_tests(arena.lake, table, key, passed)
+
+
+def round_variables(arena: Arena, key: str) -> dict[str, Any]:
+    """What dbt is told of a round and of the lake that it is made in."""
+    round_ = arena.round(key)
+    return {
+        "lake": str(arena.lake.root),
+        "round": round_.key,
+        "stage": round_.stage,
+        "minimum_gap": round_.minimum_gap,
+        "selection": round_.settings.selection.rule,
+        "trains_on": list(round_.trains_on),
+        "rounds_so_far": until(arena.rounds, round_.key),
+        "flips": arena.profile.battles.flips,
+        "quorum": getattr(arena.profile.judge, "quorum", 1.0),
+    }
 
 
 def _columns_held(context: dg.AssetExecutionContext, table: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
 
+from arena_assets.config.contents import sharding
 from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
@@ -44,7 +45,7 @@ class Finding:
 
 def examine(profile: Profile, lake: Path, models_cache: Path) -> list[Finding]:
     """Everything about this machine that a run of `arena` in `lake` meets."""
-    findings = [*_hardware(), *_number_types(profile), *_libraries(profile)]
+    findings = [*_hardware(), *_processes(profile), *_number_types(profile), *_libraries(profile)]
     findings += [_model(name, model) for name, model in profile.models.items()]
     parameters = parameters_of(
         profile.models[profile.target.model], models_cache / profile.target.model
@@ -73,6 +74,24 @@ def _hardware() -> Iterator[Finding]:
         card = torch.cuda.get_device_properties(number)
         memory = f"{card.total_memory / GIB:.0f} GiB, compute capability {card.major}.{card.minor}"
         yield Finding(f"GPU {number}", "ok", f"{card.name}, {memory}")
+
+
+def _processes(profile: Profile) -> Iterator[Finding]:
+    """Whether there is a GPU for each process of training, and what shares the model out."""
+    import torch
+
+    training, gpus = profile.training, torch.cuda.device_count()
+    if training.processes * training.nodes == 1:
+        return
+    what, found = "processes of training", f"{training.processes} on each of {training.nodes} nodes"
+    if training.processes > gpus:
+        missing = "no GPU" if not gpus else f"{gpus} GPUs"
+        state: State = "fails" if gpus else "slow"
+        yield Finding(what, state, f"{found}, {missing} here", "set training.processes to the GPUs")
+    elif "deepspeed_config" in sharding(training.accelerate) and not util.find_spec("deepspeed"):
+        yield Finding(what, "fails", f"{found}, without DeepSpeed", 'pip install ".[zero3]"')
+    else:
+        yield Finding(what, "ok", f"{found}, {training.accelerate}")
 
 
 def _number_types(profile: Profile) -> Iterator[Finding]:
@@ -171,7 +190,7 @@ def _room(profile: Profile, lake: Path, parameters: float | None) -> Iterator[Fi
     need = max(_TRAINING * parameters, 2 * parameters + _KV_CACHE)
     yield Finding(
         "memory", "ok" if need < memory else "fails", f"{place}, about {need / GIB:.1f} needed",
-        "" if need < memory else "a smaller model, more memory, or several GPUs with a launcher",
+        "" if need < memory else "a smaller model, more memory, or more GPUs (training.processes)",
     )  # fmt: skip
     # a checkpoint in two bytes a parameter; a round of RL keeps its reward model beside it
     copies = sum(2 if key.endswith("-rl") else 1 for key in profile.rounds)

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from dotenv import load_dotenv
 
+from arena_assets.cli.ablate import ablate
 from arena_assets.cli.gain import gain
 from arena_assets.cli.migrate import migrate_command
 from arena_assets.cli.models import app as models_app
@@ -72,7 +73,7 @@ def choose_profile(
 
 for _command in (
     *(init, profile, doctor, verify),
-    *(run, plan, rejudge),
+    *(run, plan, rejudge, ablate),
     *(status, leaderboard, judges, gain),
 ):
     app.command()(_command)

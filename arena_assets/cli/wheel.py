@@ -52,7 +52,7 @@ def turn(
     last = arena.round(until).key if until else max(arena.rounds)
     turned: list[str] = []
     with open_instance() as instance:
-        job = partial(_run, arena, instance)
+        job = partial(run_job, arena, instance)
         if arena.shares_with:
             share(arena.shares_with, arena.lake, {*OF_PREPARATION, *OF_SOURCE})
         if old := outdated_preparation(arena):
@@ -82,6 +82,16 @@ def turn(
                 left = spent / len(turned) * len(waiting)
                 log(f"still to come: {', '.join(waiting)}, about {_minutes(left)}")
     return turned
+
+
+def prepare_outdated(arena: Arena, log: Callable[[str], None]) -> None:
+    """Prompts, weights, slices and test set, as far as they are out of date.
+
+    Raises WheelStopped where that fails.
+    """
+    if old := outdated_preparation(arena):
+        with open_instance() as instance:
+            _prepare(arena, old, partial(run_job, arena, instance), log)
 
 
 def _prepare(
@@ -181,10 +191,10 @@ def rejudge(keys: Iterable[str], judge: str | None) -> None:
     known = [arena.round(key).key for key in keys]
     with open_instance() as instance:
         if not models_found(arena):
-            _run(arena, instance, "prepare", None, only=["models"])
+            run_job(arena, instance, "prepare", None, only=["models"])
         for key in known:
             config = {"ops": {"judgments": {"config": {"judge": judge or ""}}}}
-            _run(arena, instance, "rejudge", key, config)
+            run_job(arena, instance, "rejudge", key, config)
 
 
 def promote_again(keys: Iterable[str]) -> None:
@@ -196,7 +206,7 @@ def promote_again(keys: Iterable[str]) -> None:
     with open_instance() as instance:
         for key in keys:
             if promoted(arena, key):
-                _run(arena, instance, "turn_round", key, only=["promotions"])
+                run_job(arena, instance, "turn_round", key, only=["promotions"])
 
 
 def noise_of(arena: Arena) -> Path:
@@ -204,7 +214,7 @@ def noise_of(arena: Arena) -> Path:
     return arena.lake.root / "logs" / f"{datetime.now():%Y-%m-%d}.log"
 
 
-def _run(
+def run_job(
     arena: Arena,
     instance: dg.DagsterInstance,
     job: str,

@@ -58,6 +58,20 @@ def template_tokens(path: str) -> list[list[str]] | str:
     return jinja_tokens(_text(path), trimmed=True)
 
 
+def sharding(path: str) -> Any:
+    """How a settings file of accelerate shares a model out; nothing where each process holds it.
+
+    One process and several that hold the whole model compute the same; who shares it out rounds
+    otherwise.
+    """
+    try:
+        values = yaml.load(_text(path), yaml.BaseLoader)
+    except yaml.YAMLError:
+        return _text(path)
+    known = values if isinstance(values, dict) else {}
+    return {name: known[name] for name in ("fsdp_config", "deepspeed_config") if name in known}
+
+
 def _hidden(name: PurePath) -> bool:
     """Whether a file is a note of a file system or of a tool, such as .cache of the hub."""
     return any(part.startswith(".") for part in name.parts)

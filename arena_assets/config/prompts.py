@@ -184,6 +184,13 @@ class Testset(Settings):
     )
     edition: int = Field(1, ge=1, description="raise it to draw anew from the present prompts")
 
+    @property
+    def size(self) -> int:
+        """How many prompts a test set is drawn to; what is held out may have fewer than asked."""
+        drawn = self.clusters * self.diverse_per_cluster + self.hard
+        apart = self.held_out_constraints or self.held_out_sources
+        return drawn + (self.held_out_prompts if apart else 0)
+
     @field_validator("held_out_constraints")
     @classmethod
     def a_number_is_none_or_more(cls, held: tuple[str, ...] | int) -> tuple[str, ...] | int:

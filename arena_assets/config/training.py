@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from arena_assets.config.settings import Settings
-from arena_assets.lake.identity import NOT_IDENTITY
+from arena_assets.config.contents import sharding
+from arena_assets.config.plugins import is_function_name, source_digest, source_of
+from arena_assets.config.settings import FilePath, Settings
+from arena_assets.lake.identity import NOT_IDENTITY, As
 
 
 class Optimisation(Settings):
@@ -24,29 +28,62 @@ class Optimisation(Settings):
     )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the steps")
 
-    @model_validator(mode="after")
-    def batch_is_whole_passes(self) -> Optimisation:
-        """Else a step would see other rows than `batch`, by the device's batch."""
-        passes, rest = divmod(self.batch, self.device_batch)
-        if rest:
-            nearest = max(1, passes) * self.device_batch
-            raise ValueError(
-                f"batch {self.batch} is no multiple of device_batch {self.device_batch}: set batch "
-                f"to one, for example {nearest}, or device_batch to a divisor of batch"
-            )
-        return self
+
+def passes(batch: int, device_batch: int, processes: int = 1) -> int:
+    """How many forward passes each process makes for a step of `batch` rows over all of them.
+
+    Raises ValueError with the nearest valid values where they are no whole number: a step would see
+    other rows than `batch`, by the machine.
+    """
+    together = device_batch * processes
+    if batch % together == 0:
+        return batch // together
+    nearest = [n for n in (batch - batch % together, batch + -batch % together) if n]
+    divisor = next((n for n in range(device_batch, 0, -1) if batch % (n * processes) == 0), None)
+    several = f" x {processes} processes = {together}" if processes > 1 else ""
+    raise ValueError(
+        f"batch {batch} is no multiple of device_batch {device_batch}{several}: set batch to "
+        + " or ".join(map(str, nearest))
+        + (f", or device_batch to {divisor}" if divisor else "")
+    )
 
 
 class PreferenceOptimisation(Optimisation):
     beta: float = Field(gt=0)
 
 
+REWARDS = ("reward_model", "verifier", "arena")
+
+
+def _weights(reward: str | Mapping[str, float]) -> dict[str, float]:
+    return {reward: 1.0} if isinstance(reward, str) else dict(reward)
+
+
+def _said_of_reward(reward: str | Mapping[str, float]) -> dict[str, Any]:
+    """What is rewarded: weights by name, a function's with the digest of its source."""
+    said = {
+        name: [weight, *([source_digest(name)] if is_function_name(name) else [])]
+        for name, weight in _weights(reward).items()
+    }
+    return {} if said == {"reward_model": [1.0]} else said
+
+
+class RewardFitting(Optimisation):
+    """The reward model. What is held out, by prompt, measures it before RL is rewarded by it."""
+
+    held_out: float = Field(0.15, ge=0, lt=1, description="share of the prompts with pairs")
+
+
 class Reinforcement(Optimisation):
-    """GRPO or RLOO against the reward model; `completions` answers are drawn a prompt.
+    """GRPO or RLOO against a reward; `completions` answers are drawn a prompt.
 
     A prompt and `max_completion` have to fit into `max_length`.
     """
 
+    reward: Annotated[str | dict[str, float], As(_said_of_reward)] = Field(
+        "reward_model",
+        description="reward_model, verifier, arena, a function module:name, or weights by name",
+    )
     algorithm: Literal["grpo", "rloo"] = "grpo"
     kl_coefficient: float = Field(ge=0)
     completions: int = Field(8, ge=2)
@@ -54,17 +91,46 @@ class Reinforcement(Optimisation):
     temperature: float = Field(1.0, gt=0)
     max_steps: int | None = Field(None, gt=0)
 
+    @field_validator("reward")
+    @classmethod
+    def rewards_are_known(cls, reward: str | dict[str, float]) -> str | dict[str, float]:
+        weights = _weights(reward)
+        for name in weights:
+            if name not in REWARDS and not is_function_name(name):
+                raise ValueError(
+                    f"{name!r} is no reward (valid: {', '.join(REWARDS)}, or a function as "
+                    "module:name)"
+                )
+            if is_function_name(name):
+                source_of(name)
+        if not any(weights.values()) or not all(map(math.isfinite, weights.values())):
+            raise ValueError("weights have to be finite numbers, and one of them other than 0")
+        return reward
+
+    @property
+    def rewards(self) -> dict[str, float]:
+        """The weight of each reward, by name; one of weight 0 is only watched."""
+        return _weights(self.reward)
+
 
 SECTIONS = {"sft": ("sft",), "dpo": ("dpo",), "rl": ("reward_model", "rl")}  # of a stage
 
 
 class Training(Settings):
-    """How checkpoints are made; `launcher` (accelerate ...) is put before the command."""
+    """How checkpoints are made, on how many devices.
+
+    More than one process is started by `accelerate launch`, which reads the file `accelerate`.
+    """
 
     seed: int | None = Field(
         None, ge=0, description="of training alone; null: the profile's seed, which draws prompts"
     )
-    launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = ()
+    processes: Annotated[int, NOT_IDENTITY] = Field(1, gt=0, description="on each node")
+    nodes: Annotated[int, NOT_IDENTITY] = Field(1, gt=0)
+    launcher: Annotated[tuple[str, ...], NOT_IDENTITY] = Field(
+        (), description="put before the command; of several nodes it starts it on each (srun)"
+    )
+    accelerate: Annotated[FilePath, As(sharding)] = "profiles/accelerate/ddp.yaml"
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="bfloat16: products in it, weights and their steps in float32"
     )
@@ -78,5 +144,28 @@ class Training(Settings):
     gradient_checkpointing: Annotated[bool, NOT_IDENTITY] = False
     sft: Optimisation
     dpo: PreferenceOptimisation
-    reward_model: Optimisation
+    reward_model: RewardFitting
     rl: Reinforcement
+
+    @field_validator("sft", "dpo", "reward_model", "rl")
+    @classmethod
+    def a_step_is_whole_passes(cls, section: Optimisation, info: ValidationInfo) -> Optimisation:
+        count = info.data.get("processes", 1) * info.data.get("nodes", 1)
+        passes(section.batch, section.device_batch, count)
+        return section
+
+    @field_validator("rl")
+    @classmethod
+    def a_step_is_whole_groups(cls, rl: Reinforcement) -> Reinforcement:
+        if rest := rl.batch % rl.completions:
+            nearest = [n for n in (rl.batch - rest, rl.batch - rest + rl.completions) if n]
+            raise ValueError(
+                f"batch {rl.batch}, which counts completions, is no multiple of completions "
+                f"{rl.completions}: set batch to {' or '.join(map(str, nearest))}"
+            )
+        return rl
+
+    def of_stage(self, stage: str) -> dict[str, Settings]:
+        """The sections that determine the checkpoints of a stage, by name."""
+        unused = set() if "reward_model" in self.rl.rewards else {"reward_model"}
+        return {name: getattr(self, name) for name in SECTIONS[stage] if name not in unused}

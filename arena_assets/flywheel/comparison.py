@@ -13,6 +13,7 @@ from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.details import training_set_is_learned
 from arena_assets.flywheel.rated import paired_differences
 from arena_assets.flywheel.registry import Entry
+from arena_assets.lake.lake import MissingPartition
 from arena_assets.ratings.paired import paired
 from arena_assets.training.checkpoints import LEARNED
 
@@ -75,7 +76,10 @@ def paired_points(arena: Arena, a: Entry, b: Entry) -> dict[str, Any] | None:
     if a.name == b.name or not rounds:
         return None
     key = max(rounds)
-    found = paired_differences(arena.lake, key, REPORTS, a.name, b.name)
+    try:
+        found = paired_differences(arena.lake, key, REPORTS, a.name, b.name)
+    except MissingPartition:  # the ratings are there, their battles are not any more
+        return None
     if not found.num_rows:
         return None
     test = paired(found["difference"].to_pylist(), found["family"].to_pylist())

@@ -57,7 +57,7 @@ def target_of(arena: Arena, key: str) -> TargetModel:
         target = base_target(arena, previous)
     else:
         _refuse_other_checkpoint(arena, key, name, digest)
-        target = TargetModel(name, _checkpoint_weights(arena, name, digest), previous)
+        target = TargetModel(name, checkpoint_weights(arena, name, digest), previous)
     target = replace(target, reason=row["reason"])
     state = state_of(arena, previous)
     if state.first:
@@ -103,11 +103,11 @@ def parent_of(arena: Arena, key: str) -> TargetModel:
         return base_target(arena)
     assert name, f"{previous} is done, so somebody was rated"
     return TargetModel(
-        name, _checkpoint_weights(arena, name, arena.checkpoints.verify(name).digest), None
+        name, checkpoint_weights(arena, name, arena.checkpoints.verify(name).digest), None
     )
 
 
-def _checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
+def checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
     """A checkpoint needs the code of the weights it was trained from; it has their template.
 
     Raises CorruptCheckpoint where its files are not those that were committed.
@@ -133,7 +133,7 @@ def arena_contestants(arena: Arena, key: str) -> list[Contestant]:
                 f"The arena after round {key} needs checkpoint {done}, which is not there: "
                 f"materialize round {done} first."
             )
-        checkpoints[done] = _checkpoint_weights(arena, done, manifest.digest)
+        checkpoints[done] = checkpoint_weights(arena, done, manifest.digest)
     return group_of_arena(arena, key, checkpoints, known)
 
 

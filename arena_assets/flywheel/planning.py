@@ -152,9 +152,8 @@ def round_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
 
 def arena_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
     """The arena after a round: everybody so far meets on the test set."""
-    profile, testset = arena.profile, arena.profile.prompts.testset
+    profile = arena.profile
     prompts = _made(lambda: testset_prompts(arena.lake))
-    wanted = testset.clusters * testset.diverse_per_cluster + testset.hard
     contestants = _made(lambda: arena_contestants(arena, key))
     checkpoints = dict.fromkeys(until(arena.rounds, key))
     return Contest(
@@ -162,7 +161,7 @@ def arena_contest(arena: Arena, key: str, known: dict[str, Model]) -> Contest:
         "arena_responses",
         "arena_judgments",
         prompts,
-        wanted if prompts is None else prompts.num_rows,
+        profile.prompts.testset.size if prompts is None else prompts.num_rows,
         contestants or group_of_arena(arena, key, checkpoints, known),
         members_of_arena(profile, known, arena.open_engine),
         profile.ratings.sampling,

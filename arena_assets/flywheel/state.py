@@ -8,7 +8,7 @@ of a slice among all) only that part counts.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from arena_assets.config.rounds import until
@@ -42,7 +42,8 @@ class State:
 
     name: Literal["done", "out of date", "missing", "waiting for approval"]
     first: tuple[str, str] | None = None  # table, partition
-    because: str = ""  # what is another one there, as far as its note tells
+    # what is another one there, as far as its note tells; words, by which no state is another
+    because: str = field(default="", compare=False)
 
     @property
     def why(self) -> str | None:

@@ -193,6 +193,24 @@ SELECTED_CANDIDATES = _table(
     place=(_INT, "in the order in which the rule chose, from 1"),
     rule=_TEXT,
 )
+ABLATIONS = _table(
+    "One row per checkpoint of an ablation, and one per variant over its seeds, rated together.",
+    ("variant", "seed"),
+    round=_TEXT,
+    variant=_TEXT,
+    seed__null=(_INT, "of training; null: all seeds of the variant"),
+    rows=(_INT, "of its training set; over seeds the mean"),
+    rating=(_FLOAT, "on the test prompts that report; over seeds the mean"),
+    lower__null=_FLOAT,
+    upper__null=_FLOAT,
+    against__null=(_TEXT, "the variant that it is compared with: the first one"),
+    difference__null=(_FLOAT, "of points (-1 to 1) on the same prompts, the mean over seeds"),
+    difference_lower__null=(_FLOAT, "of the 95 % interval, over families of prompts and seeds"),
+    difference_upper__null=_FLOAT,
+    p_value__null=_FLOAT,
+    prompts__null=_INT,
+    families__null=_INT,
+)
 JUDGE_AUDIT = _table(
     "One row per judge of the round: how it behaved, how far it agrees with a reference, its cost.",
     ("judge",),
@@ -214,6 +232,25 @@ JUDGE_AUDIT = _table(
     prompt_tokens__null=_INT,
     completion_tokens__null=_INT,
     cost__null=(_FLOAT, "in the currency of the profile's prices; null where they are unknown"),
+)
+ROLLOUTS = _table(
+    "One row per completion that RL drew: its rewards by part, and how it moved the policy.",
+    ("rollout_id",),
+    rollout_id=(_TEXT, "step of the policy, which generation of it, which completion"),
+    group_id=(_TEXT, "the completions of a prompt that were compared"),
+    round=_TEXT,
+    row_id=(_TEXT, "of the training set"),
+    prompt_id=_TEXT,
+    policy_step=(_INT, "steps that the policy had taken when it answered"),
+    completion=_TEXT,
+    reward__null=(_FLOAT, "the weighted sum of the rewards; null where none applied"),
+    rewards=(
+        pa.list_(pa.struct([("name", _TEXT), ("weight", _FLOAT), ("reward", _FLOAT)])),
+        "by part; one of weight 0 is only watched",
+    ),
+    advantage=(_FLOAT, "over the group, as the trainer used it"),
+    tokens=(_INT, "of the completion"),
+    truncated=(pa.bool_(), "whether it was cut off at max_completion"),
 )
 RATINGS = _table(
     "One row per contestant and purpose of test prompts: its Bradley-Terry rating on them.",
@@ -286,8 +323,10 @@ TABLES = {
     "arena_responses": RESPONSES,
     "judgments": JUDGMENTS,
     "selected_candidates": SELECTED_CANDIDATES,
+    "ablations": ABLATIONS,
     "judge_audit": JUDGE_AUDIT,
     "arena_judgments": JUDGMENTS,
+    "rollouts": ROLLOUTS,
     "ratings": RATINGS,
     "promotions": PROMOTIONS,
     "consistency": CONSISTENCY,

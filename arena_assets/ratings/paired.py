@@ -54,14 +54,14 @@ def differences(
     points = "2 * score - 1" if measure != "score" else "score_1 - score_2"
     one, two = ("score", "1 - score") if measure != "score" else ("score_1", "score_2")
     meetings = f"""
-        select prompt_id, family, category, {points} as difference from battles
+        select prompt_id, witness, category, {points} as difference from battles
         where contestant_1 = $candidate and contestant_2 = $baseline
         union all
-        select prompt_id, family, category, -({points}) from battles
+        select prompt_id, witness, category, -({points}) from battles
         where contestant_2 = $candidate and contestant_1 = $baseline
     """
     with_others = """
-        select mine.prompt_id, mine.family, mine.category, mine.got - theirs.got
+        select mine.prompt_id, mine.witness, mine.category, mine.got - theirs.got
         from sides as mine join sides as theirs using (prompt_id, opponent)
         where mine.contestant = $candidate and theirs.contestant = $baseline
     """
@@ -70,14 +70,14 @@ def differences(
         family = "coalesce(family, prompt_id)" if "family" in battles.column_names else "prompt_id"
         return connection.sql(
             f"""
-            with battles as (select * replace ({family} as family) from given),
+            with battles as (select *, {family} as witness from given),
             sides as (
-                select prompt_id, family, category, contestant_1 as contestant,
+                select prompt_id, witness, category, contestant_1 as contestant,
                        contestant_2 as opponent, {one} as got from battles
                 union all
-                select prompt_id, family, category, contestant_2, contestant_1, {two} from battles
+                select prompt_id, witness, category, contestant_2, contestant_1, {two} from battles
             )
-            select prompt_id, any_value(family) as family, any_value(category) as category,
+            select prompt_id, any_value(witness) as family, any_value(category) as category,
                    avg(difference) as difference
             from ({meetings} {"" if measure == "head_to_head" else "union all" + with_others})
             where difference is not null group by prompt_id order by prompt_id

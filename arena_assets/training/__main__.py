@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import signal
 import sys
-import threading
-from contextlib import suppress
+import time
 from pathlib import Path
 
 from arena_assets.lake.durable import claim
-from arena_assets.training.job import RUN_LOCK
 from arena_assets.training.progress import lock_of
-
-
-def _end_with_the_run(lock_file: Path) -> None:
-    """End this process and its group as soon as the run that started it is gone.
-
-    The run holds the lock; to get it means that the run has ended, even by a kill that no program
-    can catch. A lock file needs no pipe or parent to be handed on, so it works below any launcher.
-    """
-    with suppress(FileNotFoundError), lock_file.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-    os.killpg(0, signal.SIGKILL)
+from arena_assets.training.ranks import end_with_the_run, is_first_process, only_errors
 
 
 def _use_every_core() -> None:
@@ -33,24 +19,29 @@ def _use_every_core() -> None:
 
 
 def main() -> None:
-    if watched := os.environ.get(RUN_LOCK):  # started by hand there is nothing to wait for
-        threading.Thread(target=_end_with_the_run, args=[Path(watched)], daemon=True).start()
+    end_with_the_run()
     _use_every_core()
+    if not is_first_process():
+        only_errors()
     # weights and tokenizers come from folders
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
-    # TRL's online trainers import vLLM where it is there, for seconds; ours never generate with it.
-    # None says to Python that a module is not there.
-    sys.modules["vllm"] = None  # type: ignore[assignment]
     from arena_assets.training.failures import STOPPED, explain
     from arena_assets.training.job import Job
-    from arena_assets.training.trainers import train
 
     job = Job.read(Path(sys.argv[1]))
+    if not job.draws_with_vllm:
+        # TRL's online trainers import vLLM where it is there, for seconds. None says to Python that
+        # a module is not there.
+        sys.modules["vllm"] = None  # type: ignore[assignment]
+    from arena_assets.training.trainers import train
+
     with claim(lock_of(job.output), shared=True):
         try:
             train(job)
         except Exception as error:
             if why := explain(error, job):
+                if not is_first_process():
+                    time.sleep(60)  # the first one says why, and the others end with it
                 sys.exit(STOPPED + why)
             raise
 

@@ -18,14 +18,10 @@ from torch.nn.utils.rnn import pad_sequence
 from arena_assets.lake.durable import replace
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
-from arena_assets.training.loading import (
-    encoder_of,
-    is_first_process,
-    learned_rows,
-    policy,
-    tokenizer_of,
-)
+from arena_assets.training.loading import encoder_of, learned_rows, policy, tokenizer_of
 from arena_assets.training.progress import note, phase_folder
+from arena_assets.training.ranks import is_first_process
+from arena_assets.training.steps import WholeSteps
 
 _REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
@@ -38,17 +34,17 @@ def dpo_trainer(job: Job) -> Any:
     """TRL's DPO on pairs with masks: the answers' tokens count, and nothing between them."""
     from trl import DPOConfig, DPOTrainer
 
-    class MaskedDPOTrainer(DPOTrainer):
+    class MaskedDPOTrainer(WholeSteps, DPOTrainer):
         def _prepare_dataset(self, dataset: Dataset, *args: Any) -> Dataset:
             return dataset  # it is in tokens already
 
-        def _precompute_ref_logps(self, *args: Any) -> Dataset:
+        def _precompute_ref_logps(self, dataset: Dataset, *args: Any) -> Dataset:
             file = phase_folder(job.output, "dpo") / "reference.safetensors"
             if file.exists():  # a run that was killed computed them
                 known = {name: values.tolist() for name, values in load_file(file).items()}
-                return concatenate_datasets([args[0], Dataset.from_dict(known)], axis=1)
+                return concatenate_datasets([dataset, Dataset.from_dict(known)], axis=1)
             started = time.monotonic()
-            dataset = super()._precompute_ref_logps(*args)
+            dataset = super()._precompute_ref_logps(_shared(dataset, config), *args)
             if is_first_process():
                 spent = time.monotonic() - started
                 note(job.output, {"phase": "dpo", "step": 0, "reference_runtime": spent})
@@ -70,7 +66,8 @@ def dpo_trainer(job: Job) -> Any:
         # one pass over the reference before training, so that only one model is in memory after it
         precompute_ref_log_probs=True,
     )
-    print("dpo: computing the reference's log-probabilities")
+    if is_first_process():
+        print("dpo: computing the reference's log-probabilities")
     return MaskedDPOTrainer(
         policy(job),
         args=config,
@@ -79,6 +76,17 @@ def dpo_trainer(job: Job) -> Any:
         data_collator=partial(collate_pairs, padding=tokenizer.pad_token_id),
         callbacks=[Log(job.output, "dpo")],
     )
+
+
+def _shared(dataset: Dataset, config: Any) -> Dataset:
+    """Rows in a file, beside which the first process can leave what the others are to read."""
+    if config.world_size == 1:
+        return dataset
+    folder = f"{config.output_dir}/rows"
+    if is_first_process():
+        dataset.save_to_disk(folder)
+    torch.distributed.barrier()
+    return Dataset.load_from_disk(folder)
 
 
 def collate_pairs(examples: list[dict[str, Any]], padding: int) -> dict[str, torch.Tensor]:

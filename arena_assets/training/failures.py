@@ -23,6 +23,10 @@ class NothingToLearn(ValueError):
     """No row of the training set can be learned; says why, by reason."""
 
 
+class NoRewards(RuntimeError):
+    """The rewards that were asked for could not be given; says why."""
+
+
 class NotFinite(ValueError):
     """A loss, a gradient or a weight that is no finite number: nothing can be learned from it."""
 
@@ -40,7 +44,7 @@ def explain(error: BaseException, job: Job) -> str | None:
     causes = list(_causes(error))
     texts = [f"{type(cause).__name__}: {cause}" for cause in causes]
     for cause in causes:
-        if isinstance(cause, NothingToLearn | NotFinite):
+        if isinstance(cause, NothingToLearn | NoRewards | NotFinite):
             return str(cause)
     if any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT) for c in causes):
         return disk_full(job)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PrinterCallback, TrainerCallback
 
-from arena_assets.config.training import Optimisation
+from arena_assets.config.training import Optimisation, passes
 from arena_assets.training.checkpoints import MASTERS
 from arena_assets.training.failures import NotFinite
+from arena_assets.training.gathering import gathered
 from arena_assets.training.job import Job
 from arena_assets.training.loading import tokenizer_of
 from arena_assets.training.masters import copy_in_bfloat16, moved
@@ -25,6 +27,7 @@ from arena_assets.training.progress import (
     saved_step,
     tokens_of,
 )
+from arena_assets.training.ranks import processes
 from arena_assets.training.saving import StepSaver
 
 
@@ -35,7 +38,8 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
         "num_train_epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "per_device_train_batch_size": settings.device_batch,
-        "gradient_accumulation_steps": settings.batch // settings.device_batch,
+        # passes of one process; all of them together see `batch` rows a step
+        "gradient_accumulation_steps": passes(settings.batch, settings.device_batch, processes()),
         "warmup_steps": settings.warmup,
         "lr_scheduler_type": "cosine",
         "logging_steps": 1,
@@ -48,26 +52,36 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
         # bfloat16 can tell apart
         "bf16": job.training.dtype == "bfloat16",
         "gradient_checkpointing": job.training.gradient_checkpointing,
+        "ddp_find_unused_parameters": False,  # there are none, and the search takes a pass a step
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
 
 
-def fit_and_save(trainer: Any, folder: Path, job: Job, phase: str, fights: bool = True) -> None:
+def fit_and_save(
+    trainer: Any,
+    folder: Path,
+    job: Job,
+    phase: str,
+    fights: bool = True,
+    finish: Callable[[], None] | None = None,
+) -> None:
     """Train, then write the weights with the tokenizer that they came with.
 
     A phase in which a run before was killed goes on from its last saved step. `fights` is off for a
-    model that vLLM never loads: it is kept in float32 alone. Raises NotFinite where the loss, the
-    gradient or a weight is no number any more.
+    model that vLLM never loads: it is kept in float32 alone. `finish` is done by every process
+    before the phase counts as fitted. Raises NotFinite where the loss, the gradient or a weight is
+    no number any more.
     """
     _train(trainer, job, phase)
-    trainer.accelerator.wait_for_everyone()
-    # every process gives its part, the first one gets the whole
-    weights = trainer.accelerator.get_state_dict(trainer.model)
+    weights = gathered(trainer)
     if trainer.is_world_process_zero():
         save(trainer.accelerator.unwrap_model(trainer.model), weights, folder, job, fights)
         shares = {f"moved_{name}": share for name, share in moved(job.model, folder).items()}
         note(job.output, {"phase": phase, "step": trainer.state.global_step, **shares})
+    if finish:
+        finish()
+    if trainer.is_world_process_zero():
         note_fitted(job.output, phase, folder)
     trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
 

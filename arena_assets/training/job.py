@@ -11,8 +11,6 @@ from arena_assets.config.settings import Settings
 from arena_assets.config.training import Training
 from arena_assets.models.prompting import SystemPrompt
 
-RUN_LOCK = "ARENA_RUN_LOCK"  # names the file that the run which started a job has locked
-
 
 class Job(Settings):
     """Train `model` (a folder) on `training_set` (Parquet) into the new folder `output`.
@@ -26,9 +24,17 @@ class Job(Settings):
     output: Path
     training: Training
     seed: int
+    reward_model_accuracy: float | None = Field(None, description="least, on held-out pairs")
+    judge: Path | None = Field(None, description="where the arena's judge rewards groups")
     trust_remote_code: bool = False
     chat_template: str | None = Field(None, description="Jinja; default: the tokenizer's own")
     system_prompt: SystemPrompt | None = Field(None, description="as the target sees it in battles")
+
+    @property
+    def draws_with_vllm(self) -> bool:
+        """Whether RL draws its completions with vLLM: `trl: {use_vllm: true}` of training.rl."""
+        arguments = getattr(self.training.rl, "trl", {})
+        return self.stage == "rl" and bool(arguments.get("use_vllm"))
 
     @classmethod
     def read(cls, path: Path) -> Job:

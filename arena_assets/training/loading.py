@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from arena_assets.training.checkpoints import LEARNED, ROWS
 from arena_assets.training.failures import NothingToLearn
 from arena_assets.training.job import Job
 from arena_assets.training.masters import weights_of
+from arena_assets.training.ranks import is_first_process
 from arena_assets.training.rows import Encoder, build
 
 
@@ -31,11 +31,8 @@ def learned_rows(
     job: Job, phase: str, kind: str, make: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Dataset:
     """What a phase learns from; rows that are left out are told and go to rows.json, by reason."""
-    columns = ["row_id", *LEARNED]
-    table = pq.read_table(
-        job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
-    )
-    built = build(table.to_pylist(), make)
+    rows = rows_of(job, kind)
+    built = build(rows, make)
     if is_first_process():
         print(f"{phase}: {built}")
         file = job.output / ROWS
@@ -44,16 +41,21 @@ def learned_rows(
         file.write_text(json.dumps(known, indent=1, ensure_ascii=False), "utf-8")
     if not built.rows:
         raise NothingToLearn(
-            f"{job.training_set}: none of {table.num_rows} rows of kind {kind!r} can be learned, "
+            f"{job.training_set}: none of {len(rows)} rows of kind {kind!r} can be learned, "
             f"which {job.stage} trains on ({built}); see max_length under training.{phase}, the "
             "chat template and the rows themselves"
         )
     return Dataset.from_list(built.rows)
 
 
-def is_first_process() -> bool:
-    """Whether this is the only process of the job, or the one that writes for all."""
-    return os.environ.get("RANK", "0") == "0"
+def rows_of(job: Job, kind: str) -> list[dict[str, Any]]:
+    """The rows of one kind in the training set, without columns that an older one has not."""
+    known = pq.read_schema(job.training_set).names
+    columns = [name for name in ("row_id", "prompt_id", *LEARNED) if name in known]
+    table = pq.read_table(
+        job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
+    )
+    return table.to_pylist()
 
 
 def encoder_of(job: Job) -> Encoder:

@@ -13,8 +13,7 @@ from arena_assets.config.contents import jinja_tokens
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
 from arena_assets.config.rounds import Round
-from arena_assets.config.training import SECTIONS
-from arena_assets.lake.identity import canonical, identity
+from arena_assets.lake.identity import canonical, identity, setting
 from arena_assets.lake.lake import Lake
 from arena_assets.models.machine import number_type
 from arena_assets.models.model import Local
@@ -32,9 +31,20 @@ from arena_assets.training.checkpoints import (
     versions,
 )
 from arena_assets.training.failures import explain
+from arena_assets.training.group_rewards import GroupRater, answering
 from arena_assets.training.job import Job
+from arena_assets.training.measuring import Measured, read_measured, refusal
 from arena_assets.training.process import TrainingFailed, run_job
-from arena_assets.training.summaries import read_metrics, rows_summary, summary
+from arena_assets.training.rewards import REWARD_MODEL, rewarding_code
+from arena_assets.training.summaries import metrics_of
+
+
+class RewardModelRefused(TrainingFailed):
+    """A reward model below the profile's floor; the message says how it did."""
+
+    def __init__(self, why: str, measured: Measured):
+        super().__init__(why)
+        self.measured = measured
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,7 @@ class Course:
     """All that determines a checkpoint: the model it starts from, its rows, the settings.
 
     `parent` is the name of the contestant whose weights are trained. Files are read once, when they
-    are first asked for.
+    are first asked for. `judge` is there where the arena's judge rewards.
     """
 
     round: Round
@@ -50,6 +60,7 @@ class Course:
     model: Local
     lake: Lake
     profile: Profile
+    judge: GroupRater | None = None
 
     @cached_property
     def learned(self) -> str:
@@ -64,11 +75,15 @@ class Course:
     def config(self) -> dict[str, Any]:
         """The settings that determine the checkpoint of a stage, without what changes no value."""
         training, template = self.profile.training, self.chat_template
+        stage = self.round.stage
         return canonical(
             {
                 "dtype": training.dtype,
+                "sharding": setting(training, "accelerate"),
                 **({} if training.keep_masters else {"keep_masters": False}),
-                **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
+                **training.of_stage(stage),
+                **rewarding_code(training, stage),
+                **({"judge": self.judge.key} if self.judge else {}),
                 "system_prompt": self.system_prompt,
                 "chat_template": jinja_tokens(template, trimmed=True) if template else None,
             }
@@ -137,15 +152,22 @@ def train(
         model=course.model.path,
         training_set=course.training_set,
         output=scratch,
-        training=course.profile.training.model_copy(update={"dtype": chosen.name}),
+        training=course.profile.training.model_copy(
+            update={
+                "dtype": chosen.name,
+                "accelerate": str(resolve(course.profile.training.accelerate)),
+            }
+        ),
         trust_remote_code=course.model.trust_remote_code,
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
         seed=course.profile.training_seed,
+        reward_model_accuracy=reward_model_floor(course.profile),
     )
     try:
         started = time.monotonic()
-        run_job(job, log)
+        with answering(course.judge) as address:
+            _run(job.model_copy(update={"judge": address}), log)
         took = {"wall_seconds": round(time.monotonic() - started, 1)}
         if learned_digest(course.training_set) != course.learned:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
@@ -155,7 +177,7 @@ def train(
             dtype=chosen.name,
             digest=verified_digest(scratch, scratch / VERIFIED),
             versions=versions(),
-            metrics=summary(read_metrics(scratch)) | took | {"rows": rows_summary(scratch)},
+            metrics=metrics_of(scratch) | took,
             run_id=run_id,
             created_at=now(),
             **made_from,
@@ -168,3 +190,19 @@ def train(
             raise TrainingFailed(why) from error
         raise
     return manifest
+
+
+def reward_model_floor(profile: Profile) -> float | None:
+    """The accuracy below which a reward model may not reward; None where it only watches."""
+    rewards = bool(profile.training.rl.rewards.get(REWARD_MODEL))
+    return profile.quality.reward_model_accuracy if rewards else None
+
+
+def _run(job: Job, log: Callable[[str], None]) -> None:
+    try:
+        run_job(job, log)
+    except TrainingFailed as failed:
+        found = read_measured(job.output)
+        if found and (why := refusal(found, job.reward_model_accuracy)):
+            raise RewardModelRefused(why, found) from failed
+        raise

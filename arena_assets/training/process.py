@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from arena_assets.lake.durable import claim
 from arena_assets.training.failures import STOPPED, killed
-from arena_assets.training.job import RUN_LOCK, Job
+from arena_assets.training.job import Job
+from arena_assets.training.ranks import RUN_HOST, RUN_LOCK
 
 # glibc gives every large block back to the system, and on a CPU the logits of each step are
 # hundreds of megabytes: keeping them halves the time of a DPO step
@@ -30,7 +32,7 @@ class TrainingFailed(RuntimeError):
 
 
 def run_job(job: Job, log: Callable[[str], None] = print) -> None:
-    """Train in a child process (`launcher` is put before it) and hand each line it prints to `log`.
+    """Train in a child process, or in several, and hand each line that is printed to `log`.
 
     Raises TrainingFailed when it fails or leaves no weights, with what there is to do where that is
     known, else with the last 20 lines. Nothing but
@@ -38,19 +40,24 @@ def run_job(job: Job, log: Callable[[str], None] = print) -> None:
     they watch a lock that it holds (see training.__main__).
     """
     with tempfile.TemporaryDirectory() as folder:
-        path, lock_file = Path(folder) / "job.json", Path(folder) / "run.lock"
-        job.write(path)
-        launcher = list(job.training.launcher) or [sys.executable]
-        command = [*launcher, "-m", "arena_assets.training", str(path)]
+        lock_file, nodes = Path(folder) / "run.lock", job.training.nodes
+        path = _job_file(job, Path(folder))
+        alone = job.training.processes * nodes == 1
+        module = "arena_assets.training" if alone else "arena_assets.training.launch"
+        command = [*job.training.launcher, sys.executable, "-m", module, str(path)]
         # the child finds this package also where it is not installed
         search = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, search)),
             "PYTHONUNBUFFERED": "1",
             RUN_LOCK: str(lock_file),
+            RUN_HOST: socket.gethostname(),
         }
+        if nodes > 1:  # the run is on the first one, as the script of a batch job is
+            environment.setdefault("MASTER_ADDR", socket.gethostname())
         with claim(lock_file):
             code, last = _run(command, KEEP_MEMORY | environment, log)
+        path.unlink()
     if code:
         told = next((line for line in last if STOPPED in line), "").partition(STOPPED)[2]
         if why := told or killed(code, last, job):
@@ -58,6 +65,14 @@ def run_job(job: Job, log: Callable[[str], None] = print) -> None:
         raise TrainingFailed(f"training ended with code {code}:\n" + "\n".join(last))
     if not any(job.output.glob("*.safetensors")):
         raise TrainingFailed("training left no weights; its last lines:\n" + "\n".join(last))
+
+
+def _job_file(job: Job, folder: Path) -> Path:
+    """The job, where every node can read it: with several the disk of the checkpoint is shared."""
+    place = job.output if job.training.nodes > 1 else folder
+    place.mkdir(parents=True, exist_ok=True)
+    job.write(place / "job.json")
+    return place / "job.json"
 
 
 def _run(

@@ -7,6 +7,7 @@ from typing import Any
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import encoder_of, learned_rows, policy, tokenizer_of
+from arena_assets.training.steps import WholeSteps
 
 
 def sft(job: Job) -> None:
@@ -26,7 +27,11 @@ def sft_trainer(job: Job) -> Any:
         train_sampling_strategy="group_by_length",
         max_length=None,
     )
-    return SFTTrainer(
+
+    class Trainer(WholeSteps, SFTTrainer):
+        pass
+
+    return Trainer(
         policy(job),
         args=config,
         train_dataset=dataset,

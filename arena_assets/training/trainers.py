@@ -8,6 +8,7 @@ job that was killed is gone on with (training.progress).
 
 from __future__ import annotations
 
+import torch
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
@@ -28,3 +29,5 @@ def train(job: Job) -> None:
     job.output.mkdir(parents=True, exist_ok=True)  # every process of a launcher comes here
     if not fitted(job.output, job.stage):  # by a run that was killed later
         {"sft": sft, "dpo": dpo, "rl": reinforce}[job.stage](job)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
