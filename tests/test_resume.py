@@ -57,7 +57,7 @@ def test_a_training_that_ends_between_steps_goes_on_as_if_it_had_not(
 
     sections = {
         name: {"epochs": epochs, "batch": 8, "device_batch": 4}
-        for name, epochs in {"sft": 2, "dpo": 2, "reward_model": 1}.items()
+        for name, epochs in {"sft": 2, "dpo": 2, "reward_model": 4}.items()
     }
     reinforcement = {"epochs": 2, "max_steps": 10, "batch": 8, "device_batch": 4}
     training = settings(save_every=0, rl=reinforcement, **sections)
