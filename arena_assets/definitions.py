@@ -12,6 +12,7 @@ from arena_assets.assets import (
     dbt,
     prompts,
     ratings,
+    rollouts,
     selection,
     training,
 )
@@ -20,6 +21,7 @@ from arena_assets.assets.console import console_logger
 from arena_assets.assets.partitions import rounds_of, sources_of
 from arena_assets.assets.resource import resource_of
 from arena_assets.checks.expectations import expectation_checks
+from arena_assets.checks.reward_models import reward_model_check
 from arena_assets.flywheel.arena import Arena, open_arena
 
 _EXECUTORS = {
@@ -34,13 +36,16 @@ def definitions(arena: Arena) -> dg.Definitions:
     """All that Dagster is told of an arena."""
     rounds, sources = rounds_of(arena.profile), sources_of(arena.profile)
     assets = [*prompts.assets(sources), *curation.assets()]
-    for module in (battles, dbt, selection, audit, training, ratings):
+    for module in (battles, dbt, selection, audit, training, rollouts, ratings):
         assets += module.assets(rounds)
     if arena.profile.ratings.reference:
         assets += consistency.assets(rounds)
     return dg.Definitions(
         assets=assets,
-        asset_checks=expectation_checks(arena.profile, rounds, sources),
+        asset_checks=[
+            *expectation_checks(arena.profile, rounds, sources),
+            reward_model_check(rounds),
+        ],
         jobs=_jobs(rounds, sources),
         sensors=[advance_rounds],
         resources={"arena": resource_of(arena)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from arena_assets.hostile_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def ratings_plot(rows: Sequence[dict[str, Any]], title: str) -> bytes:
@@ -59,21 +61,85 @@ def win_rate_plot(pairs: Sequence[dict[str, Any]], order: Sequence[str], title: 
     return _png(draw, title, height=2.5 + 0.35 * len(order))
 
 
-def loss_plot(metrics: Sequence[dict[str, Any]], title: str) -> bytes:
-    """What training logged: the loss by step for every phase, and the reward where there is one."""
+# a panel of a training's figure: what it is called, and the names under which TRL's trainers log it
+_PANELS = {
+    "loss": ("loss",),
+    "reward": ("reward",),
+    "KL from the reference": ("kl",),
+    "margin of chosen over rejected": ("rewards/margins", "margin"),
+    "accuracy": ("rewards/accuracies", "accuracy", "mean_token_accuracy"),
+    "tokens an answer": ("completions/mean_length",),
+    "learning rate": ("learning_rate",),
+    "gradient norm": ("grad_norm",),
+}
+
+
+def training_plots(metrics: Sequence[dict[str, Any]], title: str) -> dict[str, bytes]:
+    """What training logged, a figure a phase, in the phases' order.
+
+    A panel for each of loss, reward, KL, margin, accuracy, length, learning rate and gradient norm
+    that the phase logged; steps at which one has no finite number are left out of it.
+    """
+    phases = dict.fromkeys(entry["phase"] for entry in metrics if "loss" in entry)
+    return {
+        phase: _panels(series, f"{title}: {phase}")
+        for phase in phases
+        if (series := _series([entry for entry in metrics if entry["phase"] == phase]))
+    }
+
+
+def _series(entries: Sequence[dict[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of every panel that has one."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for panel, names in _PANELS.items():
+        for entry in entries:
+            value = next((entry[name] for name in names if entry.get(name) is not None), None)
+            if value is not None and math.isfinite(float(value)):
+                found.setdefault(panel, []).append((entry["step"], float(value)))
+    return found
+
+
+def _panels(series: dict[str, list[tuple[int, float]]], title: str) -> bytes:
+    from matplotlib.figure import Figure
+
+    rows = math.ceil(len(series) / 2)
+    figure = Figure(figsize=(7, 0.4 + 1.6 * rows), layout="constrained")
+    for axes, (panel, points) in zip(figure.subplots(rows, 2).flat, series.items(), strict=False):
+        axes.plot(*zip(*points, strict=True), marker=".", markersize=3, linewidth=1)
+        axes.set_title(panel, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.grid(alpha=0.3)
+    for axes in figure.axes[len(series) :]:
+        axes.remove()
+    figure.suptitle(visible(title), fontsize=9, parse_math=False)
+    return _content(figure, dpi=80)
+
+
+def rewards_plot(means: Sequence[dict[str, Any]], title: str) -> bytes:
+    """The mean of each part of a reward by step; rows have name, policy_step and mean."""
     series: dict[str, list[tuple[int, float]]] = {}
-    for entry in metrics:
-        for name in ("loss", "reward"):
-            if name in entry:
-                label = f"{entry['phase']} {name}"
-                series.setdefault(label, []).append((entry["step"], float(entry[name])))
+    for row in means:
+        series.setdefault(row["name"], []).append((row["policy_step"], row["mean"]))
 
     def draw(axes: Axes) -> None:
-        for label, points in series.items():
-            axes.plot(*zip(*points, strict=True), label=label)
-        axes.set_xlabel("step")
+        for name, points in series.items():
+            axes.plot(*zip(*points, strict=True), marker=".", label=visible(name))
+        axes.set_xlabel("step of the policy")
+        axes.set_ylabel("mean over its completions")
         if series:
             axes.legend()
+
+    return _png(draw, title)
+
+
+def margins_plot(margins: Sequence[float], title: str) -> bytes:
+    """How far a reward model sets the answers of held-out pairs apart; left of 0 it is wrong."""
+
+    def draw(axes: Axes) -> None:
+        axes.hist(margins, bins=30)
+        axes.axvline(0, color="black", linewidth=1)
+        axes.set_xlabel("score of the chosen answer less that of the rejected one")
+        axes.set_ylabel("held-out pairs")
 
     return _png(draw, title)
 
@@ -110,6 +176,10 @@ def _png(draw: Callable[[Axes], None], title: str, height: float = 4.0) -> bytes
     draw(axes)
     axes.set_title(visible(title), parse_math=False)
     axes.grid(alpha=0.3)
+    return _content(figure, dpi=100)
+
+
+def _content(figure: Figure, dpi: int) -> bytes:
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
+    figure.savefig(content, format="png", dpi=dpi)
     return content.getvalue()

@@ -74,9 +74,9 @@ def test_what_changes_no_value_is_marked():
         *("Endpoint.retries", "Endpoint.seeds"),
         *("Generation.batch", "Encoder.batch"),
         *("Training.launcher", "Training.gradient_checkpointing", "Training.save_every"),
-        *("Training.processes", "Training.nodes"),
-        *(f"{kind}.device_batch" for kind in ("Optimisation", "PreferenceOptimisation")),
-        "Reinforcement.device_batch",
+        *("Training.processes", "Training.nodes", "Training.report_to"),
+        *(f"{kind}.device_batch" for kind in ("Imitation", "Optimisation", "RewardFitting")),
+        *("PreferenceOptimisation.device_batch", "Reinforcement.device_batch"),
     }
 
 

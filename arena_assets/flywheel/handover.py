@@ -17,6 +17,7 @@ from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_rou
 from arena_assets.flywheel.state import state_of
 from arena_assets.flywheel.weights import (
     BrokenChain,
+    adapter_over,
     base_of,
     local_engine,
     models,
@@ -110,10 +111,20 @@ def parent_of(arena: Arena, key: str) -> TargetModel:
 def checkpoint_weights(arena: Arena, name: str, digest: str) -> Local:
     """A checkpoint needs the code of the weights it was trained from; it has their template.
 
-    Raises CorruptCheckpoint where its files are not those that were committed.
+    Raises CorruptCheckpoint where its files are not those that were committed, BrokenChain where it
+    is an adapter of other weights than the profile's.
     """
-    arena.checkpoints.verify(name)
+    belongs_to = arena.checkpoints.verify(name).base_digest
     path, trusted = arena.checkpoints.current(name), trusts_target(arena.profile)
+    if belongs_to:
+        base = base_of(arena, models(arena))
+        if base.digest != belongs_to:
+            raise BrokenChain(
+                f"Checkpoint {name} is an adapter of weights with digest {belongs_to[:12]}, and "
+                f"models.{arena.profile.target.model} has {base.digest[:12]}: materialize {name} "
+                "again, then the rounds after it."
+            )
+        return adapter_over(base, name, path, digest)
     return Local(name, path, digest, trusted, engine_settings=local_engine(arena))
 
 

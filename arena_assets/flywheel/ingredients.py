@@ -16,7 +16,6 @@ from arena_assets.config.places import resolve
 from arena_assets.config.prompts import Source
 from arena_assets.config.recipe import PAIR_JUDGE
 from arena_assets.config.rounds import BASE, until
-from arena_assets.config.training import SECTIONS
 from arena_assets.flywheel.decisions import decision_on
 from arena_assets.flywheel.group import best_rated, group_of_arena, group_of_round, promoted
 from arena_assets.flywheel.moment import Moment
@@ -24,12 +23,14 @@ from arena_assets.flywheel.weights import local_engine, trusts_target
 from arena_assets.generation.contestants import Contestant
 from arena_assets.judging.audit import judge_prices
 from arena_assets.judging.games import AwaitedJudge
+from arena_assets.judging.group_reward import rewarding_judges
 from arena_assets.judging.panel import Member, members_of_arena, members_of_round
 from arena_assets.lake.identity import canonical, identity
 from arena_assets.lake.lake import ALL
 from arena_assets.models.model import Local
 from arena_assets.models.weights import origin_of, package_version, served_digest
 from arena_assets.reading.places import digest_of, locate
+from arena_assets.training.rewards import ARENA, rewarding_code
 
 STAGE_ROWS: Final = {  # as dbt_project/models/selection/training_set.sql takes them
     "sft": ("sft_rows",),
@@ -359,9 +360,13 @@ def selection(now: Moment, key: str) -> Any:
 
 
 def stage_training(now: Moment, key: str) -> Any:
-    """How the round's stage is trained."""
-    training = now.recipe(key).training
-    return {name: getattr(training, name) for name in SECTIONS[now.arena.round(key).stage]}
+    """How the round's stage is trained, and by which code RL rewards."""
+    training, stage = now.recipe(key).training, now.arena.round(key).stage
+    said = {**training.of_stage(stage), **rewarding_code(training, stage)}
+    if stage == "rl" and ARENA in training.rl.rewards:
+        members = members_of_arena(now.profile, now.known, now.arena.open_engine)
+        said["judge"] = rewarding_judges(members, quorum(now, key) or 0)
+    return said
 
 
 def decided_by_people(now: Moment, key: str) -> Any:

@@ -108,6 +108,7 @@ OF_ROUND: Final = {
 }
 OF_REPORTS: Final = {  # nothing rests on them
     "selection_drops": Made((of.DECIDED, "responses", "rl_prompts", of.CHOSEN), _RULE),
+    "rollouts": Made(("checkpoint",)),
     "judge_audit": Made(("judgments", "battles", "responses"), (of.prices,)),
     "leaderboard": Made(("ratings", "arena_battles", "arena_testset")),
     "leaderboard_history": Made((of.BOARDS,)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from arena_assets.lake.lake import Lake
 from arena_assets.models.model import Local, Model, Served
 from arena_assets.models.weights import origin_of, present_weights, served_digest, templated
 from arena_assets.training.checkpoints import CorruptCheckpoint, verified_digest
+from arena_assets.training.kept_adapters import rank_of
 
 
 class BrokenChain(RuntimeError):
@@ -42,6 +44,7 @@ def known_models(arena: Arena) -> dict[str, Model]:
                 model.trust_remote_code,
                 model.chat_template,
                 local_engine(arena),
+                adapters=_kept_rank(arena.profile) if name == arena.profile.target.model else None,
             )
     return known
 
@@ -70,6 +73,28 @@ def base_of(arena: Arena, known: Mapping[str, Model]) -> Local:
     base = known[arena.profile.target.model]
     assert isinstance(base, Local), "a profile whose target is served is refused"
     return base
+
+
+def adapter_over(base: Local, name: str, folder: Path, digest: str) -> Local:
+    """A checkpoint that is an adapter over weights of this machine."""
+    room = max(rank_of(folder), base.adapters or 0)
+    return replace(
+        base,
+        name=name,
+        path=folder,
+        digest=digest,
+        base=replace(base, adapters=room),
+        adapters=None,
+    )
+
+
+def _kept_rank(profile: Profile) -> int | None:
+    """The largest rank of the adapters that checkpoints are; None where all are whole weights.
+
+    The base's engine is opened for them from the start, so that it needn't be opened again.
+    """
+    loras = [profile.of_round(key).training.lora for key in profile.rounds]
+    return max((lora.rank for lora in loras if lora and not lora.merge), default=None)
 
 
 def local_engine(arena: Arena) -> dict[str, Any]:

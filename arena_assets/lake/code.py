@@ -146,17 +146,19 @@ CODE: Final[dict[str, Code]] = {
     "selected_candidates": Code(
         1, ("curation/selection.py", "curation/embeddings.py", "config/plugins.py")
     ),
-    "sft_rows": _dbt(1, "selection/sft_rows", "selection"),
-    "preference_pairs": _dbt(1, "selection/preference_pairs", "selection"),
-    "rl_prompts": _dbt(1, "selection/rl_prompts", "selection"),
-    "training_set": _dbt(1, "selection/training_set", "parquet_tables"),
+    "sft_rows": _dbt(2, "selection/sft_rows", "selection"),
+    "preference_pairs": _dbt(2, "selection/preference_pairs", "selection"),
+    "rl_prompts": _dbt(2, "selection/rl_prompts", "selection"),
+    "training_set": _dbt(2, "selection/training_set", "parquet_tables"),
     "checkpoint": Code(
         3,
         (
             *(f"training/{name}.py" for name in ("job", "making", "rows", "trainers", "loading")),
             *(f"training/{name}.py" for name in ("fitting", "gathering", "masters", "saving")),
             *(f"training/{name}.py" for name in ("progress", "sft", "dpo", "steps")),
-            *(f"training/{name}.py" for name in ("reinforcement", "reward_model")),
+            *(f"training/{name}.py" for name in ("reinforcement", "reward_model", "rewards")),
+            *(f"training/{name}.py" for name in ("group_rewards", "measuring", "rollouts")),
+            *(f"training/{name}.py" for name in ("adapters", "kept_adapters", "packing")),
             *("models/dialogue.py", "models/prompting.py", "hostile_text.py"),
         ),
     ),
@@ -182,6 +184,7 @@ CODE: Final[dict[str, Code]] = {
         ),
     ),
     # reports
+    "rollouts": Code(1, ("training/summaries.py",)),
     "ablations": Code(1, ("flywheel/ablations.py", "ratings/paired.py")),
     "judge_audit": Code(1, ("judging/audit.py",)),
     "consistency": Code(2, ("ratings/consistency.py", "ratings/reading.py")),

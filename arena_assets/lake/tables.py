@@ -233,6 +233,25 @@ JUDGE_AUDIT = _table(
     completion_tokens__null=_INT,
     cost__null=(_FLOAT, "in the currency of the profile's prices; null where they are unknown"),
 )
+ROLLOUTS = _table(
+    "One row per completion that RL drew: its rewards by part, and how it moved the policy.",
+    ("rollout_id",),
+    rollout_id=(_TEXT, "step of the policy, which generation of it, which completion"),
+    group_id=(_TEXT, "the completions of a prompt that were compared"),
+    round=_TEXT,
+    row_id=(_TEXT, "of the training set"),
+    prompt_id=_TEXT,
+    policy_step=(_INT, "steps that the policy had taken when it answered"),
+    completion=_TEXT,
+    reward__null=(_FLOAT, "the weighted sum of the rewards; null where none applied"),
+    rewards=(
+        pa.list_(pa.struct([("name", _TEXT), ("weight", _FLOAT), ("reward", _FLOAT)])),
+        "by part; one of weight 0 is only watched",
+    ),
+    advantage=(_FLOAT, "over the group, as the trainer used it"),
+    tokens=(_INT, "of the completion"),
+    truncated=(pa.bool_(), "whether it was cut off at max_completion"),
+)
 RATINGS = _table(
     "One row per contestant and purpose of test prompts: its Bradley-Terry rating on them.",
     ("contestant", "purpose"),
@@ -307,6 +326,7 @@ TABLES = {
     "ablations": ABLATIONS,
     "judge_audit": JUDGE_AUDIT,
     "arena_judgments": JUDGMENTS,
+    "rollouts": ROLLOUTS,
     "ratings": RATINGS,
     "promotions": PROMOTIONS,
     "consistency": CONSISTENCY,

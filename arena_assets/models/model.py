@@ -20,13 +20,16 @@ from arena_assets.lake.identity import identity
 from arena_assets.models.engine import Engine
 from arena_assets.reading.places import digest_of
 
+_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # vllm.config.lora.MaxLoRARanks
+
 
 @dataclass(frozen=True)
 class Local:
     """Weights in a folder, which vLLM and TRL load; `chat_template` is a Jinja file.
 
     `engine_settings` are those of vllm.LLM that may change what the model says. So may code that
-    comes with the weights, where it is trusted.
+    comes with the weights, where it is trusted. A LoRA adapter has the weights that it is laid over
+    as its `base`, and they the largest rank of `adapters` for which their engine is opened.
     """
 
     name: str
@@ -35,6 +38,8 @@ class Local:
     trust_remote_code: bool = False
     chat_template: str | None = None
     engine_settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    base: Local | None = None
+    adapters: int | None = None
 
     @property
     def identity(self) -> str:
@@ -46,8 +51,10 @@ class Local:
         """vLLM in this process; `settings` are those of vllm.LLM."""
         from arena_assets.models.vllm_engine import VLLMEngine
 
-        settings = {"trust_remote_code": self.trust_remote_code, **settings}
-        return VLLMEngine(self.path, seed, settings, self.chat_template)
+        own: dict[str, Any] = {"trust_remote_code": self.trust_remote_code}
+        if self.adapters:
+            own |= {"enable_lora": True, "max_lora_rank": _room_for(self.adapters)}
+        return VLLMEngine(self.path, seed, {**own, **settings}, self.chat_template)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,11 @@ def recording(path: str) -> Recorded:
     """A file of recorded answers, or a folder or pattern of them, in the place of a model."""
     place = resolve(path)
     return Recorded(place, digest_of(str(place)))
+
+
+def _room_for(rank: int) -> int:
+    """The smallest rank that vLLM makes room for and that holds an adapter's."""
+    return next((room for room in _RANKS if room >= rank), rank)  # vLLM refuses what is too large
 
 
 def _identity(kind: str, digest: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:

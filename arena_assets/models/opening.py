@@ -22,8 +22,15 @@ def open_engine(model: Model, seed: int, settings: Mapping[str, Any]) -> Engine:
     """The engine of a model, opened unless it is open.
 
     On a GPU one vLLM engine at a time, since a second one would not find memory; on a CPU those of
-    other weights stay open while memory allows. `settings` are those of vllm.LLM.
+    other weights stay open while memory allows. `settings` are those of vllm.LLM. An adapter is
+    asked through the engine of its base, so that weights are loaded once.
     """
+    if isinstance(model, Local) and model.base:
+        from arena_assets.models.vllm_engine import VLLMEngine
+
+        engine = open_engine(model.base, seed, settings)
+        assert isinstance(engine, VLLMEngine), "weights of this machine"
+        return engine.with_adapter(model.name, model.path)
     key = repr((model, seed, sorted(settings.items())))
     if key not in _open:
         if isinstance(model, Local):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -36,11 +37,22 @@ class VLLMEngine:
         self._dtype = number_type(settings.get("dtype", AUTO), "generation").name
         settings = {**defaults, **settings, "dtype": self._dtype}
         self._llm = LLM(model=str(path), seed=seed, **settings)
+        self._adapters: dict[Path, int] = {}  # numbered as vLLM wants it
+        self._lora: Any = None
         self._template = resolve(chat_template).read_text("utf-8-sig") if chat_template else None
         if affinity:
             # vLLM's CPU worker pins the calling thread; what runs next in this process wants all
             # cores
             os.sched_setaffinity(0, affinity)
+
+    def with_adapter(self, name: str, folder: Path) -> VLLMEngine:
+        """The same engine, asked through a LoRA adapter over its weights."""
+        from vllm.lora.request import LoRARequest
+
+        number = self._adapters.setdefault(folder, len(self._adapters) + 1)
+        adapted = copy.copy(self)
+        adapted._lora = LoRARequest(name, number, str(folder))
+        return adapted
 
     def chat(
         self,
@@ -81,6 +93,7 @@ class VLLMEngine:
                 [request.messages for request in requests],
                 parameters,
                 chat_template=self._template,
+                lora_request=self._lora,
                 # the progress bar shows tokens/s; a log file gets lines instead
                 use_tqdm=sys.stderr.isatty(),
             )

@@ -13,6 +13,7 @@ import pyarrow as pa
 from scipy.special import expit
 
 from arena_assets.ratings.comparisons import Comparisons, Counts, UnratableBattles, count
+from arena_assets.ratings.fitting import penalised
 from arena_assets.ratings.intervals import estimate
 from arena_assets.ratings.resampling import bootstrap
 
@@ -69,6 +70,19 @@ def rate(battles: pa.Table, anchor: Anchor, intervals: Intervals = SANDWICH) -> 
     require_anchor(counts, anchor)
     lower, rating, upper = bounds(counts, counts.comparisons, intervals)
     return ratings_table(counts, lower, rating, upper, anchor)
+
+
+def strengths(battles: pa.Table) -> dict[str, float]:
+    """Strengths by contestant on the natural scale, with mean 0; finite also after a clean sweep.
+
+    For a handful of contestants and battles, where nobody asks for intervals: Firth's penalised fit
+    (Firth, 1993). Raises UnratableBattles for groups that never met.
+    """
+    counts = count(battles)
+    compared = counts.comparisons
+    totals = compared.won.sum(axis=0), compared.lost.sum(axis=0)
+    fitted = penalised(compared.design, compared.size, *totals).parameters
+    return dict(zip(counts.contestants, fitted.tolist(), strict=True))
 
 
 def bounds(

@@ -25,14 +25,16 @@ def main() -> None:
         only_errors()
     # weights and tokenizers come from folders
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TQDM_DISABLE="1")
-    # TRL's online trainers import vLLM where it is there, for seconds; ours never generate with it.
-    # None says to Python that a module is not there.
-    sys.modules["vllm"] = None  # type: ignore[assignment]
     from arena_assets.training.failures import STOPPED, explain
     from arena_assets.training.job import Job
-    from arena_assets.training.trainers import train
 
     job = Job.read(Path(sys.argv[1]))
+    if not job.draws_with_vllm:
+        # TRL's online trainers import vLLM where it is there, for seconds. None says to Python that
+        # a module is not there.
+        sys.modules["vllm"] = None  # type: ignore[assignment]
+    from arena_assets.training.trainers import train
+
     with claim(lock_of(job.output), shared=True):
         try:
             train(job)

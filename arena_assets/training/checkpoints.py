@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from arena_assets.config.settings_files import explain
 from arena_assets.lake.code import code_version
 from arena_assets.lake.durable import claim, exclusive, sync, sync_tree, write_text
 from arena_assets.lake.identity import identity
+from arena_assets.training.measuring import MEASURED
 from arena_assets.training.progress import (
     METRICS,
     PROGRESS,
@@ -40,12 +41,15 @@ from arena_assets.training.progress import (
 
 MANIFEST = "manifest.json"
 ROWS = "rows.json"  # what was learned from and what was left out, by reason
-LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns")  # of the rows of a training set
+# of the rows of a training set
+LEARNED = ("kind", "messages", "chosen_turns", "rejected_turns", "constraints", "reference")
+_OF_REWARDS = ("constraints", "reference")  # null but for prompts
 VERIFIED = ".verified.json"  # size and time of each file when it was hashed last
 MASTERS = "masters"  # a sub-folder: the weights in float32, which the next stage trains on from
+ROLLOUTS = "rollouts.parquet"  # what RL drew, with rewards
 CARD = "README.md"  # of an export, which others write too; no model is loaded from it
-_NOT_WEIGHTS = {MANIFEST, ROWS, CARD, METRICS}
-_VERSIONED = ("torch", "transformers", "trl", "accelerate")
+_NOT_WEIGHTS = {MANIFEST, ROWS, ROLLOUTS, MEASURED, CARD, METRICS}
+_VERSIONED = ("torch", "transformers", "trl", "peft", "accelerate")
 _VERSIONS = ".versions"
 _PARTIAL = ".partial"
 
@@ -65,6 +69,7 @@ class Manifest(BaseModel):
     parent: str
     parent_digest: str
     training_set_digest: str
+    base_digest: str | None = Field(None, description="of the weights that an adapter is laid over")
     fingerprint: str
     config: dict[str, Any]
     dtype: str
@@ -145,9 +150,13 @@ def learned_digest(training_set: Path) -> str:
     Who answered and under which key is no part of it: a row that is found again under another key
     teaches the same.
     """
-    whole = hashlib.sha256()
-    for batch in pq.ParquetFile(training_set).iter_batches(columns=list(LEARNED)):
-        for row in batch.select(LEARNED).to_pylist():
+    whole, file = hashlib.sha256(), pq.ParquetFile(training_set)
+    columns = [name for name in LEARNED if name in file.schema_arrow.names]
+    for batch in file.iter_batches(columns=columns):
+        for row in batch.select(columns).to_pylist():
+            for name in _OF_REWARDS:
+                if row.get(name) is None:
+                    row.pop(name, None)
             whole.update(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     return whole.hexdigest()
 

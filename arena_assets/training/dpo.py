@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
 
 from arena_assets.lake.durable import replace
+from arena_assets.training.adapters import lora_of
 from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import encoder_of, learned_rows, policy, tokenizer_of
@@ -59,12 +60,16 @@ def dpo_trainer(job: Job) -> Any:
         job, "dpo", "preference", lambda row: encoder.pair(row, settings.max_length)
     )
     config = DPOConfig(
-        **shared_arguments(job, settings, "dpo"),
-        max_length=None,
-        beta=settings.beta,
-        remove_unused_columns=False,
-        # one pass over the reference before training, so that only one model is in memory after it
-        precompute_ref_log_probs=True,
+        **shared_arguments(
+            job,
+            settings,
+            "dpo",
+            max_length=None,
+            beta=settings.beta,
+            remove_unused_columns=False,
+            # one pass over the reference before training: after it one model is in memory
+            precompute_ref_log_probs=True,
+        )
     )
     if is_first_process():
         print("dpo: computing the reference's log-probabilities")
@@ -73,6 +78,7 @@ def dpo_trainer(job: Job) -> Any:
         args=config,
         train_dataset=dataset,
         processing_class=tokenizer,
+        peft_config=lora_of(job),
         data_collator=partial(collate_pairs, padding=tokenizer.pad_token_id),
         callbacks=[Log(job.output, "dpo")],
     )

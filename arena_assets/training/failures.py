@@ -19,8 +19,16 @@ _KILLED = (-9, 137)  # as Python and as a shell say that signal 9 ended it
 _KILLED_WORKER = ("exitcode  : -9", "Signal 9 (SIGKILL)")  # as torchrun says it
 
 
-class NothingToLearn(ValueError):
+class Refused(ValueError):
+    """Training cannot go on as it was told to; the message says why and what would be right."""
+
+
+class NothingToLearn(Refused):
     """No row of the training set can be learned; says why, by reason."""
+
+
+class NoRewards(RuntimeError):
+    """The rewards that were asked for could not be given; says why."""
 
 
 class NotFinite(ValueError):
@@ -40,7 +48,7 @@ def explain(error: BaseException, job: Job) -> str | None:
     causes = list(_causes(error))
     texts = [f"{type(cause).__name__}: {cause}" for cause in causes]
     for cause in causes:
-        if isinstance(cause, NothingToLearn | NotFinite):
+        if isinstance(cause, Refused | NoRewards | NotFinite):
             return str(cause)
     if any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT) for c in causes):
         return disk_full(job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ import torch
 from transformers import PrinterCallback, TrainerCallback
 
 from arena_assets.config.training import Optimisation, passes
+from arena_assets.training.adapters import (
+    has_adapter,
+    is_kept_adapter,
+    merged,
+    scores,
+    train_in_float32,
+    write_adapter,
+)
 from arena_assets.training.checkpoints import MASTERS
 from arena_assets.training.failures import NotFinite
 from arena_assets.training.gathering import gathered
 from arena_assets.training.job import Job
-from arena_assets.training.loading import tokenizer_of
+from arena_assets.training.loading import policy, scorer, tokenizer_of, whole_parent
 from arena_assets.training.masters import copy_in_bfloat16, moved
 from arena_assets.training.progress import (
     go_back,
@@ -30,8 +39,11 @@ from arena_assets.training.ranks import processes
 from arena_assets.training.saving import StepSaver
 
 
-def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, Any]:
-    """The arguments that every TRL trainer takes."""
+def shared_arguments(job: Job, settings: Optimisation, phase: str, **own: Any) -> dict[str, Any]:
+    """The arguments of a phase's TRL trainer: those of all, its own, and the profile's `trl:`.
+
+    The profile's come last: what it must not say was refused when it was read (config.trl).
+    """
     return {
         "output_dir": str(phase_folder(job.output, phase)),
         "num_train_epochs": settings.epochs,
@@ -44,7 +56,9 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
         "logging_steps": 1,
         "save_strategy": "no",  # StepSaver says when
         "logging_nan_inf_filter": False,  # Log stops at what is not finite
-        "report_to": "none",
+        "report_to": list(job.training.report_to),
+        "run_name": job.run if phase == job.stage else f"{job.run}/{phase}",
+        "project": job.run.partition("/")[0],
         "disable_tqdm": True,
         "seed": job.seed,
         # products in bfloat16, weights in float32: steps at usual learning rates are smaller than
@@ -54,22 +68,37 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str) -> dict[str, 
         "ddp_find_unused_parameters": False,  # there are none, and the search takes a pass a step
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_pin_memory": torch.cuda.is_available(),
+        **own,
+        **settings.trl,
     }
 
 
-def fit_and_save(trainer: Any, folder: Path, job: Job, phase: str, fights: bool = True) -> None:
+def fit_and_save(
+    trainer: Any,
+    folder: Path,
+    job: Job,
+    phase: str,
+    fights: bool = True,
+    finish: Callable[[], None] | None = None,
+) -> None:
     """Train, then write the weights with the tokenizer that they came with.
 
     A phase in which a run before was killed goes on from its last saved step. `fights` is off for a
-    model that vLLM never loads: it is kept in float32 alone. Raises NotFinite where the loss, the
-    gradient or a weight is no number any more.
+    model that vLLM never loads: it is kept in float32 alone. `finish` is done by every process
+    before the phase counts as fitted. Raises NotFinite where the loss, the gradient or a weight is
+    no number any more.
     """
+    train_in_float32(trainer.model)
     _train(trainer, job, phase)
     weights = gathered(trainer)
     if trainer.is_world_process_zero():
         save(trainer.accelerator.unwrap_model(trainer.model), weights, folder, job, fights)
-        shares = {f"moved_{name}": share for name, share in moved(job.model, folder).items()}
-        note(job.output, {"phase": phase, "step": trainer.state.global_step, **shares})
+        shares = {} if job.adapter else moved(job.model, folder)
+        told = {f"moved_{name}": share for name, share in shares.items()}
+        note(job.output, {"phase": phase, "step": trainer.state.global_step, **told})
+    if finish:
+        finish()
+    if trainer.is_world_process_zero():
         note_fitted(job.output, phase, folder)
     trainer.accelerator.wait_for_everyone()  # the next phase of every process reads it
 
@@ -100,7 +129,18 @@ def _steps_of_an_answer(trainer: Any) -> int:
 def save(
     model: Any, weights: dict[str, torch.Tensor], folder: Path, job: Job, fights: bool
 ) -> None:
-    """Write a model: float32 masters, the bfloat16 copy that vLLM loads, or both (see masters)."""
+    """Write a model: float32 masters, the bfloat16 copy that vLLM loads, or both (see masters).
+
+    Of one with an adapter, the adapter alone, or the weights that training started from with it.
+    """
+    if has_adapter(model) and is_kept_adapter(model, job):
+        write_adapter(model, weights, folder)
+        tokenizer_of(job).save_pretrained(folder)
+        return
+    if has_adapter(model):
+        start = scorer(job, whole_parent(job)) if scores(model) else policy(job, whole=True)
+        model = merged(model, weights, start)
+        weights = model.state_dict()
     if not fights or (job.training.dtype == "float32" and job.training.keep_masters):
         model.save_pretrained(folder, state_dict=weights)
     else:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import (
     AutoConfig,
@@ -19,10 +20,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from arena_assets.training.adapters import quantisation_of, with_parent_adapter
 from arena_assets.training.checkpoints import LEARNED, ROWS
 from arena_assets.training.failures import NothingToLearn
 from arena_assets.training.job import Job
 from arena_assets.training.masters import weights_of
+from arena_assets.training.progress import phase_folder
 from arena_assets.training.ranks import is_first_process
 from arena_assets.training.rows import Encoder, build
 
@@ -31,11 +34,8 @@ def learned_rows(
     job: Job, phase: str, kind: str, make: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> Dataset:
     """What a phase learns from; rows that are left out are told and go to rows.json, by reason."""
-    columns = ["row_id", *LEARNED]
-    table = pq.read_table(
-        job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
-    )
-    built = build(table.to_pylist(), make)
+    rows = rows_of(job, kind)
+    built = build(rows, make)
     if is_first_process():
         print(f"{phase}: {built}")
         file = job.output / ROWS
@@ -44,11 +44,21 @@ def learned_rows(
         file.write_text(json.dumps(known, indent=1, ensure_ascii=False), "utf-8")
     if not built.rows:
         raise NothingToLearn(
-            f"{job.training_set}: none of {table.num_rows} rows of kind {kind!r} can be learned, "
+            f"{job.training_set}: none of {len(rows)} rows of kind {kind!r} can be learned, "
             f"which {job.stage} trains on ({built}); see max_length under training.{phase}, the "
             "chat template and the rows themselves"
         )
     return Dataset.from_list(built.rows)
+
+
+def rows_of(job: Job, kind: str) -> list[dict[str, Any]]:
+    """The rows of one kind in the training set, without columns that an older one has not."""
+    known = pq.read_schema(job.training_set).names
+    columns = [name for name in ("row_id", "prompt_id", *LEARNED) if name in known]
+    table = pq.read_table(
+        job.training_set, columns=columns, filters=[("kind", "=", kind)], partitioning=None
+    )
+    return table.to_pylist()
 
 
 def encoder_of(job: Job) -> Encoder:
@@ -69,22 +79,48 @@ def _stops(job: Job) -> list[int]:
     return stops if isinstance(stops, list) else [stops] if stops is not None else []
 
 
-def policy(job: Job) -> Any:
-    return AutoModelForCausalLM.from_pretrained(
-        weights_of(job.model), dtype=torch.float32, trust_remote_code=job.trust_remote_code
+def policy(job: Job, whole: bool = False) -> Any:
+    """The model to train, with its parent's adapter; `whole` weights are not quantised."""
+    model = AutoModelForCausalLM.from_pretrained(
+        weights_of(job.model), **_loaded(job, None if whole else quantisation_of(job))
     )
+    return with_parent_adapter(model, job)
 
 
-def scorer(job: Job, folder: Path) -> Any:
+def scorer(job: Job, folder: Path, quantised: bool = False) -> Any:
     """A model with one output a text, as a reward model has."""
     # the head is new where the folder holds a language model: no need to warn of it
     transformers_logging.set_verbosity_error()
-    return AutoModelForSequenceClassification.from_pretrained(
+    model = AutoModelForSequenceClassification.from_pretrained(
         weights_of(folder),
         num_labels=1,
-        dtype=torch.float32,
-        trust_remote_code=job.trust_remote_code,
+        **_loaded(job, quantisation_of(job) if quantised else None),
     )
+    model.config.pad_token_id = tokenizer_of(job).pad_token_id  # it scores the token before those
+    return model
+
+
+def _loaded(job: Job, quantisation: Any) -> dict[str, Any]:
+    settings = {"quantization_config": quantisation, "attn_implementation": job.training.attention}
+    return {
+        "dtype": torch.float32,
+        "trust_remote_code": job.trust_remote_code,
+        **{name: value for name, value in settings.items() if value is not None},
+    }
+
+
+def whole_parent(job: Job) -> Path:
+    """The folder of the parent's weights with its adapter added, from which a scorer is opened."""
+    if not job.adapter:
+        return job.model
+    folder = phase_folder(job.output, "parent")
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
+        if not folder.exists():
+            plain = job.training.model_copy(update={"lora": None})
+            scratch = folder.with_name("parent.partial")
+            policy(job.model_copy(update={"training": plain})).save_pretrained(scratch)
+            scratch.rename(folder)
+    return folder
 
 
 def tokenizer_of(job: Job, padding_side: str = "right") -> Any:

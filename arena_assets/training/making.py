@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from arena_assets.config.contents import jinja_tokens
+from arena_assets.config.extras import missing_packages
 from arena_assets.config.places import resolve
 from arena_assets.config.profile import Profile
-from arena_assets.config.rounds import Round
+from arena_assets.config.rounds import BASE, Round
 from arena_assets.config.training import SECTIONS
 from arena_assets.lake.identity import canonical, identity, setting
 from arena_assets.lake.lake import Lake
@@ -20,6 +21,7 @@ from arena_assets.models.machine import number_type
 from arena_assets.models.model import Local
 from arena_assets.models.opening import make_room
 from arena_assets.models.prompting import SystemPrompt, read_system_prompt
+from arena_assets.models.weights import origin_of
 from arena_assets.training.checkpoints import (
     VERIFIED,
     CheckpointStore,
@@ -32,9 +34,21 @@ from arena_assets.training.checkpoints import (
     versions,
 )
 from arena_assets.training.failures import explain
+from arena_assets.training.group_rewards import GroupRater, answering
 from arena_assets.training.job import Job
+from arena_assets.training.kept_adapters import differences, is_adapter, settle
+from arena_assets.training.measuring import Measured, read_measured, refusal
 from arena_assets.training.process import TrainingFailed, run_job
-from arena_assets.training.summaries import read_metrics, rows_summary, summary
+from arena_assets.training.rewards import REWARD_MODEL, rewarding_code
+from arena_assets.training.summaries import metrics_of
+
+
+class RewardModelRefused(TrainingFailed):
+    """A reward model below the profile's floor; the message says how it did."""
+
+    def __init__(self, why: str, measured: Measured):
+        super().__init__(why)
+        self.measured = measured
 
 
 @dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Course:
     """All that determines a checkpoint: the model it starts from, its rows, the settings.
 
     `parent` is the name of the contestant whose weights are trained. Files are read once, when they
-    are first asked for.
+    are first asked for. `judge` is there where the arena's judge rewards.
     """
 
     round: Round
@@ -50,6 +64,7 @@ class Course:
     model: Local
     lake: Lake
     profile: Profile
+    judge: GroupRater | None = None
 
     @cached_property
     def learned(self) -> str:
@@ -64,12 +79,15 @@ class Course:
     def config(self) -> dict[str, Any]:
         """The settings that determine the checkpoint of a stage, without what changes no value."""
         training, template = self.profile.training, self.chat_template
+        stage = self.round.stage
         return canonical(
             {
                 "dtype": training.dtype,
                 "sharding": setting(training, "accelerate"),
                 **({} if training.keep_masters else {"keep_masters": False}),
-                **{name: getattr(training, name) for name in SECTIONS[self.round.stage]},
+                **training.of_stage(stage),
+                **rewarding_code(training, stage),
+                **({"judge": self.judge.key} if self.judge else {}),
                 "system_prompt": self.system_prompt,
                 "chat_template": jinja_tokens(template, trimmed=True) if template else None,
             }
@@ -111,6 +129,26 @@ def found(
     return manifest
 
 
+def refuse_what_is_missing(course: Course) -> None:
+    """TrainingFailed where a package lacks, or an adapter can't be what the profile wants."""
+    training, parent = course.profile.training, course.model
+    if lacking := missing_packages(training, SECTIONS[course.round.stage]):
+        raise TrainingFailed("; ".join(lacking))
+    if not training.lora or training.lora.merge:
+        return
+    if course.parent != BASE and not parent.base:
+        raise TrainingFailed(
+            "training.lora.merge: an adapter that is kept belongs to the base model, and "
+            f"{course.parent} has weights of its own: set merge to true, or have the round train "
+            "from the base"
+        )
+    if parent.base and (other := differences(parent.path, training.lora)):
+        raise TrainingFailed(
+            f"training.lora: the adapter of {course.parent}, which this round trains on, has "
+            f"{'; '.join(other)}: set that again, or merge to true"
+        )
+
+
 def train(
     store: CheckpointStore, course: Course, run_id: str, log: Callable[[str], None]
 ) -> Manifest:
@@ -118,8 +156,10 @@ def train(
 
     Raises TrainingFailed, also where the training set was replaced meanwhile.
     """
+    refuse_what_is_missing(course)
     make_room()
     key, stage = course.round.key, course.round.stage
+    start = course.model.base or course.model
     chosen = number_type(course.profile.training.dtype, "training")
     log(f"{stage}: training in {chosen.name}, {chosen.reason}")
     begun = identity(
@@ -135,7 +175,8 @@ def train(
     }
     job = Job(
         stage=stage,
-        model=course.model.path,
+        model=start.path,
+        adapter=course.model.path if course.model.base else None,
         training_set=course.training_set,
         output=scratch,
         training=course.profile.training.model_copy(
@@ -148,11 +189,18 @@ def train(
         chat_template=course.chat_template,
         system_prompt=course.system_prompt,
         seed=course.profile.training_seed,
+        reward_model_accuracy=reward_model_floor(course.profile),
+        run=f"{course.profile.name}/{key}",
+        tracking=course.lake.root / "tracking" / key,
     )
     try:
         started = time.monotonic()
-        run_job(job, log)
+        with answering(course.judge) as address:
+            _run(job.model_copy(update={"judge": address}), log)
         took = {"wall_seconds": round(time.monotonic() - started, 1)}
+        if adapted := is_adapter(scratch):
+            origin = origin_of(course.profile.models[start.name])
+            settle(scratch, start.name, origin, start.digest)
         if learned_digest(course.training_set) != course.learned:
             raise TrainingFailed("training_set was made anew while it was learned; train again")
         manifest = Manifest(
@@ -161,7 +209,8 @@ def train(
             dtype=chosen.name,
             digest=verified_digest(scratch, scratch / VERIFIED),
             versions=versions(),
-            metrics=summary(read_metrics(scratch)) | took | {"rows": rows_summary(scratch)},
+            metrics=metrics_of(scratch) | took,
+            base_digest=start.digest if adapted else None,
             run_id=run_id,
             created_at=now(),
             **made_from,
@@ -174,3 +223,19 @@ def train(
             raise TrainingFailed(why) from error
         raise
     return manifest
+
+
+def reward_model_floor(profile: Profile) -> float | None:
+    """The accuracy below which a reward model may not reward; None where it only watches."""
+    rewards = bool(profile.training.rl.rewards.get(REWARD_MODEL))
+    return profile.quality.reward_model_accuracy if rewards else None
+
+
+def _run(job: Job, log: Callable[[str], None]) -> None:
+    try:
+        run_job(job, log)
+    except TrainingFailed as failed:
+        found = read_measured(job.output)
+        if found and (why := refusal(found, job.reward_model_accuracy)):
+            raise RewardModelRefused(why, found) from failed
+        raise

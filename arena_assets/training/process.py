@@ -47,12 +47,16 @@ def run_job(job: Job, log: Callable[[str], None] = print) -> None:
         command = [*job.training.launcher, sys.executable, "-m", module, str(path)]
         # the child finds this package also where it is not installed
         search = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, search)),
-            "PYTHONUNBUFFERED": "1",
-            RUN_LOCK: str(lock_file),
-            RUN_HOST: socket.gethostname(),
-        }
+        environment = (
+            _for_trackers(job)
+            | os.environ
+            | {
+                "PYTHONPATH": os.pathsep.join(filter(None, search)),
+                "PYTHONUNBUFFERED": "1",
+                RUN_LOCK: str(lock_file),
+                RUN_HOST: socket.gethostname(),
+            }
+        )
         if nodes > 1:  # the run is on the first one, as the script of a batch job is
             environment.setdefault("MASTER_ADDR", socket.gethostname())
         with claim(lock_file):
@@ -73,6 +77,20 @@ def _job_file(job: Job, folder: Path) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     job.write(place / "job.json")
     return place / "job.json"
+
+
+def _for_trackers(job: Job) -> dict[str, str]:
+    """Where trackers keep runs, unless the user's environment says it; keys are read there too."""
+    arena, folder = job.run.partition("/")[0], job.tracking
+    places = {"WANDB_PROJECT": arena, "MLFLOW_EXPERIMENT_NAME": arena}
+    if folder:
+        places |= {
+            "TENSORBOARD_LOGGING_DIR": str(folder),
+            "TRACKIO_DIR": str(folder.parent / "trackio"),
+            "WANDB_DIR": str(folder.parent),
+            "MLFLOW_TRACKING_URI": (folder.parent / "mlruns").as_uri(),
+        }
+    return places
 
 
 def _run(

@@ -144,6 +144,8 @@ class Encoder:
             answered = self._render([*context, {"role": "assistant", "content": answer}])
             seen = self._ids(asked)
             if seen[: len(ids)] != ids:
+                if asked.startswith(self._tokenizer.decode(ids)):
+                    raise Unusable("earlier turns have other tokens when a later one follows")
                 raise Unusable("the chat template changes earlier turns when a later one follows")
             whole = self._continued(asked, seen, answered)
             end = self._end_mark(whole, len(seen))

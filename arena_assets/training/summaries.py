@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from arena_assets.training.checkpoints import ROWS
+from arena_assets.lake.tables import TABLES
+from arena_assets.training.checkpoints import ROLLOUTS, ROWS
+from arena_assets.training.measuring import read_measured
 from arena_assets.training.progress import METRICS
 
+_BATCH = 1_000  # rollouts in memory
 _LEFT_OUT = pa.schema(
     [
         ("phase", pa.string()),
@@ -50,6 +55,16 @@ def summary(metrics: list[dict[str, Any]]) -> dict[str, Any]:
     return last
 
 
+def metrics_of(folder: Path) -> dict[str, Any]:
+    """What a manifest says of a training: last numbers, rows, and how a reward model did."""
+    found = read_measured(folder)
+    return {
+        **summary(read_metrics(folder)),
+        "rows": rows_summary(folder),
+        **({"reward_model": found.summary()} if found else {}),
+    }
+
+
 def rows_summary(folder: Path) -> dict[str, Any]:
     """How many rows each phase learned from, and how many were left out for which reason."""
     return {
@@ -59,6 +74,19 @@ def rows_summary(folder: Path) -> dict[str, Any]:
         }
         for phase, found in _read_rows(folder).items()
     }
+
+
+def kept_rollouts(folder: Path, round_: str) -> pa.RecordBatchReader:
+    """What RL drew for a checkpoint, as rows of the table; none where it was not made by RL."""
+    schema, file = TABLES["rollouts"].schema, folder / ROLLOUTS
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        if file.exists():
+            for batch in pq.ParquetFile(file).iter_batches(_BATCH):
+                named = batch.append_column("round", pa.repeat(round_, batch.num_rows))
+                yield named.select(schema.names).cast(schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def left_out(folder: Path) -> pa.Table:

@@ -193,7 +193,10 @@ select
     candidates.rejected_contestant,
     candidates.chosen_response,
     candidates.rejected_response,
-    candidates.gap
+    candidates.gap,
+    -- for rewards of RL, which know no answer to learn
+    null::varchar as constraints,
+    null::varchar as reference
 from candidates
 join {{ source('lake', 'responses') }} as winning
     on winning.prompt_id = candidates.prompt_id and winning.contestant = candidates.chosen_contestant

@@ -27,7 +27,9 @@ select
     null::varchar as rejected_contestant,
     null::varchar as chosen_response,
     null::varchar as rejected_response,
-    null::double as gap
+    null::double as gap,
+    prompts.constraints,
+    prompts.reference
 from {{ source('lake', 'prompts_curated') }} as prompts
 join fought on fought.prompt_id = prompts.prompt_id
 join answered on answered.prompt_id = prompts.prompt_id

@@ -26,6 +26,8 @@ select
     accumulated.rejected_contestant,
     accumulated.chosen_response,
     accumulated.rejected_response,
-    accumulated.gap
+    accumulated.gap,
+    accumulated.constraints,
+    accumulated.reference
 from accumulated
 order by accumulated.kind, accumulated.round, accumulated.row_id
