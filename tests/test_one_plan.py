@@ -64,8 +64,8 @@ def of_round(works, work):
 
 def test_what_is_not_there_yet_has_no_model_and_no_judge(arena):
     for group in (
-        group_of_round(arena, "target of i01.2-dpo", None, {}),
-        group_of_arena(arena, {FIRST: None}, {}),
+        group_of_round(arena, "i01.2-dpo", "target of i01.2-dpo", None, {}),
+        group_of_arena(arena, FIRST, {FIRST: None}, {}),
     ):
         there = {contestant.name for contestant in group if contestant.model}
         assert there == {"reference"}, "its answers are in a file"
@@ -85,7 +85,7 @@ def test_what_is_not_there_yet_has_no_model_and_no_judge(arena):
 def test_a_round_has_no_more_to_do_once_what_was_planned_is_made(arena, monkeypatch, tmp_path):
     base = Local("tiny", tmp_path, "digest")
     known = {"tiny": base}
-    group = group_of_round(arena, "base", base, known)
+    group = group_of_round(arena, FIRST, "base", base, known)
     for name, found in (("known_models", known), ("round_contestants", group)):
         module = "arena_assets.flywheel.planning"
         monkeypatch.setattr(f"{module}.{name}", lambda *_, found=found: found)

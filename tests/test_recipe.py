@@ -241,6 +241,7 @@ def turned(arena: Arena, keys: list[str], promoted: str) -> None:
     for key in keys:
         checkpoint_of(arena, key, key.encode())
         row = {"round": key, "lower": 0.0, "upper": 2000.0, "rank": 1, "battles": 9}
+        row |= {"purpose": "select"}
         row |= dict.fromkeys(("wins", "losses", "ties"), 3)
         there = [name for name in ratings if name <= key or name == "base"]
         rows = [row | {"contestant": name, "rating": ratings[name]} for name in there]
