@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +57,7 @@ def test_a_loss_that_is_no_number_ends_training_at_its_step(tiny_model, tmp_path
     with pytest.raises(NotFinite, match=r"sft: the (loss|grad_norm) is (nan|inf) at step [23]"):
         train(given)
     assert not list(given.output.glob("*.safetensors"))
-    logged = [entry["loss"] for entry in read_metrics(given.output)]
+    logged = [entry["loss"] for entry in read_metrics(given.output) if "loss" in entry]
     assert logged and all(0 < loss < 1e30 for loss in logged)
 
 
@@ -139,7 +138,7 @@ def test_the_sentence_is_all_that_is_told_whatever_a_launcher_says_after_it(tmp_
 @pytest.mark.drill
 def test_a_process_without_memory_ends_with_a_sentence(tiny_model, tmp_path):
     """The real thing: the address space of the training process is limited."""
-    limited = ("bash", "-c", 'ulimit -v 3500000; exec "$0" "$@"', os.sys.executable)
+    limited = ("bash", "-c", 'ulimit -v 3500000; exec "$0" "$@"')
     rows = write_rows(tmp_path / "rows.parquet", 512)
     big = {"batch": 512, "device_batch": 512}
     training = settings(launcher=limited, sft=big)
