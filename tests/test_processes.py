@@ -267,6 +267,7 @@ def folder(tmp_path, tiny_model) -> Path:
     rows = [
         {
             "row_id": f"{kind}{number}",
+            "prompt_id": f"p{number}",
             "kind": kind,
             "messages": [
                 {"role": "user", "content": f"Add {number} twice." + " Now!" * (number % 5)}
@@ -278,7 +279,8 @@ def folder(tmp_path, tiny_model) -> Path:
         for number in range(22)
     ]
     turns = pa.list_(pa.string())
-    columns = {"row_id": pa.string(), "kind": pa.string(), "messages": MESSAGES}
+    texts = dict.fromkeys(("row_id", "prompt_id", "kind"), pa.string())
+    columns = texts | {"messages": MESSAGES}
     schema = pa.schema({**columns, "chosen_turns": turns, "rejected_turns": turns})
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / "rows.parquet")
     return tmp_path

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from arena_assets.config.plugins import is_function_name, source_digest, source_of
-from arena_assets.config.settings import Settings
+from arena_assets.config.settings import Settings, located
 from arena_assets.lake.identity import As
 
 PAIR_JUDGE: Final = "pair-judge"
@@ -88,3 +88,11 @@ class RoundSettings(Settings):
     @classmethod
     def rule_alone_is_enough(cls, selection: Any) -> Any:
         return {"rule": selection} if isinstance(selection, str) else selection
+
+    @field_validator("training")
+    @classmethod
+    def files_lie_beside_the_profile(
+        cls, training: dict[str, Any], info: ValidationInfo
+    ) -> dict[str, Any]:
+        file = training.get("accelerate")
+        return training | {"accelerate": located(file, info)} if isinstance(file, str) else training

@@ -9,19 +9,19 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from arena_assets.config.places import Located, places, present, resolve
 
 
-def _located(path: str, info: ValidationInfo) -> str:
+def located(path: str, info: ValidationInfo) -> str:
     """A path with the folder of the file that names it, where it was read from one."""
     folder = (info.context or {}).get("folder")
     return Located.beside(path, folder) if folder else path
 
 
 def _existing(path: str, info: ValidationInfo) -> str:
-    located = _located(path, info)
+    found = located(path, info)
     pattern = any(sign in path for sign in "*?[")  # whoever reads it says what does not fit
-    if isinstance(located, Located) and not pattern and not present(resolve(located)):
-        looked_for = " and ".join(str(place) for place in places(located))
+    if isinstance(found, Located) and not pattern and not present(resolve(found)):
+        looked_for = " and ".join(str(place) for place in places(found))
         raise ValueError(f"{path}: no such file (looked for {looked_for})")
-    return located
+    return found
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
@@ -31,7 +31,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 FilePath = Annotated[str, AfterValidator(_existing)]  # has to be there when the profile is read
 
 
-DataPath = Annotated[str, AfterValidator(_located)]  # may come later; who reads it says so
+DataPath = Annotated[str, AfterValidator(located)]  # may come later; who reads it says so
 
 
 class Settings(BaseModel):
