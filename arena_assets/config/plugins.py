@@ -57,7 +57,7 @@ def load_function(name: str) -> Callable[..., Any]:
     that goes on, such as Dagster's, the digest in an identity would be that of other code.
     """
     digest, place = source_digest(name), _module(name)
-    if _loaded.get(place, digest) != digest:
+    if place in sys.modules and _loaded.get(place, digest) != digest:
         module = importlib.reload(sys.modules[place])
     else:
         module = importlib.import_module(place)

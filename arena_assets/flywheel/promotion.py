@@ -105,7 +105,9 @@ def guarded(choice: Choice, fighter: str, differences: pa.Table, settings: Promo
             f"the points in {worst['category']} ({worst['difference_count']} prompts) and may lose "
             f"{drop:g} ({said}); else: {choice.reason}",
         )
-    return Choice(choice.contestant, f"{choice.reason}; no category loses more than {drop:g} ({said})")
+    return Choice(
+        choice.contestant, f"{choice.reason}; no category loses more than {drop:g} ({said})"
+    )
 
 
 def promotion_of(arena: Arena, key: str) -> dict[str, Any]:

@@ -258,6 +258,7 @@ def _met(arena: Arena, table: str) -> Iterator[tuple[str, dict[str, str]]]:
         except MissingPartition:  # torn
             continue
         targets = rows.filter(pc.equal(rows["role"], "target")).group_by(columns).aggregate([])
-        yield key, {
-            drawn_from(row["contestant"]): row["model_digest"] for row in targets.to_pylist()
-        }
+        yield (
+            key,
+            {drawn_from(row["contestant"]): row["model_digest"] for row in targets.to_pylist()},
+        )

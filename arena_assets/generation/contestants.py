@@ -16,7 +16,6 @@ from arena_assets.models.dialogue import Message
 from arena_assets.models.model import Local, Model
 from arena_assets.models.prompting import SystemPrompt, read_system_prompt
 
-
 _SAMPLE: Final = ".sample-"
 
 
