@@ -36,7 +36,7 @@ class Arena:
         self.profile: Profile = load_profile(profile)
         root = Path(lake or lake_root(self.profile))
         self.shares_with: Lake | None = None  # the lake whose prompts and stores it has
-        if training_seed not in (None, self.profile.training_seed):
+        if training_seed is not None and training_seed != self.profile.training_seed:
             refuse_fixed_seeds(self.profile.rounds)
             training = self.profile.training.model_copy(update={"seed": training_seed})
             self.profile = self.profile.model_copy(update={"training": training})
