@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 
 export DAGSTER_HOME := $(CURDIR)/.dagster
 export DAGSTER_DISABLE_TELEMETRY := yes
+ifdef PROFILE # a name in profiles/, or a file: make run PROFILE=pocket-3
+export ARENA_PROFILE := $(or $(wildcard $(PROFILE)),$(wildcard profiles/$(PROFILE).yaml),$(error PROFILE=$(PROFILE): no such file, and none in profiles/))
+endif
 
 .PHONY: help setup run test test-fast coverage drills dev lint types code-versions format bench bench-text bench-dtype bench-training bench-ratings bench-curation manifest clean
 .DEFAULT_GOAL := help
@@ -26,7 +29,7 @@ $(DAGSTER_HOME)/dagster.yaml: dagster.yaml
 	mkdir -p $(DAGSTER_HOME)
 	cp dagster.yaml $@
 
-run: setup manifest ## turn the wheel through every round of the profile, a leaderboard after each
+run: setup manifest ## turn the wheel through every round of the profile (PROFILE=pocket-3: another), a leaderboard after each
 	@$(BIN)/arena doctor
 	$(BIN)/arena run
 

@@ -211,6 +211,16 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
         set(),
         [],
     ),
+    "the seed of one round": (
+        set_(f"rounds/{DPO}/training", {"seed": 9}),
+        {f"checkpoint of {DPO}"},
+        [DPO, RL],
+    ),
+    "training from the best": (
+        set_(f"rounds/{RL}/trains_from", "best"),
+        {f"checkpoint of {RL}"},
+        [RL],
+    ),
     "training's seed": (set_("training/seed", 9), everywhere("checkpoint"), ROUNDS),
     "a window with the same rounds in it": (set_(f"rounds/{RL}/data", "this"), set(), []),
     "own samples in one round": (
@@ -340,6 +350,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
         {f"responses of {RL}", f"arena_responses of {RL}"},
         [RL],
     ),
+    "an opponent that joins": (
+        set_("opponents/0/joins", DPO),
+        {f"responses of {SFT}", f"arena_responses of {SFT}"},
+        ROUNDS,
+    ),
     "the order of opponents": (opponents_in_another_order, set(), []),
     "tokens per second": (set_("models/tiny/tokens_per_second", 9.0), set(), []),
     "an unused model": (
@@ -352,6 +367,33 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any], Path], None], set[str], list[
     "resamples that are not drawn": (set_("ratings/bootstrap", 70), set(), []),
     "resamples": (set_("ratings/interval", "bootstrap"), everywhere("ratings"), ROUNDS),
     "who is promoted": (set_("promotion", "latest"), everywhere("promotions"), ROUNDS),
+    "that a person has to approve": (
+        set_("promotion", {"approval": "manual"}),
+        everywhere("promotions"),
+        ROUNDS,
+    ),
+    "what a category may lose": (
+        set_("promotion", {"guard": {"category_drop": 0.1}}),
+        everywhere("promotions"),
+        ROUNDS,
+    ),
+    "what may be forgotten": (set_("quality", {"forgetting": 5.0}), set(), []),
+    "a split into as large parts as before": (
+        set_("prompts/testset/report_share", 0.5),
+        set(),
+        [],
+    ),
+    "the share that reports": (
+        set_("prompts/testset/report_share", 0.3),
+        {"arena_testset"},  # the same version, and so the same prompts
+        ROUNDS,
+    ),
+    "what makes a family": (
+        set_("prompts/testset/families", "category"),
+        {"arena_testset"},
+        ROUNDS,
+    ),
+    "what is held out": (set_("prompts/testset/held_out_constraints", 1), TESTSET, ROUNDS),
     # prompts
     "a source more": (a_source_more, COLLECTED | {"prompts of more"}, []),
     "the default encoder's batch": (
@@ -536,6 +578,20 @@ def test_a_window_of_fewer_rounds_makes_another_training_set_and_no_other_table(
         now = Moment(after(workshop, tmp_path / name, change))
         found.append({table: identity_of(now, table, "i02.1-sft") for table in OF_ROUND})
     assert {table for table in OF_ROUND if found[0][table] != found[1][table]} == {"training_set"}
+
+
+def test_k_counts_for_rows_where_the_pair_judge_chooses_them(workshop, tmp_path):
+    """Under another rule it says how many rows there are, and that is in what the rule chose."""
+    found = []
+    for number, gap in enumerate((1.0, 2.0)):
+
+        def change(profile, folder, gap=gap):
+            profile["rounds"][DPO] |= {"selection": "random", "minimum_gap": gap}
+
+        now = Moment(after(workshop, tmp_path / str(number), change))
+        found.append({table: identity_of(now, table, DPO) for table in (*OF_ROUND, *OF_REPORTS)})
+    other = {table for table in found[0] if found[0][table] != found[1][table]}
+    assert other == {"selection_candidates"}
 
 
 def a_copy(workshop: Path, tmp_path: Path, change: Callable[..., None] = nothing) -> Arena:

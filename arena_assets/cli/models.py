@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arena_assets.cli.printing import print_csv, print_json, print_table
+from arena_assets.cli.printing import fail, print_csv, print_json, print_table
 from arena_assets.hostile_text import in_markdown, markdown_rows, visible_lines
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def push(
 
 def _decide(decide: Callable[[Arena], list[Decision]]) -> None:
     """Write a decision down, make the promotions anew that it is about, and say what follows."""
-    from arena_assets.cli.wheel import promote_again, rounds_to_turn
+    from arena_assets.cli.wheel import WheelStopped, promote_again, rounds_to_turn
     from arena_assets.flywheel.arena import open_arena
 
     arena = open_arena()
@@ -212,7 +212,10 @@ def _decide(decide: Callable[[Arena], list[Decision]]) -> None:
         what = f" {decision.contestant}" if decision.contestant else ""
         said = f"after {decision.round}: {decision.kind}{what} {decision.in_words}"
         typer.echo(visible_lines(said))
-    promote_again(decision.round for decision in taken)
+    try:
+        promote_again(decision.round for decision in taken)
+    except WheelStopped as stopped:
+        fail(f"{stopped}\nthe decision is written down; `arena run` goes on with it")
     for line in rounds_to_turn(arena):
         typer.echo(line)
 

@@ -29,6 +29,7 @@ def run(
     from arena_assets.config.rounds import UnknownRound
     from arena_assets.flywheel.arena import open_arena
     from arena_assets.flywheel.seeds import VARIABLE
+    from arena_assets.flywheel.state import states
 
     if training_seed is not None:
         os.environ[VARIABLE] = str(training_seed)  # also of processes that run a step
@@ -46,7 +47,7 @@ def run(
         fail(str(error))
     if turned:
         typer.echo(f"turned {', '.join(turned)}")
-    else:
+    elif all(state.name == "done" for state in states(arena, until).values()):
         typer.echo("every round is done")
         leaderboard()
 

@@ -76,9 +76,7 @@ def variant_profile(profile: Profile, ablation: Ablation, name: str, seed: int) 
     battles = changes.pop("battles", {})
     recipe = merged(changes, {"training": {"seed": seed}})
     settings = {"battles": battles, "rounds": {ablation.round: recipe}}
-    changed = Profile.model_validate(merged(profile.model_dump(), settings))
-    # only what was changed is taken over: paths of the rest know the folder of their file
-    return profile.model_copy(update={"battles": changed.battles, "rounds": changed.rounds})
+    return Profile.model_validate(merged(profile.model_dump(), settings))
 
 
 def write_profile(profile: Profile, place: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from arena_assets.config.places import workspace
 
+_loaded: dict[str, str] = {}  # modules of this process, with the digest of the file they are from
 _NAMED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -50,9 +51,17 @@ def source_digest(name: str) -> str:
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """The function of that name; ValueError says what is missing."""
-    source_of(name)
-    module = importlib.import_module(_module(name))
+    """The function of that name, from its file as it is now; ValueError says what is missing.
+
+    The file is run anew where it was imported before and says something else since: in a process
+    that goes on, such as Dagster's, the digest in an identity would be that of other code.
+    """
+    digest, place = source_digest(name), _module(name)
+    if place in sys.modules and _loaded.get(place, digest) != digest:
+        module = importlib.reload(sys.modules[place])
+    else:
+        module = importlib.import_module(place)
+    _loaded[place] = digest
     wanted = name.partition(":")[2]
     function = getattr(module, wanted, None)
     if not callable(function):

@@ -80,12 +80,8 @@ class Profile(Settings):
         changes = self.rounds[key].training
         if not changes:
             return self
-        # a dump has no place of the file that a path was read from
-        own = self.training.model_dump() | {"accelerate": self.training.accelerate}
-        settings = merged(own, changes)
-        place = {"folder": getattr(settings["accelerate"], "folder", None)}
-        training = Training.model_validate(settings, context=place)
-        return self.model_copy(update={"training": training})
+        settings = merged(self.training.model_dump(), changes)
+        return self.model_copy(update={"training": Training.model_validate(settings)})
 
     @property
     def single_judges(self) -> list[VerifierJudge | LLMJudge]:

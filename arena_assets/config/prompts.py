@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -191,11 +191,13 @@ class Testset(Settings):
         apart = self.held_out_constraints or self.held_out_sources
         return drawn + (self.held_out_prompts if apart else 0)
 
-    @field_validator("held_out_constraints")
+    @field_validator("held_out_constraints", mode="before")
     @classmethod
-    def a_number_is_none_or_more(cls, held: tuple[str, ...] | int) -> tuple[str, ...] | int:
-        if isinstance(held, int) and held < 0:
-            raise ValueError(f"a number of types from 0 on, or a list of types; got {held}")
+    def types_or_how_many(cls, held: Any) -> Any:
+        number = isinstance(held, int) and not isinstance(held, bool) and held >= 0
+        names = isinstance(held, list | tuple) and all(isinstance(name, str) for name in held)
+        if not number and not names:
+            raise ValueError(f"a number of types from 0 on, or a list of types; got {held!r}")
         return held
 
 

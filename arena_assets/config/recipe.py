@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from arena_assets.config.plugins import is_function_name, source_digest, source_of
-from arena_assets.config.settings import Settings, located
+from arena_assets.config.settings import Settings, existing, located
 from arena_assets.lake.identity import As
 
 PAIR_JUDGE: Final = "pair-judge"
@@ -84,15 +84,26 @@ class RoundSettings(Settings):
         {}, description="what is trained in another way than the profile's training says"
     )
 
+    @field_validator("data", mode="before")
+    @classmethod
+    def data_is_a_window(cls, data: Any) -> Any:
+        known = data in ("accumulate", "this") or isinstance(data, Newest)
+        if not known and not (isinstance(data, dict) and set(data) == {"last"}):
+            raise ValueError(f"accumulate, this, or {{last: 2}} for the newest two; got {data!r}")
+        return Newest.model_validate(data) if isinstance(data, dict) else data
+
+    @field_validator("training")
+    @classmethod
+    def its_file_lies_beside_the_profile(
+        cls, training: dict[str, Any], info: ValidationInfo
+    ) -> dict[str, Any]:
+        """`accelerate` is the one path in it; only here is it known who names it."""
+        place = training.get("accelerate")
+        if not isinstance(place, str):
+            return training
+        return training | {"accelerate": existing(located(place, info))}
+
     @field_validator("selection", mode="before")
     @classmethod
     def rule_alone_is_enough(cls, selection: Any) -> Any:
         return {"rule": selection} if isinstance(selection, str) else selection
-
-    @field_validator("training")
-    @classmethod
-    def files_lie_beside_the_profile(
-        cls, training: dict[str, Any], info: ValidationInfo
-    ) -> dict[str, Any]:
-        file = training.get("accelerate")
-        return training | {"accelerate": located(file, info)} if isinstance(file, str) else training

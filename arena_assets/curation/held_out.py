@@ -25,8 +25,8 @@ _CONSTRAINT, _SOURCE = "constraint", "source"
 def held_out_by(prompts: pa.Table, settings: Testset, seed: int) -> list[str | None]:
     """By what each prompt is held out, such as "constraint json_object"; None where it is not.
 
-    `prompts` have constraints (JSON) and source. Raises ValueError where a type is in no prompt,
-    where a source has none, or where nothing would be left.
+    `prompts` have constraints (JSON) and source. Raises ValueError where a type is in no prompt, or
+    a source has none.
     """
     types = [_types(constraints) for constraints in prompts["constraints"].to_pylist()]
     there = sorted({kind for of_prompt in types for kind in of_prompt})
@@ -60,9 +60,15 @@ def draw_held_out(prompts: pa.Table, settings: Testset, seed: int) -> pa.Table:
     """Of the prompts that are held out (column held_out), those that the test set takes.
 
     The names take turns, so that each has about as many. Raises ValueError where there are fewer
-    than asked for.
+    than asked for, or more names than prompts: what the test set has none of is not held out.
     """
     wanted = settings.held_out_prompts
+    names = sorted(set(prompts["held_out"].to_pylist()))
+    if len(names) > wanted:
+        raise ValueError(
+            f"prompts.testset.held_out_prompts: {wanted} prompts cannot have {len(names)} things "
+            f"that are to be held out ({', '.join(names)}); ask for more prompts"
+        )
     if (settings.held_out_constraints or settings.held_out_sources) and prompts.num_rows < wanted:
         raise ValueError(
             f"prompts.testset.held_out_prompts asks for {wanted} prompts, but only "

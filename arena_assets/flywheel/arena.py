@@ -9,7 +9,7 @@ from typing import Any, Final
 from arena_assets.config.places import output_folder, profile_path, resolve
 from arena_assets.config.profile import Profile, load_profile
 from arena_assets.config.rounds import Round, rounds_in_order, select_round
-from arena_assets.flywheel.seeds import chosen_seed, lake_of_seed
+from arena_assets.flywheel.seeds import chosen_seed, lake_of_seed, refuse_fixed_seeds
 from arena_assets.lake.lake import Lake
 from arena_assets.models.engine import Engine
 from arena_assets.models.model import Model
@@ -22,8 +22,8 @@ CHECKPOINT: Final = "checkpoint"  # beside the tables: a folder with a manifest
 class Arena:
     """One arena; by default in its profile's own lake.
 
-    With a `training_seed` of its own it lies in a lake beside that one (see `seeds`). Raises
-    ProfileError where the profile cannot be used.
+    With another `training_seed` than the profile's it lies in a lake beside that one (see `seeds`).
+    Raises ProfileError where the profile cannot be used, BadSeed where it fixes seeds itself.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class Arena:
         self.profile: Profile = load_profile(profile)
         root = Path(lake or lake_root(self.profile))
         self.shares_with: Lake | None = None  # the lake whose prompts and stores it has
-        if training_seed is not None:
+        if training_seed is not None and training_seed != self.profile.training_seed:
+            refuse_fixed_seeds(self.profile.rounds)
             training = self.profile.training.model_copy(update={"seed": training_seed})
             self.profile = self.profile.model_copy(update={"training": training})
             self.shares_with, root = Lake(root), lake_of_seed(root, training_seed)

@@ -343,7 +343,12 @@ def testset_version(now: Moment) -> str | None:
 
 
 def minimum_gap(now: Moment, key: str) -> Any:
-    """K of the round."""
+    """K of the round, where the pair judge chooses by it; other rules choose among candidates."""
+    return minimum_gap_of_judge(now, key) if selection_rule(now, key) is None else None
+
+
+def minimum_gap_of_judge(now: Moment, key: str) -> Any:
+    """K of the round, by which candidates know how many of them the pair judge would choose."""
     return now.arena.round(key).minimum_gap
 
 

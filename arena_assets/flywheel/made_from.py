@@ -75,7 +75,7 @@ OF_ROUND: Final = {
     "responses": Made((of.FIGHTERS, of.SLICE)),
     "judgments": Made(("responses", of.FOUGHT, of.JUDGES), ("battles.mode",)),
     "battles": Made(("judgments",), ("battles.flips", of.quorum)),
-    "selection_candidates": Made(_SELECTED, (of.minimum_gap,)),
+    "selection_candidates": Made(_SELECTED, (of.minimum_gap_of_judge,)),
     "selected_candidates": Made((of.CANDIDATE_ROWS,), (of.selection,)),
     "sft_rows": Made((*_SELECTED, of.CHOSEN), _RULE),
     "preference_pairs": Made((*_SELECTED, of.CHOSEN), _RULE),
@@ -113,7 +113,7 @@ OF_REPORTS: Final = {  # nothing rests on them
     "leaderboard": Made(("ratings", "arena_battles", "arena_testset")),
     "leaderboard_history": Made((of.BOARDS,)),
     "target_progress": Made(("leaderboard",)),
-    "battles_by_pair": Made(("arena_battles",)),
+    "battles_by_pair": Made(("arena_battles", "arena_testset")),
     "category_gains": Made(("arena_battles", "arena_testset")),
     "consistency": Made(("ratings",), ("ratings.reference",)),
 }

@@ -14,6 +14,7 @@ import yaml
 
 from arena_assets.config.models import ModelSettings
 from arena_assets.config.places import resolve
+from arena_assets.curation.split import REPORT, REPORTS
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.details import details
 from arena_assets.flywheel.registry import Entry
@@ -29,7 +30,7 @@ def model_card(arena: Arena, entry: Entry, masters: bool = False) -> str:
     """The text of README.md, with the hub's metadata on top."""
     from huggingface_hub import ModelCard
 
-    known, profile = details(arena, entry), arena.profile
+    known, profile, board = details(arena, entry), arena.profile, _board(arena, entry)
     base = profile.models[profile.target.model]
     licence = licence_of(base)
     prompt = profile.target.system_prompt
@@ -52,7 +53,8 @@ def model_card(arena: Arena, entry: Entry, masters: bool = False) -> str:
         settings=_fenced(known["config"]),
         system_prompt=prompt is not None,
         rated_after=entry.rating and entry.rating.after,
-        board=markdown_rows(_BOARD, _board(arena, entry)),
+        reporting=REPORT in {row["purpose"] for row in board},
+        board=markdown_rows(_BOARD, board),
         cost=markdown_rows(("what", "value"), _rows_of(known["cost"])),
         versions=markdown_rows(("what", "value"), _rows_of(known["versions"])),
     )
@@ -132,10 +134,11 @@ def _board(arena: Arena, entry: Entry) -> list[dict[str, Any]]:
     if entry.rating is None:
         return []
     try:
-        rows = arena.lake.read("ratings", entry.rating.after, _BOARD).to_pylist()
+        rows = arena.lake.read("ratings", entry.rating.after).to_pylist()
     except MissingPartition:
         return []
-    return sorted(rows, key=lambda row: -row["rating"])
+    reported = [row for row in rows if row["purpose"] in REPORTS]
+    return sorted(reported, key=lambda row: -row["rating"])
 
 
 def _rows_of(values: dict[str, Any], above: str = "") -> list[dict[str, Any]]:

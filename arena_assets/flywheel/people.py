@@ -30,10 +30,9 @@ def roll_back(
     entry = _candidate(arena, name, key)
     row = promoted(arena, key)
     assert row, "the round has promoted somebody"
-    order = [BASE, *until(arena.rounds, key)]
     if entry.name == row["contestant"] and entry.digest == row["model_digest"]:
         raise RegistryError(f"{entry.name} is the one that {key} promoted: nothing to roll back")
-    if order.index(entry.name) > order.index(row["contestant"]):
+    if entry.name > row["contestant"]:  # keys sort in time order, and "base" before them
         raise RegistryError(
             f"{entry.name} is newer than {row['contestant']}, which {key} promoted: that is no "
             f"way back; `arena models pin {entry.name}` makes it fight on"

@@ -105,7 +105,9 @@ def guarded(choice: Choice, fighter: str, differences: pa.Table, settings: Promo
             f"the points in {worst['category']} ({worst['difference_count']} prompts) and may lose "
             f"{drop:g} ({said}); else: {choice.reason}",
         )
-    return Choice(choice.contestant, f"{choice.reason}; no category loses {drop:g} ({said})")
+    return Choice(
+        choice.contestant, f"{choice.reason}; no category loses more than {drop:g} ({said})"
+    )
 
 
 def promotion_of(arena: Arena, key: str) -> dict[str, Any]:
@@ -133,6 +135,8 @@ def promotion_of(arena: Arena, key: str) -> dict[str, Any]:
         path, digest = base.path, base.digest
     else:
         path, digest = arena.checkpoints.path(chosen), arena.checkpoints.verify(chosen).digest
+    if named:
+        _refuse_other_weights(named, key, digest)
     manual = arena.profile.promotion.approval == "manual" and not named and chosen != fighter
     waiting, approval = _approval(decision, chosen, digest) if manual else (None, "")
     return {
@@ -168,9 +172,22 @@ def _named(
         why = "has no rating" if chosen in candidates else "is not among them"
         raise ValueError(
             f"{key} was {_DONE[decision.kind]} {chosen} {decision.in_words}, which {why} (there: "
-            f"{', '.join(name for name in candidates if name in rated)}); withdraw that decision"
+            f"{', '.join(name for name in candidates if name in rated)}); take it back by `arena "
+            f"models unpin --after {key}`"
         )
     return Choice(str(chosen), f"{_DONE[decision.kind]} {chosen} {decision.in_words}")
+
+
+def _refuse_other_weights(decision: Decision, key: str, digest: str) -> None:
+    """BrokenChain where whom a person named was trained again since: they saw other weights."""
+    if decision.digest not in (None, digest):
+        name = decision.contestant
+        raise BrokenChain(
+            f"{key} was {_DONE[decision.kind]} {name} with digest {str(decision.digest)[:12]} "
+            f"{decision.in_words}, and {name} is another one since ({digest[:12]}): `arena models "
+            f"pin {name} --after {key}` takes that one, `arena models unpin --after {key}` takes "
+            "the decision back"
+        )
 
 
 def _by_rule(

@@ -21,6 +21,7 @@ from arena_assets.curation.split import REPORTS
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import promoted
 from arena_assets.flywheel.weights import base_of, known_models, refuse_replaced
+from arena_assets.generation.contestants import drawn_from
 from arena_assets.lake.lake import MissingPartition
 from arena_assets.training.checkpoints import CorruptCheckpoint, Manifest
 
@@ -216,6 +217,8 @@ class _Seen:
             for key in lake.partitions("promotions")
             if (row := promoted(arena, key)) and not row["waiting"]
         ]
+        # rounds that the profile has no more hand nothing over
+        self._next = max((key for key, *_ in self._promotions if key in arena.rounds), default="-")
         self._rated: list[tuple[str, dict[str, str], list[dict[str, Any]]]] = []
         for key, met in _met(arena, "arena_responses"):
             try:
@@ -232,7 +235,7 @@ class _Seen:
         columns = ("rating", "lower", "upper", "rank", "battles")
         after = tuple(key for key, *who in self._promotions if who == [name, digest])
         return {
-            "promoted": bool(after) and after[-1] == self._promotions[-1][0],
+            "promoted": self._next in after,
             "promoted_after": after,
             "fought_in": tuple(key for key, met in self._fought.items() if met.get(name) == digest),
             "ratings": tuple(
@@ -255,4 +258,7 @@ def _met(arena: Arena, table: str) -> Iterator[tuple[str, dict[str, str]]]:
         except MissingPartition:  # torn
             continue
         targets = rows.filter(pc.equal(rows["role"], "target")).group_by(columns).aggregate([])
-        yield key, {row["contestant"]: row["model_digest"] for row in targets.to_pylist()}
+        yield (
+            key,
+            {drawn_from(row["contestant"]): row["model_digest"] for row in targets.to_pylist()},
+        )

@@ -49,6 +49,9 @@ def gained(
     taken by the prompts that select. Raises NoGain where a lake has no such round or contestant,
     and where test sets differ.
     """
+    twice = next((root for root in roots if roots.count(root) > 1), None)
+    if twice:
+        raise NoGain(f"{twice} is given twice: a seed counts once")
     lakes = [Lake(root) for root in roots]
     key = after or _last_round(lakes)
     _refuse_other_tests(lakes)
@@ -56,7 +59,8 @@ def gained(
     for lake in lakes:
         one, two = (_contestant(lake, key, name) for name in (of, over))
         gain = _gain(lake, key, one, two, purposes)
-        table = paired_differences(lake, key, purposes, one, two, measure).to_pylist()
+        by = measure if one != two else "points"  # nobody meets himself, and loses nothing by it
+        table = paired_differences(lake, key, purposes, one, two, by).to_pylist()
         if not table:
             raise NoGain(f"{lake.root}: {one} and {two} have no prompt with a verdict on both")
         share = {row["prompt_id"]: (row["family"], row["difference"]) for row in table}
@@ -119,6 +123,8 @@ def _gain(lake: Lake, key: str, one: str, two: str, purposes: Collection[str]) -
     except UnratableBattles as unratable:
         raise NoGain(f"{lake.root}, {key}: {unratable}") from unratable
     if one not in found:
-        same = "they are the same" if one == two else "one of them has no decided battle there"
-        raise NoGain(f"{lake.root}, {key}: no gain of {one} over {two}: {same}")
+        raise NoGain(
+            f"{lake.root}, {key}: no gain of {one} over {two}: one of them has no decided battle "
+            "there"
+        )
     return found[one]

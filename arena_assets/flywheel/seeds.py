@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from arena_assets.config.recipe import RoundSettings
 from arena_assets.lake.lake import Lake
 
 VARIABLE: Final = "ARENA_TRAINING_SEED"
@@ -20,7 +22,7 @@ _MARK: Final = "-seed-"
 
 
 class BadSeed(ValueError):
-    """A seed that is no number; the message names the variable."""
+    """A seed that is no number, or cannot be another; the message names the variable."""
 
 
 def chosen_seed() -> int | None:
@@ -31,6 +33,16 @@ def chosen_seed() -> int | None:
     if not said.isdecimal():
         raise BadSeed(f"{VARIABLE}: {said!r} is no whole number from 0 on")
     return int(said)
+
+
+def refuse_fixed_seeds(rounds: Mapping[str, RoundSettings]) -> None:
+    """BadSeed where a round has a seed of its own: it would be trained alike under every seed."""
+    for key, settings in rounds.items():
+        if settings.training.get("seed") is not None:
+            raise BadSeed(
+                f"{VARIABLE}: rounds.{key}.training.seed fixes the seed of that round, so that no "
+                "other one can be tried; leave it out of the profile"
+            )
 
 
 def lake_of_seed(root: Path, seed: int) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from arena_assets.config.contestants import Opponent, Target
 from arena_assets.config.models import Sampling
@@ -15,6 +15,8 @@ from arena_assets.lake.identity import identity
 from arena_assets.models.dialogue import Message
 from arena_assets.models.model import Local, Model
 from arena_assets.models.prompting import SystemPrompt, read_system_prompt
+
+_SAMPLE: Final = ".sample-"
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,22 @@ def own_samples(
     return [
         replace(
             once,
-            name=f"{name}.sample-{draw:02}",
+            name=f"{name}{_SAMPLE}{draw:02}",
             sampling=target.sampling.model_copy(
                 update={"temperature": settings.temperature, "seed": first + draw}
             ),
         )
         for draw in range(1, settings.samples + 1)
     ]
+
+
+def drawn_from(contestant: str) -> str:
+    """The target by whom a contestant's answers are, where it is one of its own samples.
+
+    >>> drawn_from("i01.1-sft.sample-03"), drawn_from("base")
+    ('i01.1-sft', 'base')
+    """
+    return contestant.partition(_SAMPLE)[0]
 
 
 def opponent_contestant(opponent: Opponent, model: Model | None) -> Contestant:

@@ -190,7 +190,7 @@ CODE: Final[dict[str, Code]] = {
     "consistency": Code(2, ("ratings/consistency.py", "ratings/reading.py")),
     "leaderboard": _dbt(2, "marts/leaderboard", "points"),
     "leaderboard_history": _dbt(1, "marts/leaderboard_history", "parquet_tables"),
-    "battles_by_pair": _dbt(1, "marts/battles_by_pair", "points"),
+    "battles_by_pair": _dbt(2, "marts/battles_by_pair", "points"),
     "category_gains": _dbt(2, "marts/category_gains"),
     "selection_drops": _dbt(1, "marts/selection_drops", "selection"),
     "target_progress": _dbt(1, "marts/target_progress"),

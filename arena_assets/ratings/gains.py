@@ -38,6 +38,7 @@ class Gain:
 def gains(battles: pa.Table, contestants: Sequence[str], base: str) -> dict[str, Gain]:
     """The gain over `base` of those contestants that fought at all; one fit for all of them.
 
+    That of `base` itself is 0 whatever was drawn: a seed whose base model fights on counts so.
     `battles` has the columns of ratings.battles.BATTLES. Raises UnratableBattles as `rate` does.
     """
     counts = count(battles)
@@ -48,7 +49,7 @@ def gains(battles: pa.Table, contestants: Sequence[str], base: str) -> dict[str,
     _, families = positions(witnesses(battles))
     found = {}
     for name in contestants:
-        if name in names and name != base:
+        if name in names:
             one, two = names.index(name), names.index(base)
             moved = influence[:, one] - influence[:, two]
             played = _played(counts, one) + _played(counts, two)

@@ -1,4 +1,4 @@
--- How every pair of contestants fared against each other on the arena test set.
+-- How every pair of contestants fared against each other on the test prompts that report.
 select
     '{{ var("round") }}' as round,
     arena_battles.contestant_1,
@@ -13,6 +13,7 @@ select
     avg({{ points('arena_battles', 'contestant_1') }}) as win_rate_1,
     avg(arena_battles.gap) as mean_gap
 from {{ ref('arena_battles') }} as arena_battles
-where arena_battles.role = 'deciding'
+join {{ source('lake', 'arena_testset') }} as testset on testset.prompt_id = arena_battles.prompt_id
+where arena_battles.role = 'deciding' and testset.purpose in ('report', 'all')
 group by arena_battles.contestant_1, arena_battles.contestant_2
 order by arena_battles.contestant_1, arena_battles.contestant_2
