@@ -79,6 +79,7 @@ def write_rows(file: Path, count: int) -> None:
     rows = [
         {
             "row_id": f"{kind}-{prompt['prompt_id']}",
+            "prompt_id": prompt["prompt_id"],
             "kind": kind,
             "messages": prompt["messages"],
             "chosen_turns": [answer],
@@ -90,7 +91,8 @@ def write_rows(file: Path, count: int) -> None:
         ]
     ]
     turns = pa.list_(pa.string())
-    columns = {"row_id": pa.string(), "kind": pa.string(), "messages": MESSAGES}
+    texts = dict.fromkeys(("row_id", "prompt_id", "kind"), pa.string())
+    columns = texts | {"messages": MESSAGES}
     schema = pa.schema({**columns, "chosen_turns": turns, "rejected_turns": turns})
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), file)
 

@@ -31,10 +31,11 @@ def rows(tmp_path_factory) -> Path:
     for number, messages in enumerate(asked):
         row = {"messages": messages, "chosen_turns": ["The Rhone", "In the sea"][: len(messages)],
                "rejected_turns": ["A lake", "No"][: len(messages)]}  # fmt: skip
-        found += [row | {"row_id": f"{kind}{number}", "kind": kind} for kind in
-                  ("sft", "preference", "prompt")]  # fmt: skip
+        found += [row | {"row_id": f"{kind}{number}", "prompt_id": f"p{number}", "kind": kind}
+                  for kind in ("sft", "preference", "prompt")]  # fmt: skip
     turns = pa.list_(pa.string())
-    columns = {"row_id": pa.string(), "kind": pa.string(), "messages": MESSAGES}
+    texts = dict.fromkeys(("row_id", "prompt_id", "kind"), pa.string())
+    columns = texts | {"messages": MESSAGES}
     schema = pa.schema(columns | {"chosen_turns": turns, "rejected_turns": turns})
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(found, schema=schema), path)
