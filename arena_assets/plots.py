@@ -65,6 +65,7 @@ def win_rate_plot(pairs: Sequence[dict[str, Any]], order: Sequence[str], title: 
 _PANELS = {
     "loss": ("loss",),
     "reward": ("reward",),
+    "share of groups whose rewards are equal": ("frac_reward_zero_std",),
     "KL from the reference": ("kl",),
     "margin of chosen over rejected": ("rewards/margins", "margin"),
     "accuracy": ("rewards/accuracies", "accuracy", "mean_token_accuracy"),
@@ -77,8 +78,9 @@ _PANELS = {
 def training_plots(metrics: Sequence[dict[str, Any]], title: str) -> dict[str, bytes]:
     """What training logged, a figure a phase, in the phases' order.
 
-    A panel for each of loss, reward, KL, margin, accuracy, length, learning rate and gradient norm
-    that the phase logged; steps at which one has no finite number are left out of it.
+    A panel for each of loss, reward, groups of equal rewards (which teach nothing), KL, margin,
+    accuracy, length, learning rate and gradient norm that the phase logged; steps at which one has
+    no finite number are left out of it.
     """
     phases = dict.fromkeys(entry["phase"] for entry in metrics if "loss" in entry)
     return {

@@ -202,7 +202,7 @@ def test_rejudging_finds_edited_weights_first(edited, monkeypatch):
     """The jobs themselves need the whole code location: tests/test_wheel.py runs them."""
     runs = []
     monkeypatch.setattr(
-        wheel, "_run", lambda _, __, job, key, *___, only=None: runs.append((job, key, only))
+        wheel, "run_job", lambda _, __, job, key, *___, only=None: runs.append((job, key, only))
     )
     for arena in (edited(), edited(tiny={"path": "/other"})):
         monkeypatch.setattr(wheel, "open_arena", lambda arena=arena: arena)

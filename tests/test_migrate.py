@@ -24,7 +24,6 @@ from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.handover import round_contestants
 from arena_assets.flywheel.migration import Moved, migrate
-from arena_assets.flywheel.old_checkpoints import _config
 from arena_assets.flywheel.weights import known_models
 from arena_assets.generation import responses
 from arena_assets.generation.contestants import Contestant
@@ -35,25 +34,10 @@ from arena_assets.lake.lake import Lake, NotWritable, UnmigratedStore, has_rows
 from arena_assets.lake.tables import PROMPTS
 from arena_assets.models.engine import Completion
 from arena_assets.models.model import Local, Model, Served
-from arena_assets.training.checkpoints import (
-    MANIFEST,
-    Manifest,
-    learned_digest,
-)
-from arena_assets.training.making import Course
+from arena_assets.training.checkpoints import MANIFEST, Manifest
 
 ROUND = "i01.1-sft"
 TEMPLATE = "{# plain #}{% for m in messages %}{{ m.content }}{% endfor %}"
-CONFIG = {
-    "dtype": "auto",
-    "sft": {
-        **{"epochs": 1.0, "learning_rate": 0.001, "batch": 8, "device_batch": 8},
-        **{"max_length": 4096, "warmup": 0.0},
-    },
-    "rows_version": 2,
-    "system_prompt": None,
-    "chat_template": TEMPLATE,
-}
 
 
 class Scribe:
@@ -393,28 +377,8 @@ def test_an_asset_that_is_made_first_in_the_ui_loses_nothing_of_an_older_lake(
     assert not (old_lake.lake.root / made).exists()
 
 
-def test_what_an_older_checkpoint_s_step_saw_is_its_batch():
-    """Batches were cut to whole passes of a device; now a profile that asks for it is refused."""
-    for batch, device_batch, seen in ((8, 8, 8), (10, 4, 8), (3, 4, 4)):
-        old = CONFIG | {"sft": CONFIG["sft"] | {"batch": batch, "device_batch": device_batch}}
-        assert _config("sft", old)["sft"]["batch"] == seen
-
-
-def training_set(path: Path, answer: str, response: str) -> None:
-    message = [{"role": "user", "content": "Q"}]
-    row = {"row_id": "r", "kind": "sft", "messages": message, "chosen_turns": [answer]}
-    rows = [row | {"rejected_turns": ["no"], "chosen_response": response}]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
-
-
-def test_a_checkpoint_is_not_trained_again(arena):
-    lake = arena.lake
-    training_set(lake.path("training_set", ROUND), "yes", "under the old key")
-    rows = lake.digest("training_set", ROUND)
-    parent = old_keys.templated("weights", arena.profile.models["tiny"].chat_template)
-    training = arena.profile.training
-    config = CONFIG | {"dtype": training.dtype, "sft": training.sft.model_dump(mode="json")}
+def test_a_checkpoint_of_version_030_stays_and_is_said_to_be_trained_again(arena):
+    """Of the same rows training makes other weights now: it starts from float32 masters."""
     store = arena.checkpoints
     scratch = store.scratch(ROUND)
     scratch.mkdir(parents=True)
@@ -424,10 +388,10 @@ def test_a_checkpoint_is_not_trained_again(arena):
         stage="sft",
         digest="d",
         parent="base",
-        parent_digest=parent,
-        training_set_digest=rows,
-        fingerprint=old_keys.checkpoint("sft", parent, rows, config, arena.profile.seed),
-        config=config,
+        parent_digest="weights",
+        training_set_digest="rows",
+        fingerprint="of version 0.3.0",
+        config={"dtype": "float32", "rows_version": 2},
         dtype="float32",
         versions={},
         metrics={},
@@ -435,18 +399,11 @@ def test_a_checkpoint_is_not_trained_again(arena):
         created_at=datetime.now(UTC),
     )
     store.commit(scratch, old)
-    assert migrate(arena, print) == [Moved(f"checkpoint {ROUND}", 1, 0)]
-    # made again from the re-keyed store, the training set has other response ids
-    training_set(lake.path("training_set", ROUND), "yes", "under the new key")
-    base = known_models(arena)["tiny"]
-    learned = learned_digest(lake.path("training_set", ROUND))
-    course = Course(arena.round(ROUND), "base", base, lake, arena.profile)
-    assert store.manifest(ROUND).fingerprint == course.fingerprint
-    assert store.manifest(ROUND).training_set_digest == learned
-    training_set(lake.path("training_set", ROUND), "no", "under the new key")
-    assert learned_digest(lake.path("training_set", ROUND)) != learned
+    (told,) = migrate(arena, print)
+    assert told == Moved(f"checkpoint {ROUND}", 0, 1, told.why)
+    assert "the next run trains it again" in told.why
+    assert store.manifest(ROUND) == old, "it fights as it did until then"
+    new = {"config": {"dtype": "float32"}, "fingerprint": "of now"}
+    manifest = store.path(ROUND) / MANIFEST
+    manifest.write_text(old.model_copy(update=new).model_dump_json(), "utf-8")
     assert migrate(arena, print) == []
-    # one whose training set is gone stays as it is
-    (store.current(ROUND) / MANIFEST).write_text(old.model_dump_json(), "utf-8")
-    (moved,) = migrate(arena, print)
-    assert (moved.moved, moved.left) == (0, 1) and "not in the lake" in moved.why

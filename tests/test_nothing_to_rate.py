@@ -41,6 +41,8 @@ def test_what_cannot_be_rated_is_told_in_one_sentence(battles, told, tmp_path, t
     arena = Arena(str(tiny_profile), str(tmp_path))
     table = pa.Table.from_pylist(battles, schema=BATTLES)
     write_atomically(table.to_reader(), arena.lake.path("arena_battles", ROUND))
+    asked = {"prompt_id": "p", "part": "hard", "cluster": 0, "category": "c", "family": "p"}
+    arena.lake.write("arena_testset", [asked | {"purpose": "all"}])
     with pytest.raises(dg.Failure) as failure:
         assets.ratings(dg.build_asset_context(partition_key=ROUND), arena)
     assert failure.value.description.startswith(f"ratings {ROUND}: ")

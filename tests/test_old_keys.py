@@ -18,16 +18,6 @@ from arena_assets.models.prompting import Example, SystemPrompt
 
 TEMPLATE = "{# plain #}{% for m in messages %}{{ m.content }}{% endfor %}"
 JUDGE = "version: pair-1\nsystem: Judge.\nuser: '{{ messages }} {{ answer_a }} {{ answer_b }}'\n"
-CONFIG = {
-    "dtype": "auto",
-    "sft": {
-        **{"epochs": 1.0, "learning_rate": 0.001, "batch": 8, "device_batch": 8},
-        **{"max_length": 4096, "warmup": 0.0},
-    },
-    "rows_version": 2,
-    "system_prompt": None,
-    "chat_template": TEMPLATE,
-}
 
 
 def test_the_keys_of_version_030_are_as_that_version_made_them(tmp_path):
@@ -71,5 +61,3 @@ def test_the_keys_of_version_030_are_as_that_version_made_them(tmp_path):
     messages = [{"role": "system", "content": "Rate."}, {"role": "user", "content": "hé"}]
     key = old_keys.difficulty("weights", Sampling(max_tokens=256), messages)
     assert key == "39c8c019c912fa7f8d53a6490121ea18"
-    key = old_keys.checkpoint("sft", "parent", "rows", CONFIG | {"chat_template": None}, 3)
-    assert key == "0e1f308598b99e7628092d5b44f6cd4e8af4df930f2759db4450f331c29269df"

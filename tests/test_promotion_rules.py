@@ -247,6 +247,20 @@ def test_another_seed_of_training_has_a_lake_beside_it_with_the_same_prompts_and
         seeds.chosen_seed()
 
 
+@pytest.mark.parametrize("seed", [None, 5])
+def test_a_run_opens_the_arena_with_the_seed_that_it_was_given(seed, tmp_path, tiny_profile):
+    from dagster import build_resources
+
+    from arena_assets.assets.resource import resource_of
+
+    given = Arena(tiny_profile, tmp_path / "lake", training_seed=seed)
+    with build_resources({"arena": resource_of(given)}) as resources:
+        opened = resources.arena
+    assert opened.profile.training_seed == (seed or 3)
+    assert opened.lake.root == given.lake.root
+    assert (opened.shares_with is None) == (seed is None)
+
+
 def test_gains_are_pooled_over_lakes_of_one_test_set(tmp_path, tiny_profile):
     lakes = []
     for name in ("a", "b"):

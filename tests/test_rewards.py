@@ -59,16 +59,16 @@ def test_where_nothing_is_demanded_the_verifier_says_nothing_rather_than_zero():
 def test_a_prompt_without_constraints_is_no_row_where_only_the_verifier_rewards():
     row = {"row_id": "r", "prompt_id": "p", "messages": [{"role": "user", "content": "Hello"}]}
     with pytest.raises(Unusable, match="no constraint that the verifier could check"):
-        seen_by_rewards(row | {"constraints": "[]"}, ["verifier"])
-    assert seen_by_rewards(row, ["verifier", "reward_model"])["constraints"] == "[]"
+        seen_by_rewards(row | {"constraints": "[]"}, {"verifier": 1.0})
+    assert seen_by_rewards(row, {"verifier": 0.5, "reward_model": 0.5})["constraints"] == "[]"
 
 
 def test_constraints_of_a_last_turn_are_not_held_against_the_first():
     asked = [{"role": "user", "content": "Name three towns."}]
     row = {"row_id": "r", "prompt_id": "p", "constraints": f"[{NO_COMMAS}]", "messages": asked}
-    assert seen_by_rewards(row, ["verifier"])["constraints"] == f"[{NO_COMMAS}]"
+    assert seen_by_rewards(row, {"verifier": 1.0})["constraints"] == f"[{NO_COMMAS}]"
     with pytest.raises(Unusable):
-        seen_by_rewards(row | {"messages": asked * 2}, ["verifier"])
+        seen_by_rewards(row | {"messages": asked * 2}, {"verifier": 1.0})
 
 
 def test_weights_are_by_name_and_one_name_has_weight_one():

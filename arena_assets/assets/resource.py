@@ -5,11 +5,18 @@ import dagster as dg
 from arena_assets.flywheel.arena import Arena
 
 
-@dg.resource(config_schema={"profile": str, "lake": str})
+@dg.resource(config_schema={"profile": str, "lake": str, "training_seed": dg.Noneable(int)})
 def _opened(context: dg.InitResourceContext) -> Arena:
-    return Arena(context.resource_config["profile"], context.resource_config["lake"])
+    return Arena(**context.resource_config)
 
 
 def resource_of(arena: Arena) -> dg.ResourceDefinition:
     """Opens the same arena; a profile that was edited since is read as it is then."""
-    return _opened.configured({"profile": str(arena.profile_path), "lake": str(arena.lake.root)})
+    seeded = arena.shares_with  # it lies beside the lake that it is opened from
+    return _opened.configured(
+        {
+            "profile": str(arena.profile_path),
+            "lake": str((seeded or arena.lake).root),
+            "training_seed": arena.profile.training_seed if seeded else None,
+        }
+    )

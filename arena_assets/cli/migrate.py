@@ -10,9 +10,10 @@ from arena_assets.cli.printing import print_table
 
 
 def migrate_command() -> None:
-    """Give stored answers, verdicts and checkpoints of version 0.3.0 their new keys; pays nothing.
+    """Give stored answers and verdicts of version 0.3.0 their new keys; pays nothing.
 
-    It may be run again: after a kill, or when the profile has somebody again who was left out.
+    It may be run again: after a kill, or when the profile has somebody again who was left out. Its
+    checkpoints are trained again by the next run.
     """
     from arena_assets.flywheel.arena import open_arena
     from arena_assets.flywheel.migration import migrate

@@ -14,6 +14,7 @@ _ATTENTION = {
     "flash_attention_3": ("flash_attn_interface", "flash-attn-3"),
 }
 _LIGER = ("liger_kernel", "liger-kernel")
+_VLLM = ("vllm", "vllm")
 _4BIT = ("bitsandbytes", "bitsandbytes")
 
 
@@ -36,3 +37,5 @@ def _wanted(training: Training, sections: Iterable[str]) -> Iterator[tuple[str, 
     for section in sections:
         if getattr(training, section).trl.get("use_liger_kernel"):
             yield f"training.{section}.trl.use_liger_kernel", _LIGER
+    if "rl" in sections and training.rl.trl.get("use_vllm"):
+        yield "training.rl.trl.use_vllm", _VLLM

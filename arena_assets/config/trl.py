@@ -43,6 +43,10 @@ _DECIDED = {
     "auto_find_batch_size": "set device_batch",
     "warmup_steps": "set warmup, a share of the steps",
     "max_length": "set max_length beside trl",
+    **dict.fromkeys(
+        ("train_sampling_strategy", "dataloader_drop_last"),
+        "the rows of a step follow from the seed, on any number of devices (docs/training.md)",
+    ),
     "truncation_mode": "rows are never cut; see max_length beside trl",
     "seed": "set training.seed",
     "data_seed": "set training.seed",

@@ -1,8 +1,9 @@
-"""Gives what an older version paid for the keys of now, once: answers, verdicts, ratings, weights.
+"""Gives what an older version paid for the keys of now, once: answers, verdicts, difficulties.
 
 For everybody in the profile the old and the new key are computed, and the rows move to the new one.
 What belongs to nobody in the profile stays where it is and is counted. New shards are written
-before old ones go, so a run that was killed is only run again.
+before old ones go, so a run that was killed is only run again. Checkpoints are told of and stay as
+they are: training makes other weights of the same rows now.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from arena_assets.config.rounds import BASE
 from arena_assets.curation import difficulty
 from arena_assets.flywheel import old_keys
 from arena_assets.flywheel.arena import Arena
-from arena_assets.flywheel.old_checkpoints import migrate_checkpoints
 from arena_assets.flywheel.old_testset import migrate_testset
 from arena_assets.flywheel.weights import base_of, known_models, trusts_target
 from arena_assets.generation.contestants import Contestant, opponent_contestant, target_contestant
@@ -44,6 +44,7 @@ _PROMPT_DIGEST = (
 _TEXT_DIGEST = "sha256(to_json(turns)::varchar || text)"
 _GONE = "no table of the lake holds what they are about"
 _NOBODY = "nobody in the profile made them"
+_TRAINED_OTHERWISE = "it was trained without float32 masters: the next run trains it again"
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def migrate(arena: Arena, log: Callable[[str], None]) -> list[Moved]:
         with lake.connect() as connection:
             migration = _Migration(arena, connection, log)
             moved = [*migration.answers(), *migration.verdicts(), *migration.difficulties()]
-        moved += [Moved(*said) for said in migrate_checkpoints(arena, migration.new_digests, log)]
+        moved += _old_checkpoints(arena)
         moved += [Moved(*said) for said in migrate_testset(arena)]
         moved += _nobodys(lake.root / "store", migration.seen, log)
         with writing(lake.migrated):
@@ -88,7 +89,6 @@ class _Migration:
         self.old_stores = self.lake.root / "store"
         self.models = known_models(arena)
         self.old_digests = {name: self._old_digest(name) for name in self.models}
-        self.new_digests = {old: self.models[name].digest for name, old in self.old_digests.items()}
 
     def _old_digest(self, name: str) -> str:
         model = self.models[name]
@@ -261,6 +261,14 @@ def _whole(files: Iterable[Path], log: Callable[[str], None]) -> list[Path]:
         else:
             log(f"{file}: not a whole Parquet file; its rows are left out")
     return whole
+
+
+def _old_checkpoints(arena: Arena) -> Iterator[Moved]:
+    """The checkpoints of version 0.3.0, which named the version of what it learned from rows."""
+    for key in arena.rounds:
+        manifest = arena.checkpoints.manifest(key)
+        if manifest and "rows_version" in manifest.config:
+            yield Moved(f"checkpoint {key}", 0, 1, _TRAINED_OTHERWISE)
 
 
 def _nobodys(stores: Path, seen: set[Path], log: Callable[[str], None]) -> Iterator[Moved]:

@@ -22,7 +22,6 @@ VERIFIER = "verifier-1"
 _RENDERING = 2
 _SAMPLING = {"temperature", "top_p", "max_tokens", "repetition_penalty", "stop", "seed"}
 _ORIGIN = {"path", "hub", "revision", "package"}
-_ROWS_VERSION = 2  # of what checkpoints learn
 
 
 def content_key(*parts: Any) -> str:
@@ -103,16 +102,6 @@ def verdicts(settings: LLMJudge, template: JudgeTemplate, digest: str) -> str:
 def difficulty(digest: str, sampling: Sampling, messages: list[dict[str, str]]) -> str:
     """The key of a rating."""
     return content_key(digest, _sampling(sampling), messages)
-
-
-def checkpoint(
-    stage: str, parent: str, training_set: str, config: dict[str, Any], seed: int
-) -> str | None:
-    """The fingerprint of a checkpoint; None where it learned by other rules than those of now."""
-    if config.get("rows_version") != _ROWS_VERSION:
-        return None
-    parts = [stage, parent, training_set, config, seed]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _sampling(sampling: Sampling) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from arena_assets.lake.durable import replace
 from arena_assets.training.adapters import lora_of
-from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
+from arena_assets.training.fitting import Log, config_of, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import encoder_of, learned_rows, policy, tokenizer_of
 from arena_assets.training.progress import note, phase_folder
@@ -59,18 +59,17 @@ def dpo_trainer(job: Job) -> Any:
     dataset = learned_rows(
         job, "dpo", "preference", lambda row: encoder.pair(row, settings.max_length)
     )
-    config = DPOConfig(
-        **shared_arguments(
-            job,
-            settings,
-            "dpo",
-            max_length=None,
-            beta=settings.beta,
-            remove_unused_columns=False,
-            # one pass over the reference before training: after it one model is in memory
-            precompute_ref_log_probs=True,
-        )
+    shared = shared_arguments(
+        job,
+        settings,
+        "dpo",
+        max_length=None,
+        beta=settings.beta,
+        remove_unused_columns=False,
+        # one pass over the reference before training: after it one model is in memory
+        precompute_ref_log_probs=True,
     )
+    config = config_of(DPOConfig, "dpo", shared)
     if is_first_process():
         print("dpo: computing the reference's log-probabilities")
     return MaskedDPOTrainer(

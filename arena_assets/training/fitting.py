@@ -6,6 +6,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from arena_assets.training.adapters import (
     write_adapter,
 )
 from arena_assets.training.checkpoints import MASTERS
-from arena_assets.training.failures import NotFinite
+from arena_assets.training.failures import NotFinite, Refused
 from arena_assets.training.gathering import gathered
 from arena_assets.training.job import Job
 from arena_assets.training.loading import policy, scorer, tokenizer_of, whole_parent
@@ -73,6 +74,15 @@ def shared_arguments(job: Job, settings: Optimisation, phase: str, **own: Any) -
     }
 
 
+def config_of(kind: Callable[..., Any], phase: str, arguments: dict[str, Any]) -> Any:
+    """A phase's configuration of TRL; Refused where its arguments do not go together."""
+    try:
+        return kind(**arguments)
+    except (ValueError, ImportError) as error:
+        said = " ".join(str(error).split())
+        raise Refused(f"training.{phase}, of which trl is a part, does not fit: {said}") from error
+
+
 def fit_and_save(
     trainer: Any,
     folder: Path,
@@ -114,16 +124,16 @@ def _train(trainer: Any, job: Job, phase: str) -> None:
         trainer._total_train_tokens = tokens_of(job.output, phase)
         print(f"{phase}: goes on from step {step.step}, which a run before saved")
     every = job.training.save_every * 60
-    boundary = _steps_of_an_answer(trainer)
-    trainer.add_callback(StepSaver(job.output, phase, every, step, boundary))
+    between = partial(_is_between_answers, trainer)
+    trainer.add_callback(StepSaver(job.output, phase, every, step, between))
     trainer.train(resume_from_checkpoint=str(step.folder) if step else None)
 
 
-def _steps_of_an_answer(trainer: Any) -> int:
-    """The optimizer steps for which an online trainer uses what it has generated once."""
-    passes: int = getattr(trainer.args, "steps_per_generation", 1) or 1
-    uses: int = getattr(trainer, "num_iterations", 1)
-    return max(1, passes * uses // trainer.args.gradient_accumulation_steps)
+def _is_between_answers(trainer: Any) -> bool:
+    """Whether an online trainer has used up what it generated last; others have nothing to use."""
+    passes = getattr(trainer.args, "steps_per_generation", None)
+    # TRL counts passes from where it was started, which was between answers
+    return passes is None or trainer._step % (passes * trainer.num_iterations) == 0
 
 
 def save(

@@ -16,6 +16,7 @@ import yaml
 
 from arena_assets.config.contents import sharding
 from arena_assets.config.places import resolve
+from arena_assets.training.failures import STOPPED
 from arena_assets.training.job import Job
 from arena_assets.training.ranks import end_with_the_run
 
@@ -30,11 +31,12 @@ def arguments(job: Job, environment: Mapping[str, str]) -> list[str]:
     """What `accelerate launch` is told for this node, without what it shall run.
 
     Raises CannotLaunch where the environment does not say which node this is, or where one process
-    alone would read the reference of DPO or RL.
+    alone would read the reference of DPO or RL, or an adapter could not be taken out of ZeRO-3.
     """
     training = job.training
     file = resolve(training.accelerate)
     _refuse_lazy_references(job, file)
+    _refuse_adapters_in_zero3(job, file)
     told = {
         "config_file": file,
         "num_processes": training.processes * training.nodes,
@@ -70,6 +72,17 @@ def _refuse_lazy_references(job: Job, file: Path) -> None:
         )
 
 
+def _refuse_adapters_in_zero3(job: Job, file: Path) -> None:
+    """DeepSpeed gives the whole of no weight that is frozen, and the first process alone merges."""
+    shared = sharding(str(file))
+    zero = shared.get("deepspeed_config") if isinstance(shared, dict) else None
+    if job.training.lora and zero and zero.get("zero_stage") == "3":
+        raise CannotLaunch(
+            f"{file}: ZeRO-3 does not go with training.lora: set training.accelerate to "
+            "profiles/accelerate/fsdp2.yaml, or to ddp.yaml where the base fits a GPU"
+        )
+
+
 def main() -> None:
     end_with_the_run()
     os.environ.setdefault("LOGLEVEL", "CRITICAL")  # of torch's launcher, whose report is a screen
@@ -84,9 +97,10 @@ def main() -> None:
         launched = [*words, "--module", "arena_assets.training", path]
         launch_command(launch_command_parser().parse_args(launched))
     except CannotLaunch as error:
-        sys.exit(str(error))
+        sys.exit(f"{STOPPED}{error}")
     except (ValueError, yaml.YAMLError) as error:  # of accelerate, about its file
-        sys.exit(f"training.accelerate: {job.training.accelerate}: {error}")
+        said = " ".join(str(error).split())
+        sys.exit(f"{STOPPED}training.accelerate: {job.training.accelerate}: {said}")
     except ChildFailedError:  # which has said why
         sys.exit(1)
 

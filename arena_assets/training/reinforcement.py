@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from arena_assets.training.adapters import lora_of
-from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
+from arena_assets.training.failures import NothingToLearn
+from arena_assets.training.fitting import Log, config_of, fit_and_save, shared_arguments
 from arena_assets.training.group_rewards import Asking, arena_reward
 from arena_assets.training.job import Job
 from arena_assets.training.loading import encoder_of, learned_rows, policy, scorer, tokenizer_of
@@ -32,7 +33,7 @@ def reinforce(job: Job) -> None:
         job,
         "rl",
         "prompt",
-        lambda row: encoder.prompt(row, room) | seen_by_rewards(row, list(settings.rewards)),
+        lambda row: encoder.prompt(row, room) | seen_by_rewards(row, settings.rewards),
     )
     functions = {name: _function(job, name, encoder) for name in settings.rewards}
     shared = shared_arguments(
@@ -47,8 +48,9 @@ def reinforce(job: Job) -> None:
         reward_weights=[*settings.rewards.values(), 0.0],
     )
     name = settings.algorithm.upper()
-    config_class, trainer_class = getattr(trl, f"{name}Config"), getattr(trl, f"{name}Trainer")
-    config = config_class(**shared)
+    trainer_class = getattr(trl, f"{name}Trainer")
+    config = config_of(getattr(trl, f"{name}Config"), "rl", shared)
+    _refuse_too_few(len(prompts), config.generation_batch_size // settings.completions)
     folder = Path(config.output_dir) / "rollouts"
     rollouts = Rollouts(folder, settings.rewards, settings.completions)
     trainer = trainer_class(
@@ -63,6 +65,16 @@ def reinforce(job: Job) -> None:
     )
     rollouts.watches(trainer)
     fit_and_save(trainer, job.output, job, "rl", finish=lambda: rollouts.finish(job.output))
+
+
+def _refuse_too_few(prompts: int, wanted: int) -> None:
+    """TRL leaves out prompts that do not fill a generation; without any it would learn nothing."""
+    if prompts < wanted:
+        raise NothingToLearn(
+            f"training.rl: answers are drawn to {wanted} prompts at a time (batch / completions), "
+            f"and there are {prompts} that RL can learn from: set batch to "
+            f"{prompts} x completions or less, or fight over more prompts"
+        )
 
 
 def _function(job: Job, name: str, encoder: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 
 from arena_assets.training.adapters import lora_of
 from arena_assets.training.failures import NothingToLearn
-from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
+from arena_assets.training.fitting import Log, config_of, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import learned_rows, rows_of, scorer, tokenizer_of, whole_parent
 from arena_assets.training.measuring import (
@@ -66,12 +66,14 @@ def _fit(job: Job, encoder: Encoder, folder: Path) -> None:
 
     rows = learned_rows(job, REWARD_MODEL, "preference", learned)
 
+    shared = shared_arguments(job, settings, REWARD_MODEL, max_length=None)
+
     class Trainer(WholeSteps, RewardTrainer):
         pass
 
     trainer = Trainer(
         scorer(job, whole_parent(job), quantised=True),
-        args=RewardConfig(**shared_arguments(job, settings, REWARD_MODEL, max_length=None)),
+        args=config_of(RewardConfig, REWARD_MODEL, shared),
         train_dataset=rows,
         processing_class=tokenizer_of(job),
         peft_config=lora_of(job, "SEQ_CLS"),

@@ -8,7 +8,6 @@ after it: that is read from what the trainer keeps for `log_completions`, gather
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,17 +81,16 @@ class Rollouts(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._keep()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        for name in ("mean", "std"):  # of nothing
-            logs.pop(f"rewards/{_WATCHER}/{name}", None)
-
     def finish(self, output: Path) -> None:
-        """All generations in one file of the checkpoint's folder."""
+        """All generations in one file of the checkpoint's folder.
+
+        The small files go with the steps of the phase, when it counts as fitted: a run that is
+        killed before that goes on from its last saved step and needs those before it.
+        """
         if self.trainer.accelerator.is_main_process:
             write_atomically(
                 pa.RecordBatchReader.from_batches(SCHEMA, self._batches()), output / ROLLOUTS
             )
-            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("*.parquet"))
@@ -105,6 +103,8 @@ class Rollouts(TrainerCallback):
         if not self._waiting:
             return
         self._waiting = False
+        for name in ("mean", "std"):  # of nothing; trackers would show them
+            self.trainer._metrics["train"].pop(f"rewards/{_WATCHER}/{name}", None)
         if self.trainer.accelerator.is_main_process:
             name = f"{self._step:08d}-{self._generation:06d}"
             rows = rollout_rows(self.trainer._logs, self.weights, self.completions, name)

@@ -7,7 +7,9 @@ the epoch's beginning, or from a generator of its own. Both are kept here.
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,19 @@ _ORDER = "order.safetensors"
 class StepSaver(TrainerCallback):
     """Has a step saved whenever `every` seconds have passed, but for the last one.
 
-    `boundary` is the number of steps between two at which nothing is under way: trainers that use
-    an answer for several steps lose it where they are stopped between them.
+    `between` says whether nothing is under way: trainers that use an answer for several steps lose
+    it where they are stopped before the last of them.
     """
 
     def __init__(
-        self, output: Path, phase: str, every: float, resumed: SavedStep | None, boundary: int = 1
+        self,
+        output: Path,
+        phase: str,
+        every: float,
+        resumed: SavedStep | None,
+        between: Callable[[], bool] = lambda: True,
     ):
-        self.output, self.phase, self.every, self.boundary = output, phase, every, boundary
+        self.output, self.phase, self.every, self.between = output, phase, every, between
         self.before = resumed.seconds if resumed else 0.0
         self.restored = load_file(resumed.folder / _ORDER) if resumed else None
         self.order: dict[str, torch.Tensor] = {}
@@ -60,7 +67,7 @@ class StepSaver(TrainerCallback):
         if args.world_size > 1:  # all save together, when the first one says so
             due = bool(broadcast(torch.tensor([int(due)], device=args.device)).item())
         last = state.global_step >= state.max_steps
-        if due and not last and state.global_step % self.boundary == 0:
+        if due and not last and self.between():
             control.should_save = True
 
     def on_save(
@@ -80,10 +87,21 @@ class StepSaver(TrainerCallback):
             generator = _generator(train_dataloader)
             after = {"sampler_after": generator.get_state()} if generator else {}
             folder = step_folder(self.output, self.phase, state.global_step)
+            _drop_other_adapters(folder)
             save_file(self.order | after, folder / _ORDER)
             seconds = self.before + time.monotonic() - self.started
             keep_step(self.output, self.phase, state.global_step, seconds)
         self.saved = time.monotonic()
+
+
+def _drop_other_adapters(step: Path) -> None:
+    """Remove the reference of an adapter that is trained on, which TRL makes anew of the parent.
+
+    Where a step has adapters in folders of their own, transformers 5.19 goes on with those alone,
+    and the one that is trained would begin anew.
+    """
+    for config in step.glob("*/adapter_config.json"):
+        shutil.rmtree(config.parent)
 
 
 def _generator(loader: Any) -> torch.Generator | None:

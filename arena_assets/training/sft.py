@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from arena_assets.training.adapters import lora_of
-from arena_assets.training.fitting import Log, fit_and_save, shared_arguments
+from arena_assets.training.fitting import Log, config_of, fit_and_save, shared_arguments
 from arena_assets.training.job import Job
 from arena_assets.training.loading import encoder_of, learned_rows, policy, tokenizer_of
 from arena_assets.training.packing import packing_arguments, refuse_leaks
@@ -35,7 +35,7 @@ def sft_trainer(job: Job) -> Any:
 
     return Trainer(
         policy(job),
-        args=SFTConfig(**shared_arguments(job, settings, "sft", **own)),
+        args=config_of(SFTConfig, "sft", shared_arguments(job, settings, "sft", **own)),
         train_dataset=dataset,
         processing_class=tokenizer_of(job),
         peft_config=lora_of(job),
