@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 import pytest
 import yaml
-from pydantic import AfterValidator, BaseModel
+from pydantic import BaseModel, WrapValidator
 
 from arena_assets.config.contents import jinja_tokens, prompt_values, template_values
 from arena_assets.config.generation import Generation, changing_text
@@ -54,7 +54,7 @@ def test_no_mark_of_a_setting_is_hidden_in_a_union():
 
 
 def test_every_file_of_a_profile_goes_in_by_its_content():
-    existing = [mark for mark in get_args(FilePath) if isinstance(mark, AfterValidator)]
+    existing = [mark for mark in get_args(FilePath) if isinstance(mark, WrapValidator)]
     files = []
     for kind, name in FIELDS:
         field = kind.model_fields[name]

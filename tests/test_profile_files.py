@@ -161,7 +161,7 @@ def test_a_file_that_may_not_be_read_is_named(unreadable):
         ("judge: {kind: verifier}", "judge: {kind: jury, members: [{judge: {kind: llm, name: j, "
          "model: smollm2-135m, template: 3}}, {judge: {kind: verifier}}]}",
          "judge.members.0.judge.template: Input should be a valid string"),
-        ("    clusters: 40", "    rater: {model: smollm2-135m, atempts: 1}\n    clusters: 40",
+        ("    clusters: 90", "    rater: {model: smollm2-135m, atempts: 1}\n    clusters: 90",
          "prompts.testset.rater.atempts: unknown key (did you mean attempts?"),
         ("epochs: 2,", "epoch: 2,", "training.sft.epoch: unknown key (did you mean epochs?"),
     ],

@@ -7,10 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from arena_assets.cli.printing import Format, FormatOption, fail, print_json, print_table
+from arena_assets.cli.printing import (
+    Format,
+    FormatOption,
+    fail,
+    interval,
+    print_json,
+    print_table,
+)
 
-_COLUMNS = ("seed", "of", "over", "gain", "gain_lower", "gain_upper",
-            "difference", "lower", "upper", "p_value", "prompts", "families")  # fmt: skip
+_COLUMNS = ("seed", "of", "over", "gain", "gain_interval",
+            "difference", "interval", "p_value", "prompts", "families")  # fmt: skip
 
 
 def gain(
@@ -68,11 +75,15 @@ def gain(
         print_json({"after": found[0].after, "purposes": list(purposes), "gains": rows})
         return
     where = "what is held out" if held_out else "the prompts that report"
-    shown = [{name: _shown(name, row[name]) for name in _COLUMNS} for row in rows]
+    shown = [
+        row
+        | {
+            "gain": f"{row['gain']:+.0f}",
+            "gain_interval": interval(row["gain_lower"], row["gain_upper"], "+.0f"),
+            "difference": f"{row['difference']:+.3f}",
+            "interval": interval(row["lower"], row["upper"], "+.3f"),
+            "p_value": f"{row['p_value']:.3f}",
+        }
+        for row in rows
+    ]
     print_table(f"gain after {found[0].after} on {where}", _COLUMNS, shown)
-
-
-def _shown(name: str, value: Any) -> Any:
-    if not isinstance(value, float):
-        return value
-    return f"{value:+.0f}" if name.startswith("gain") else f"{value:.3f}"

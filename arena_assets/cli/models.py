@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arena_assets.cli.printing import fail, print_csv, print_json, print_table
+from arena_assets.cli.printing import fail, interval, print_csv, print_json, print_table
 from arena_assets.hostile_text import in_markdown, markdown_rows, visible_lines
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ After = Annotated[
 ]
 Reason = Annotated[str, typer.Option(help="why, kept with the decision")]
 By = Annotated[str | None, typer.Option("--by", help="who decides; default: this user")]
+_LISTED = ("name", "digest", "parent", "promoted", "fought_in", "rating", "interval",
+           "rated_after", "state", "size", "age")  # fmt: skip
 Section = tuple[str, Sequence[str], Sequence[Mapping[str, Any]]]
 
 
@@ -69,7 +71,11 @@ def list_models(
         print_csv([_row(entry) for entry in found])
     else:
         shown = [_shown(entry) for entry in found]
-        _print_section(("models", tuple(shown[0]), shown), format is ListFormat.markdown)
+        if format is ListFormat.markdown:
+            _print_section(("models", tuple(shown[0]), shown), as_markdown=True)
+        else:  # the name says the stage, and who was promoted when is in `show`
+            rows = [row | {"interval": interval(row["lower"], row["upper"])} for row in shown]
+            print_table("models", _LISTED, rows)
     for entry in found:
         if entry.problem:
             typer.echo(visible_lines(entry.problem), err=True)

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from arena_assets.cli.printing import Format, FormatOption, fail, print_json, print_table
+from arena_assets.cli.printing import (
+    Format,
+    FormatOption,
+    fail,
+    interval,
+    print_json,
+    print_table,
+)
+
+_BOARD = ("rank", "contestant", "rating", "interval", "points", "mean_score", "battles",
+          "held_out_rating")  # fmt: skip
+_WHERE = {"report": ", on the prompts that report"}
 
 
 def leaderboard(
@@ -42,7 +53,9 @@ def leaderboard(
     if format is Format.json:
         print_json({"round": key, "leaderboard": board, "progress": comparison, "note": note})
         return
-    print_table(f"leaderboard after {key}", columns, board)
+    shown = [row | {"interval": interval(row["lower"], row["upper"])} for row in board]
+    where = _WHERE.get(board[0]["purpose"] if board else None, "")
+    print_table(f"leaderboard after {key}{where}", _BOARD, shown)
     if note:
         typer.echo(note)
     if comparison:
@@ -69,9 +82,10 @@ def _progress(arena: Any, key: str, board: list[dict[str, Any]]) -> dict[str, An
 
 def _in_words(progress: dict[str, Any]) -> str:
     """What the promoted model has gained over the base model, on which prompts."""
+    from arena_assets.curation.split import REPORT
     from arena_assets.flywheel.promotion import gain_in_words
 
-    where = {"report": " on prompts that did not select it"}.get(str(progress["purpose"]), "")
+    where = " on prompts that did not select it" if progress["purpose"] == REPORT else ""
     said = f"promoted: {progress['promoted']}"
     if progress["waiting"]:
         said = f"waits for {progress['waiting']}: {progress['promoted']}"
@@ -92,7 +106,17 @@ def status(format: FormatOption = Format.table) -> None:
         print_json(states)
         return
     columns = ("round", "state", "slice", "minimum_gap", "fights_with", "trains_from", "trains_on")
-    print_table("rounds", (*columns, "promoted", "rating", "out_of_date", "because"), states)
+    gained = [
+        state | {"gain": None if state["gain"] is None else f"{state['gain']:+.0f}"}
+        for state in states
+    ]
+    print_table("rounds", (*columns, "promoted", "gain"), gained)
+    for state in states:
+        key, because = state["round"], f" ({state['because']})" if state["because"] else ""
+        if state["out_of_date"]:
+            typer.echo(f"{key}: first of all {state['out_of_date']}{because}")
+        elif state["state"] == "waiting for approval":
+            typer.echo(f"{key}: {state['promoted']} waits for `arena models approve {key}`")
 
 
 def judges(

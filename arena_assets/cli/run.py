@@ -79,7 +79,13 @@ def plan(
     sums = {name: f"{total['known'][name]:.0f} + unknown" for name in total["unknown"]}
     if "cost" in sums:
         sums["cost"] = f"{total['known']['cost']:.2f} + unknown"
-    print_table("plan", tuple(rows[0]), [*rows, total | sums], "unknown")
+    waiting = [row for row in rows if row["to_do"] != 0]
+    print_table("plan", tuple(rows[0]), [*waiting, total | sums], "unknown")
+    if found := len(rows) - len(waiting):
+        typer.echo(
+            f"nothing is to do for {found} of {len(rows)} works: their answers and games "
+            "are there or come with others of the plan"
+        )
     for name, who in total["unknown"].items():
         typer.echo(f"{name.replace('_', ' ')}: {sums[name]} ({', '.join(who)})")
     for line in rounds_to_turn(arena, until):

@@ -169,6 +169,8 @@ def round_states(arena: Arena) -> list[dict[str, Any]]:
                 "trains_on": list(round_.trains_on),
                 "minimum_gap": round_.minimum_gap,
                 "promoted": row["contestant"] if row else None,
+                # over the base model by the prompts that report; the rating is by those that select
+                "gain": row["gain"] if row else None,
                 "rating": row["rating"] if row else None,
             }
         )
