@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
-from reinforcing import job_of, prompt_row
+from reinforcing import job_of, pair_row, prompt_row
 from test_processes import TRAINING, job
 
 from arena_assets.config.trl import checked
@@ -77,6 +77,22 @@ def test_a_reward_that_only_watches_makes_no_prompt_worth_drawing_for():
     with pytest.raises(Unusable, match="no constraint that the verifier could check"):
         seen_by_rewards(row, {"verifier": 1.0, "odd_rewards:right": 0.0})
     assert seen_by_rewards(row, {"verifier": 1.0, "odd_rewards:right": 0.1})["row_id"] == "r"
+
+
+@pytest.mark.slow
+def test_a_function_that_is_not_there_is_told_before_a_reward_model_is_fitted(
+    tiny_model, tmp_path, workspace
+):
+    from arena_assets.training.trainers import train
+
+    rows = [prompt_row(number) for number in range(4)] + [pair_row(number) for number in range(8)]
+    given = job_of(tmp_path / "job", tiny_model, rows, {"reward": "verifier"})
+    weights = {"reward_model": 0.5, "odd_rewards:brief": 0.5}
+    rl = given.training.rl.model_copy(update={"reward": weights})
+    given = given.model_copy(update={"training": given.training.model_copy(update={"rl": rl})})
+    with pytest.raises(Refused, match=r"odd_rewards has no function 'brief'"):
+        train(given)
+    assert not (given.output / "reward_model").exists()
 
 
 # --- rollouts

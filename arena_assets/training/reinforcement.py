@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from arena_assets.config.plugins import is_function_name
 from arena_assets.training.adapters import lora_of
 from arena_assets.training.failures import NothingToLearn
 from arena_assets.training.fitting import Log, config_of, fit_and_save, shared_arguments
@@ -15,7 +16,6 @@ from arena_assets.training.reward_model import fit_reward_model
 from arena_assets.training.rewards import (
     ARENA,
     REWARD_MODEL,
-    VERIFIER,
     function_of,
     seen_by_rewards,
     verifier,
@@ -35,7 +35,9 @@ def reinforce(job: Job) -> None:
         "prompt",
         lambda row: encoder.prompt(row, room) | seen_by_rewards(row, settings.rewards),
     )
-    functions = {name: _function(job, name, encoder) for name in settings.rewards}
+    # a mistake in somebody's function is told before a reward model is fitted for hours
+    own = {name: function_of(name) for name in settings.rewards if is_function_name(name)}
+    functions = {name: own.get(name) or _function(job, name, encoder) for name in settings.rewards}
     shared = shared_arguments(
         job,
         settings,
@@ -84,4 +86,4 @@ def _function(job: Job, name: str, encoder: Any) -> Any:
     if name == ARENA:
         assert job.judge, "who starts a training with this reward answers it"
         return arena_reward(Asking(job.judge), job.training.rl.completions)
-    return verifier if name == VERIFIER else function_of(name)
+    return verifier
