@@ -18,7 +18,7 @@ SHORT = {"epochs": 2, "batch": 4, "device_batch": 4}
 @pytest.mark.parametrize(
     ("over", "stage", "phase", "step"),
     [
-        ("adapter", "dpo", "dpo", 3),
+        pytest.param("adapter", "dpo", "dpo", 3, marks=pytest.mark.drill),
         pytest.param("base", "dpo", "dpo", 3, marks=pytest.mark.drill),
         pytest.param("adapter", "sft", "sft", 3, marks=pytest.mark.drill),
         pytest.param("base", "sft", "sft", 3, marks=pytest.mark.drill),
