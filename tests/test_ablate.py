@@ -36,7 +36,7 @@ def ablation_file(folder: Path, **changes: Any) -> Path:
 
 def test_the_ablation_that_is_shipped_can_be_read():
     ablation = load_ablation(PROJECT / "profiles/ablations/pocket-selection.yaml")
-    assert ablation.profile_place == PROJECT / "profiles/pocket.yaml"
+    assert ablation.profile_place == PROJECT / "profiles/pocket-3.yaml"
     assert ablation.seeds == (1, 2, 3) and list(ablation.variants) == ["random", "pair-judge"]
 
 

@@ -21,7 +21,7 @@ from arena_assets.lake.tables import TABLES
 PARTITIONS = {
     suite.table: {"round": FIRST, "source": "seed", "none": "all"}[suite.partitions]
     for suite in suites(open_arena().profile).values()
-}
+} | {"checkpoint": FIRST}  # of which the reward model is looked at
 EXPECTATIONS = {key for checks in defs.asset_checks for key in checks.check_keys}
 TRAINING_SET = pa.schema(
     [(name, pa.string()) for name in ("row_id", "kind", "prompt_id", "chosen", "rejected")]

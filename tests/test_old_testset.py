@@ -27,7 +27,12 @@ def older(tmp_path):
         profile["models"]["served"] = {"endpoint": endpoint, "price": price}
         if rater:
             profile["prompts"]["testset"]["rater"] = {"model": "served"}
-        for later in ("held_out_constraints", "held_out_prompts"):  # settings of now
+        profile["prompts"]["testset"]["clusters"] = 40  # as it was then
+        for later in (
+            "held_out_constraints",
+            "held_out_prompts",
+            "report_share",
+        ):  # settings of now
             del profile["prompts"]["testset"][later]
         profile["prompts"]["testset"] |= changes
         (tmp_path / "arena.yaml").write_text(yaml.safe_dump(profile), "utf-8")

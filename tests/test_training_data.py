@@ -159,11 +159,12 @@ def job(written, tmp_path):
 def job_in(folder, model, stage, sections):
     """A job that learns ROWS, with some settings of its sections changed."""
     schema = pa.schema(
-        [("row_id", pa.string()), ("kind", pa.string()), ("messages", MESSAGES)]
+        [(name, pa.string()) for name in ("row_id", "prompt_id", "kind")]
+        + [("messages", MESSAGES)]
         + [(f"{side}_turns", pa.list_(pa.string())) for side in ("chosen", "rejected")]
     )
     rows = [
-        row | {"kind": kind, "row_id": f"{kind}{number}"}
+        row | {"kind": kind, "row_id": f"{kind}{number}", "prompt_id": f"p{number}"}
         for kind in ("sft", "preference", "prompt")
         for number, row in enumerate(ROWS)
     ]
@@ -330,6 +331,9 @@ def reinforced(written, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reward_model, "fit_and_save", kept("reward_model"))
         patch.setattr(reinforcement, "fit_and_save", kept("rl"))
+        # what was not fitted can't be measured
+        patch.setattr(reward_model, "read_measured", lambda output: True)
+        patch.setattr(reward_model, "refusal", lambda found, floor: None)
         folder = tmp_path_factory.mktemp("rl")
         reinforcement.reinforce(job_in(folder, written[1], "rl", {"rl": rl}))
     return trainers

@@ -54,7 +54,7 @@ def leaderboard(
         print_json({"round": key, "leaderboard": board, "progress": comparison, "note": note})
         return
     shown = [row | {"interval": interval(row["lower"], row["upper"])} for row in board]
-    where = _WHERE.get(board[0]["purpose"] if board else None, "")
+    where = _WHERE.get(str(board[0]["purpose"]), "") if board else ""
     print_table(f"leaderboard after {key}{where}", _BOARD, shown)
     if note:
         typer.echo(note)

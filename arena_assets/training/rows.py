@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from arena_assets.hostile_text import shows_nothing
 from arena_assets.models.dialogue import Message, open_turns, with_answers
 from arena_assets.models.prompting import SystemPrompt
+
+if TYPE_CHECKING:  # whoever reads the profile comes by here, and transformers takes seconds
+    from transformers import PreTrainedTokenizerBase
 
 Row = dict[str, Any]
 
