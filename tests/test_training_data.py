@@ -335,7 +335,9 @@ def reinforced(written, tmp_path_factory):
         patch.setattr(reward_model, "read_measured", lambda output: True)
         patch.setattr(reward_model, "refusal", lambda found, floor: None)
         folder = tmp_path_factory.mktemp("rl")
-        reinforcement.reinforce(job_in(folder, written[1], "rl", {"rl": rl}))
+        reinforcement.reinforce(
+            job_in(folder, written[1], "rl", {"rl": rl, "reward_model": {"held_out": 0}})
+        )
     return trainers
 
 
@@ -364,11 +366,11 @@ def test_the_reward_model_scores_whole_dialogues_at_their_last_token(written, re
 def test_rl_asks_with_the_generation_prompt_and_learns_to_stop(written, reinforced):
     style, _, tokenizer = written
     trainer, scored = reinforced["rl"], []
-    (reward,) = trainer.reward_funcs
+    reward, _ = trainer.reward_funcs  # and what keeps the rollouts
     reward.register_forward_pre_hook(
         lambda _, __, given: scored.append(given["input_ids"].tolist()), with_kwargs=True
     )
-    prompts = [{"prompt": row["prompt"]} for row in trainer.train_dataset]
+    prompts = list(trainer.train_dataset)
     asked = [prompts[0], prompts[0], prompts[2], prompts[2]]
     batch = trainer._generate_and_score_completions(asked)
     short = style.asked("Name a river")
