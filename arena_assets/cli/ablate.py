@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -16,7 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arena_assets.cli.printing import fail, print_json, print_table
+from arena_assets.cli.printing import (
+    ListFormat,
+    fail,
+    interval,
+    print_csv,
+    print_json,
+    print_table,
+)
+from arena_assets.hostile_text import markdown_rows
 
 if TYPE_CHECKING:
     from arena_assets.config.ablations import Ablation
@@ -25,18 +30,9 @@ if TYPE_CHECKING:
     from arena_assets.lake.lake import Lake
 
 
-class Format(StrEnum):
-    """How the results are printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
-
-
 def ablate(
     file: Annotated[Path, typer.Argument(help="YAML: profile, round, seeds, variants")],
-    format: Annotated[Format, typer.Option("--format")] = Format.table,
+    format: Annotated[ListFormat, typer.Option("--format")] = ListFormat.table,
 ) -> None:
     """Train one round under several recipes and seeds, and rate all of them in one arena.
 
@@ -129,25 +125,40 @@ _COLUMNS = (
 )
 
 
-def _print(name: str, rows: Sequence[Mapping[str, Any]], format: Format) -> None:
-    if format is Format.json:
+_SHOWN = (
+    *("variant", "seed", "rows", "rating", "interval"),
+    *("against", "difference", "difference_interval", "p_value", "prompts", "families"),
+)
+
+
+def _print(name: str, rows: Sequence[Mapping[str, Any]], format: ListFormat) -> None:
+    told = [{column: row[column] for column in _COLUMNS} for row in rows]
+    if format is ListFormat.json:
         print_json(rows)
-    elif format is Format.csv:
-        writer = csv.DictWriter(sys.stdout, _COLUMNS, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-    elif format is Format.markdown:
-        typer.echo("| " + " | ".join(_COLUMNS) + " |\n" + "| --- " * len(_COLUMNS) + "|")
-        for row in rows:
-            typer.echo("| " + " | ".join(_cell(row[column]) for column in _COLUMNS) + " |")
+    elif format is ListFormat.csv:
+        print_csv(told)
+    elif format is ListFormat.markdown:
+        typer.echo(markdown_rows(_COLUMNS, [_digits(row) for row in told]))
     else:
-        shown = [{**row, "seed": "all" if row["seed"] is None else row["seed"]} for row in rows]
-        print_table(name, _COLUMNS, shown, "")
+        shown = [
+            _digits(row)
+            | {
+                "rating": row["rating"],
+                "seed": "all" if row["seed"] is None else row["seed"],
+                "interval": interval(row["lower"], row["upper"]),
+                "difference_interval": interval(
+                    row["difference_lower"], row["difference_upper"], "+.3f"
+                ),
+            }
+            for row in rows
+        ]
+        print_table(name, _SHOWN, shown, "")
         typer.echo(
             "difference: of points (-1 to 1) on the same prompts, over seeds; 95 % interval over "
             "families of prompts"
         )
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+def _digits(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with three digits of whatever has any: p values are small."""
+    return {n: f"{v:.3f}" if isinstance(v, float) else v for n, v in row.items()}

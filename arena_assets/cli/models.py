@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from arena_assets.cli.printing import fail, interval, print_csv, print_json, print_table
+from arena_assets.cli.printing import (
+    ListFormat,
+    fail,
+    interval,
+    print_csv,
+    print_json,
+    print_table,
+)
 from arena_assets.hostile_text import in_markdown, markdown_rows, visible_lines
 
 if TYPE_CHECKING:
@@ -22,15 +29,6 @@ app = typer.Typer(
     help="Checkpoints and the base model: what they are, who fights on, export.",
     no_args_is_help=True,
 )
-
-
-class ListFormat(StrEnum):
-    """How a list is printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
 
 
 class PageFormat(StrEnum):

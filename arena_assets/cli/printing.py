@@ -21,6 +21,15 @@ class Format(StrEnum):
     json = "json"
 
 
+class ListFormat(StrEnum):
+    """How a list is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    markdown = "markdown"
+
+
 FormatOption = Annotated[
     Format, typer.Option("--format", help="table for people, json for scripts")
 ]

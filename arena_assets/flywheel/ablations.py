@@ -10,7 +10,6 @@ what was answered or judged once is found, and a variant that is up to date is n
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import pyarrow as pa
 
 from arena_assets.config.ablations import Ablation, variant_profile, write_profile
 from arena_assets.config.rounds import BASE
-from arena_assets.curation.split import REPORT, WHOLE
+from arena_assets.curation.split import REPORTS
 from arena_assets.curation.testset import testset_prompts
 from arena_assets.flywheel.arena import Arena
 from arena_assets.flywheel.group import group_of_arena
@@ -31,7 +30,7 @@ from arena_assets.flywheel.handover import checkpoint_weights, target_of
 from arena_assets.flywheel.made_from import OF_PREPARATION, OF_REPORTS, OF_ROUND, OF_SOURCE
 from arena_assets.flywheel.moment import Moment
 from arena_assets.flywheel.rated import arena_battles
-from arena_assets.flywheel.seeds import share
+from arena_assets.flywheel.seeds import linked, share
 from arena_assets.flywheel.state import Freshness
 from arena_assets.flywheel.weights import models
 from arena_assets.generation.contestants import by_model
@@ -118,10 +117,7 @@ def _link(file: Path, place: Path) -> None:
     place.unlink(missing_ok=True)
     if file.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file, place)
-        except OSError:  # another disk, or a file system without links
-            shutil.copy2(file, place)
+        linked(str(file), str(place))
 
 
 def meet(trained: list[Trained], own: Arena, log: Callable[[str], None]) -> Lake:
@@ -151,7 +147,7 @@ def reported(lake: Lake, key: str) -> pa.Table:
 
     Where the test set is not split, all of its prompts report.
     """
-    return arena_battles(lake, key, [REPORT, WHOLE]).table
+    return arena_battles(lake, key, REPORTS).table
 
 
 def results(trained: list[Trained], own: Arena, lake: Lake) -> list[dict[str, Any]]:

@@ -72,10 +72,11 @@ def share(own: Lake, other: Lake, tables: set[str]) -> None:
     for table in sorted(tables):
         there, here = own.root / table, other.root / table
         if there.is_dir() and not here.exists():
-            shutil.copytree(there, here, copy_function=_linked)
+            shutil.copytree(there, here, copy_function=linked)
 
 
-def _linked(source: str, target: str) -> None:
+def linked(source: str, target: str) -> None:
+    """A file under a second name, or a copy of it where that cannot be."""
     try:
         os.link(source, target)
     except OSError:  # another disk, or a file system without links
